@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -18,16 +17,14 @@ class SignedUrl:
 
     signed_url: str
     """ URL that serves the object without an API key. Temporary, and not to be published. """
-    expires_at: datetime.datetime | Unset = UNSET
+    expires_at: str | Unset = UNSET
     """ When the URL stops working. """
     additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         signed_url = self.signed_url
 
-        expires_at: str | Unset = UNSET
-        if not isinstance(self.expires_at, Unset):
-            expires_at = self.expires_at.isoformat()
+        expires_at = self.expires_at
 
         field_dict: dict[str, Any] = {}
         field_dict.update(self.additional_properties)
@@ -46,12 +43,7 @@ class SignedUrl:
         d = dict(src_dict)
         signed_url = d.pop("signedUrl")
 
-        _expires_at = d.pop("expiresAt", UNSET)
-        expires_at: datetime.datetime | Unset
-        if isinstance(_expires_at, Unset):
-            expires_at = UNSET
-        else:
-            expires_at = datetime.datetime.fromisoformat(_expires_at)
+        expires_at = d.pop("expiresAt", UNSET)
 
         signed_url = cls(
             signed_url=signed_url,

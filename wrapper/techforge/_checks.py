@@ -1,0 +1,123 @@
+"""Local checks of what builds a URL or costs money; the rest is the server's to judge."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import cast
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from techforge.errors import InvalidArgumentError
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def _has_blank(text: str) -> bool:
+    return any(character.isspace() or ord(character) < 0x20 or ord(character) == 0x7F for character in text)
+
+
+def is_loopback(host: str | None) -> bool:
+    """Tell whether a host is this machine, where plain http is no risk."""
+    return host in _LOOPBACK or (host or "").startswith("127.")
+
+
+def http_url(field: str, url: object) -> str:
+    """Return an absolute http(s) URL with a host."""
+    fix = "give an absolute URL such as https://cdn.example.com/file"
+    if not isinstance(url, str):
+        raise InvalidArgumentError(field, f"must be a str, not {type(url).__name__}; {fix}")
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid or _has_blank(url):
+        raise InvalidArgumentError(field, f"is not an absolute http(s) URL with a host; {fix}")
+    return url
+
+
+def secure_url(field: str, url: object, *, allow_http: bool) -> str:
+    """Return an http(s) URL that is encrypted, or local, or explicitly allowed not to be."""
+    checked = http_url(field, url)
+    parts = urlsplit(checked)
+    if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname):
+        raise InvalidArgumentError(
+            field, f"is plain http to {parts.hostname}; use https, or build the client with allow_http=True"
+        )
+    return checked
+
+
+def uuid(field: str, value: object) -> UUID:
+    """Return a UUID."""
+    try:
+        return value if isinstance(value, UUID) else UUID(str(value))
+    except ValueError:
+        raise InvalidArgumentError(
+            field, f"{value!r} is not a UUID; give one such as 468ea7a0-66e1-4357-a760-236e54167f3e"
+        ) from None
+
+
+def storage_path(field: str, path: object) -> str:
+    """Return a storage key that means itself: relative, without dot segments or control characters."""
+    fix = "give a key such as ai-talking-videos/{project_id}/outputs/{job_id}.mp4"
+    if not isinstance(path, str) or not path:
+        raise InvalidArgumentError(field, f"must be a non-empty str; {fix}")
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise InvalidArgumentError(field, f"cannot be encoded as UTF-8; {fix}") from None
+    if any(ord(character) < 0x20 or ord(character) == 0x7F for character in path):
+        raise InvalidArgumentError(field, f"holds a control character; {fix}")
+    if path.startswith("/") or any(segment in {"", ".", ".."} for segment in path.split("/")):
+        raise InvalidArgumentError(field, f"{path!r} has an empty, '.' or '..' segment; {fix}")
+    return path
+
+
+def seconds(field: str, value: object) -> float:
+    """Return a positive duration in seconds; infinity is allowed."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value) or value <= 0:
+        raise InvalidArgumentError(field, f"must be a positive number of seconds, not {value!r}")
+    return float(value)
+
+
+def count(field: str, value: object) -> int:
+    """Return a whole number, zero or more."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InvalidArgumentError(field, f"must be a whole number, 0 or more, not {value!r}")
+    return value
+
+
+def json_value(field: str, value: object) -> None:
+    """Refuse what JSON cannot carry, naming where it is."""
+    if value is None or isinstance(value, str | bool | int):
+        return
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidArgumentError(field, f"{value!r} is not a JSON number; give a finite one")
+    elif isinstance(value, Mapping):
+        for key, item in cast("Mapping[object, object]", value).items():
+            if not isinstance(key, str):
+                raise InvalidArgumentError(field, f"the key {key!r} is not a str, as JSON needs")
+            json_value(f"{field}.{key}", item)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(cast("Sequence[object]", value)):
+            json_value(f"{field}[{index}]", item)
+    else:
+        raise InvalidArgumentError(field, f"a {type(value).__name__} cannot be sent as JSON")
+
+
+_OURS = frozenset({"x-api-key", "host", "content-length", "content-type", "transfer-encoding", "connection"})
+
+
+def headers(field: str, values: Mapping[str, str]) -> dict[str, str]:
+    """Return extra headers with lower-case names (RFC 9110, section 5.1: tokens and field values)."""
+    checked: dict[str, str] = {}
+    for name, value in values.items():
+        lower = name.lower()
+        if lower in _OURS:
+            raise InvalidArgumentError(field, f"{name!r} is set by the client itself")
+        if not lower or not all(c.isascii() and (c.isalnum() or c in "!#$%&'*+-.^_`|~") for c in lower):
+            raise InvalidArgumentError(field, f"{name!r} is not a header name")
+        if not all(" " <= character <= "~" or character == "\t" for character in value):
+            raise InvalidArgumentError(field, f"the value of {name!r} holds a character that no header may")
+        checked[lower] = value
+    return checked

@@ -1,0 +1,127 @@
+"""What a client is set to. The environment is read when a client is built, never at import."""
+
+import os
+import platform
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Self, TypedDict
+from urllib.parse import urlsplit
+
+from attrs import evolve, field, frozen
+
+from techforge import _checks
+from techforge._version import __version__
+from techforge.auth import KeyProvider, check_key_for_host, resolve_api_key
+from techforge.errors import ConfigurationError, InvalidArgumentError
+from techforge.policy.retry import RetryBudget, RetryPolicy
+
+LIVE_URL = "https://api.techforgeinnovate.com"
+BASE_URL_VARIABLE = "TFI_BASE_URL"
+
+
+class ClientOptions(TypedDict, total=False):
+    """The options of a client, and of `client.with_options(...)`. Durations are seconds.
+
+    >>> patient = client.with_options(max_retries=5, timeout=10.0)
+    >>> patient.storage.sign(done.output_path).path == done.output_path
+    True
+    """
+
+    base_url: str
+    """Where the API is: by default `TFI_BASE_URL`, else the live API."""
+    timeout: float
+    """One attempt, from connecting to the last byte of the answer. Default 60."""
+    max_retries: int
+    """Further attempts after the first. Default 2."""
+    retry_timeout: float
+    """One call, all its attempts and pauses; a longer `Retry-After` fails at once. Default 120."""
+    resubmit_on_server_error: bool
+    """Whether `jobs.create` retries after a 5xx, as the API's documents advise. Default True."""
+    default_headers: Mapping[str, str]
+    """Headers for every request to the API; `with_options` adds to them."""
+    allow_http: bool
+    """Allow plain http beyond this machine, for the API and for signed URLs. Default False."""
+
+
+@frozen(kw_only=True)
+class Settings:
+    """The checked options of one client, and the clock and random that its flows use."""
+
+    api_key: str | KeyProvider = field(repr=False)
+    base_url: str
+    timeout: float = 60.0
+    retry: RetryPolicy = field(factory=RetryPolicy)
+    headers: Mapping[str, str]
+    allow_http: bool = False
+    budget: RetryBudget = field(factory=RetryBudget, repr=False)
+    now: Callable[[], float] = field(default=time.monotonic, repr=False)
+    random: Callable[[], float] = field(default=random.random, repr=False)
+
+    @classmethod
+    def build(
+        cls,
+        api_key: str | KeyProvider | None,
+        options: ClientOptions,
+        environ: Mapping[str, str] = os.environ,
+    ) -> Self:
+        """Read the environment and check everything.
+
+        Raises:
+            ConfigurationError: there is no key, or it does not belong to the base URL's host.
+            InvalidArgumentError: an option is wrong.
+        """
+        base_url = options.get("base_url") or environ.get(BASE_URL_VARIABLE) or LIVE_URL
+        bare = cls(
+            api_key=resolve_api_key(api_key, environ),
+            base_url=base_url,
+            headers={"user-agent": f"techforge-python/{__version__} python/{platform.python_version()}"},
+        )
+        return bare.with_options({**options, "base_url": base_url})
+
+    def with_options(self, options: ClientOptions) -> Self:
+        """Return the same settings with some of them changed, and checked."""
+        unknown = options.keys() - ClientOptions.__annotations__.keys()
+        if unknown:
+            allowed = ", ".join(sorted(ClientOptions.__annotations__))
+            raise InvalidArgumentError(min(unknown), f"is not an option of a client; there are {allowed}")
+        allow_http = options.get("allow_http", self.allow_http)
+        settings = evolve(
+            self,
+            allow_http=allow_http,
+            base_url=_base_url(options.get("base_url", self.base_url), allow_http=allow_http),
+            timeout=_checks.seconds("timeout", options.get("timeout", self.timeout)),
+            headers={
+                **self.headers,
+                **_checks.headers("default_headers", options.get("default_headers", {})),
+            },
+            retry=evolve(
+                self.retry,
+                max_retries=_checks.count("max_retries", options.get("max_retries", self.retry.max_retries)),
+                retry_timeout=_checks.seconds(
+                    "retry_timeout", options.get("retry_timeout", self.retry.retry_timeout)
+                ),
+                resubmit_on_server_error=options.get(
+                    "resubmit_on_server_error", self.retry.resubmit_on_server_error
+                ),
+            ),
+        )
+        if isinstance(settings.api_key, str):
+            settings.check_key(settings.api_key)
+        return settings
+
+    def check_key(self, api_key: str) -> None:
+        """Refuse a key that must not go to this base URL."""
+        check_key_for_host(api_key, urlsplit(self.base_url).hostname or "")
+
+    def once(self) -> Self:
+        """Return the same settings without retries, for loops that try again by themselves."""
+        return evolve(self, retry=evolve(self.retry, max_retries=0))
+
+
+def _base_url(url: str, *, allow_http: bool) -> str:
+    checked = _checks.secure_url("base_url", url, allow_http=allow_http)
+    parts = urlsplit(checked)
+    if parts.query or parts.fragment or parts.username is not None:
+        raise ConfigurationError("base_url: must not hold a query, a fragment or credentials")
+    return checked.rstrip("/")

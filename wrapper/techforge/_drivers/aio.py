@@ -1,0 +1,206 @@
+"""Carrying flows out on asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import httpx
+
+from techforge import _flow
+from techforge._drivers.facade import (
+    CLOSED,
+    LIMITS,
+    NETWORK_ERRORS,
+    UNREADABLE,
+    Body,
+    Facade,
+    Reply,
+    no_answer,
+    opened,
+    storage_request,
+    tls_context,
+)
+from techforge._masking import mask
+from techforge.errors import ConfigurationError, TechForgeError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+T = TypeVar("T")
+
+
+class AsyncDriver:
+    """Carries flows out on asyncio; belongs to one event loop."""
+
+    def __init__(self, http_client: httpx.AsyncClient | None) -> None:
+        if http_client is not None and not isinstance(cast("object", http_client), httpx.AsyncClient):
+            raise ConfigurationError(
+                f"http_client: must be an httpx.AsyncClient, not {type(http_client).__name__}"
+            )
+        self._given = http_client
+        self._own: dict[str, httpx.AsyncClient] = {}
+        self._closed = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def run(self, flow: _flow.Flow[T]) -> T:
+        """Run a flow to its end."""
+        self._check_loop()
+        stream = _AsyncStream(self)
+        step: Callable[[], _flow.Command] = partial(next, flow)
+        try:
+            while True:
+                try:
+                    command = step()
+                except StopIteration as stop:
+                    return cast("T", stop.value)
+                try:
+                    result = await self._carry_out(command, stream)
+                except BaseException as error:  # noqa: BLE001 - all of it belongs to the flow
+                    step = partial(flow.throw, error)
+                else:
+                    step = partial(flow.send, result)
+        finally:
+            await stream.close()
+
+    def _check_loop(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise ConfigurationError(
+                "this client belongs to another event loop; build one AsyncTechForge for each loop"
+            )
+
+    async def _carry_out(self, command: _flow.Command, stream: _AsyncStream) -> object:
+        result: object = None
+        match command:
+            case _flow.Send():
+                result = await self._send(command)
+            case _flow.Open():
+                result = await stream.open(command)
+            case _flow.Read():
+                result = await stream.read(command.timeout)
+            case _flow.Close():
+                await stream.close()
+            case _flow.Sleep():
+                await self._sleep(command.seconds)
+            case _flow.Invoke():
+                result = await self._invoke(command)
+            case _flow.Block():
+                result = await asyncio.to_thread(command.function, *command.arguments)
+            case _:
+                raise TypeError(f"no driver knows {type(command).__name__}")
+        return result
+
+    async def _invoke(self, command: _flow.Invoke) -> object:
+        result = command.function(*command.arguments)
+        if inspect.isawaitable(result):
+            async with asyncio.timeout(command.timeout):
+                return await result
+        return result
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closed.wait()
+        except TimeoutError:
+            return
+        raise ConfigurationError(CLOSED)
+
+    async def _send(self, command: _flow.Send) -> object:
+        facade = _AsyncFacade(command, self._given or self.http("api"))
+        answer = problem = None
+        try:
+            answer = await command.call.endpoint.asyncio_detailed(**facade.arguments)
+        except TechForgeError:
+            raise
+        except UNREADABLE as error:
+            problem = error
+        # Outside the except block: the context would show the parser's variables in a traceback.
+        return facade.parsed(answer, problem)
+
+    def http(self, purpose: str) -> httpx.AsyncClient:
+        """Return our own client for the API, or the one for storage, which never gets a key."""
+        if self._closed.is_set():
+            raise ConfigurationError(CLOSED)
+        if purpose not in self._own:
+            self._own[purpose] = httpx.AsyncClient(verify=tls_context(), limits=LIMITS)
+        return self._own[purpose]
+
+    async def close(self) -> None:
+        """Close our own connections, and end every wait; a second time does nothing."""
+        self._closed.set()
+        while self._own:
+            _, client = self._own.popitem()
+            await client.aclose()
+
+
+class _AsyncFacade(Facade):
+    # A little later than the timeouts of httpx, which say more precisely what happened.
+    _GRACE = 0.05
+
+    def __init__(self, command: _flow.Send, http: httpx.AsyncClient) -> None:
+        super().__init__(command)
+        self._http = http
+
+    async def request(self, **kwargs: Any) -> Reply:
+        request = self.build(**kwargs)
+        if self._http.is_closed:
+            raise ConfigurationError(CLOSED)
+        body = Body(self.deadline)
+        try:
+            async with asyncio.timeout(self._command.timeout + self._GRACE):
+                response = await self._http.send(request, stream=True, follow_redirects=False)
+                try:
+                    async for chunk in response.aiter_bytes():
+                        body.add(chunk)
+                finally:
+                    await response.aclose()
+        except NETWORK_ERRORS as error:
+            failure = self.broken(error)
+        else:
+            return self.accept(response, body.bytes())
+        # Outside the except block: the error of httpx holds the request, and with it the key.
+        raise failure
+
+
+class _AsyncStream:
+    """What a flow has opened from storage; one at a time."""
+
+    def __init__(self, driver: AsyncDriver) -> None:
+        self._driver = driver
+        self._response: httpx.Response | None = None
+        self._chunks: AsyncIterator[bytes]
+
+    async def open(self, command: _flow.Open) -> _flow.Opened:
+        await self.close()
+        started = time.monotonic()
+        try:
+            request = storage_request(command)
+            async with asyncio.timeout(command.timeout):
+                response = await self._driver.http("storage").send(
+                    request, stream=True, follow_redirects=False
+                )
+        except NETWORK_ERRORS as error:
+            failure = no_answer(error, method="GET", path=mask(command.url))
+        else:
+            self._response, self._chunks = response, response.aiter_raw()
+            return opened(response, started)
+        raise failure
+
+    async def read(self, timeout: float) -> bytes:
+        try:
+            async with asyncio.timeout(timeout):
+                return await anext(self._chunks, b"")
+        except NETWORK_ERRORS as error:
+            failure = no_answer(error, method="GET", path="storage")
+        raise failure
+
+    async def close(self) -> None:
+        if self._response is not None:
+            await self._response.aclose()
+            self._response = None

@@ -1,0 +1,276 @@
+"""What generated code takes for its client, and what both drivers make of answers and failures."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote, urlencode
+
+import httpcore
+import httpx
+from attrs import frozen
+
+from techforge import _flow
+from techforge._answers import job_in, reason_in
+from techforge._logging import log_attempt
+from techforge._masking import excerpt, mask
+from techforge.errors import (
+    APIConnectionError,
+    APIError,
+    APIResponseError,
+    APITimeoutError,
+    Outcome,
+    status_error,
+)
+from techforge.policy.retry_after import read_instant, read_retry_after
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping
+
+    from techforge_api.types import Response
+
+MAX_ANSWER = 1 << 20
+"""Bytes of an API answer that are read; the contract's answers have a few hundred."""
+
+LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=100, keepalive_expiry=5.0)
+NETWORK_ERRORS = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError)
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
+# Another transport may call "connect error" what happened after the server had read the request, so the
+# word of httpx counts only where httpcore says the same.
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+_NEVER_SENT_CAUSE = (
+    httpcore.ConnectError,
+    httpcore.ConnectTimeout,
+    httpcore.PoolTimeout,
+    httpcore.ProxyError,
+)
+CLOSED = "this client is closed; build a new one"
+
+
+@cache
+def tls_context() -> ssl.SSLContext:
+    # Building one costs more than building the rest of a client, so all clients share it.
+    return httpx.create_ssl_context()
+
+
+class _SignedURL(httpx.URL):
+    """A URL whose query grants access: whoever prints it, httpx's own log lines too, prints no query."""
+
+    def __str__(self) -> str:
+        return mask(super().__str__())
+
+    def __repr__(self) -> str:
+        return f"URL({str(self)!r})"
+
+
+class _Timeouts(dict[str, float]):
+    """The timeouts of one request, asked for phase by phase: each phase gets what is left of the whole."""
+
+    def __init__(self, deadline: float) -> None:
+        super().__init__()
+        self._deadline = deadline
+
+    def get(self, _key: str, _default: object = None) -> float:
+        return max(0.001, self._deadline - time.monotonic())
+
+
+@frozen
+class Reply:
+    """What generated code reads of a response."""
+
+    status_code: int
+    headers: httpx.Headers
+    content: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.content)
+
+
+class Facade:
+    """What generated code takes for its client, for one attempt; the colours add `request`."""
+
+    raise_on_unexpected_status = False
+
+    def __init__(self, command: _flow.Send) -> None:
+        self._command = command
+        self._method = ""
+        self._path = ""
+        self._reply: Reply | None = None
+        self._started = time.monotonic()
+        self.deadline = self._started + command.timeout
+        self.arguments = {**command.call.arguments, "client": self}
+
+    def get_httpx_client(self) -> Self:
+        return self
+
+    def get_async_httpx_client(self) -> Self:
+        return self
+
+    def build(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        json: object = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Request:
+        """Return the request for what a generated function wants sent."""
+        self._method, self._path = method.upper(), url
+        query = f"?{urlencode(params, quote_via=quote, safe='')}" if params else ""
+        return httpx.Request(
+            self._method,
+            f"{self._command.base_url}{url}{query}",
+            headers={
+                "accept": "application/json",
+                "accept-encoding": "identity",
+                **self._command.headers,
+                **(headers or {}),
+                "x-api-key": self._command.api_key,
+            },
+            content=None if json is None else _dumps(json),
+            extensions={"timeout": _Timeouts(self.deadline)},
+        )
+
+    def accept(self, response: httpx.Response, body: bytes) -> Reply:
+        """Return what generated code may parse; raise what it may not."""
+        self._reply = reply = Reply(response.status_code, response.headers, body)
+        self._log(reply.status_code)
+        if 200 <= reply.status_code < 300:
+            return reply
+        error: APIError = status_error(
+            reply.status_code,
+            mask(reason_in(body), self._command.api_key),
+            method=self._method,
+            path=self._path,
+            request_id=self._request_id,
+            retry_after=_retry_after(reply.headers),
+            body=excerpt(body, self._command.api_key),
+        )
+        if error.outcome is Outcome.SERVER_FAILED and not self._command.call.repeatable:
+            error.job_id, error.job_status = job_in(body)
+            if error.job_id is not None:
+                # It failed, and yet it speaks of a job: to submit again would be to pay twice.
+                error.outcome, error.job_status = Outcome.UNKNOWN, None
+        raise error
+
+    def parsed(self, answer: Response[Any] | None, problem: Exception | None) -> object:
+        """Return what a generated function has parsed; raise where that is not what the contract says."""
+        call, reply = self._command.call, self._reply
+        if problem is not None and reply is None:
+            raise problem
+        if answer is not None and isinstance(answer.parsed, call.returns):
+            return answer.parsed
+        status_code, body = (reply.status_code, reply.content) if reply else (0, b"")
+        reason = type(problem).__name__ if problem else "the contract has no such status"
+        error = APIResponseError(
+            f"{status_code}: the answer cannot be read as {call.returns.__name__} ({reason})",
+            outcome=Outcome.UNKNOWN,
+            method=self._method,
+            path=self._path,
+            status_code=status_code,
+            request_id=self._request_id,
+            body=excerpt(body, self._command.api_key),
+        )
+        if not call.repeatable:
+            error.job_id, error.job_status = job_in(body)
+        raise error
+
+    def broken(self, error: Exception) -> APIError:
+        """Return the error for an attempt that brought no answer."""
+        failure = no_answer(error, method=self._method, path=self._path)
+        self._log(type(error).__name__)
+        return failure
+
+    @property
+    def _request_id(self) -> str | None:
+        return self._reply.headers.get("x-request-id") if self._reply else None
+
+    def _log(self, result: object) -> None:
+        log_attempt(
+            self._method,
+            self._path,
+            result,
+            attempt=self._command.attempt,
+            seconds=time.monotonic() - self._started,
+            request_id=self._request_id,
+        )
+
+
+def _dumps(value: object) -> bytes:
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _retry_after(headers: httpx.Headers) -> float | None:
+    now = read_instant(headers.get("date")) or datetime.now(UTC)
+    return read_retry_after(headers.get("retry-after"), now)
+
+
+def no_answer(error: Exception, *, method: str, path: str) -> APIError:
+    never_sent = isinstance(error, _NEVER_SENT) and isinstance(error.__cause__, _NEVER_SENT_CAUSE)
+    never_sent = never_sent or isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol)
+    cls: type[APIError]
+    if isinstance(error, httpx.TimeoutException | TimeoutError):
+        cls, problem = APITimeoutError, "no answer in time"
+    elif isinstance(error, httpx.DecodingError | _TooLargeError):
+        cls, problem = APIResponseError, "an answer that cannot be read"
+    else:
+        cls, problem = APIConnectionError, "cannot connect" if never_sent else "the connection broke"
+    detail = mask(str(error))
+    return cls(
+        f"{problem} ({type(error).__name__}{': ' + detail if detail else ''})",
+        outcome=Outcome.NOT_SENT if never_sent else Outcome.UNKNOWN,
+        method=method,
+        path=path,
+    )
+
+
+class _TooLargeError(OSError):
+    """An answer that goes on and on."""
+
+
+class Body:
+    """The bytes of an answer, bounded in size and time."""
+
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    def add(self, chunk: bytes) -> None:
+        self._size += len(chunk)
+        if self._size > MAX_ANSWER:
+            raise _TooLargeError(f"more than {MAX_ANSWER} bytes")
+        if time.monotonic() > self._deadline:
+            raise TimeoutError("the answer came too slowly")
+        self._chunks.append(chunk)
+
+    def bytes(self) -> bytes:
+        return b"".join(self._chunks)
+
+
+def storage_request(command: _flow.Open) -> httpx.Request:
+    return httpx.Request(
+        "GET",
+        _SignedURL(command.url),
+        headers={"accept": "*/*", "accept-encoding": "identity", **command.headers},
+        extensions={"timeout": dict.fromkeys(("connect", "read", "write", "pool"), command.timeout)},
+    )
+
+
+def opened(response: httpx.Response, started: float) -> _flow.Opened:
+    url = response.request.url
+    log_attempt(
+        "GET",
+        f"{url.scheme}://{url.netloc.decode('ascii')}{url.path}",
+        response.status_code,
+        attempt=1,
+        seconds=time.monotonic() - started,
+        request_id=response.headers.get("x-request-id"),
+    )
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return _flow.Opened(response.status_code, headers, _retry_after(response.headers))

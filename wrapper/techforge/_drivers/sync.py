@@ -1,0 +1,173 @@
+"""Carrying flows out with blocking calls."""
+
+from __future__ import annotations
+
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import httpx
+
+from techforge import _flow
+from techforge._drivers.facade import (
+    CLOSED,
+    LIMITS,
+    NETWORK_ERRORS,
+    UNREADABLE,
+    Body,
+    Facade,
+    Reply,
+    no_answer,
+    opened,
+    storage_request,
+    tls_context,
+)
+from techforge._masking import mask
+from techforge.errors import ConfigurationError, TechForgeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
+
+
+class SyncDriver:
+    """Carries flows out with blocking calls; safe to share between threads."""
+
+    def __init__(self, http_client: httpx.Client | None) -> None:
+        if http_client is not None and not isinstance(cast("object", http_client), httpx.Client):
+            raise ConfigurationError(
+                f"http_client: must be an httpx.Client, not {type(http_client).__name__}"
+            )
+        self._given = http_client
+        self._own: dict[str, httpx.Client] = {}
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+
+    def run(self, flow: _flow.Flow[T]) -> T:
+        """Run a flow to its end."""
+        stream = _SyncStream(self)
+        step: Callable[[], _flow.Command] = partial(next, flow)
+        try:
+            while True:
+                try:
+                    command = step()
+                except StopIteration as stop:
+                    return cast("T", stop.value)
+                try:
+                    result = self._carry_out(command, stream)
+                except BaseException as error:  # noqa: BLE001 - all of it belongs to the flow
+                    step = partial(flow.throw, error)
+                else:
+                    step = partial(flow.send, result)
+        finally:
+            stream.close()
+
+    def _carry_out(self, command: _flow.Command, stream: _SyncStream) -> object:
+        result: object = None
+        match command:
+            case _flow.Send():
+                result = self._send(command)
+            case _flow.Open():
+                result = stream.open(command)
+            case _flow.Read():
+                result = stream.read()
+            case _flow.Close():
+                stream.close()
+            case _flow.Sleep():
+                if self._closed.wait(command.seconds):
+                    raise ConfigurationError(CLOSED)
+            case _flow.Invoke() | _flow.Block():
+                result = command.function(*command.arguments)
+            case _:
+                raise TypeError(f"no driver knows {type(command).__name__}")
+        return result
+
+    def _send(self, command: _flow.Send) -> object:
+        facade = _SyncFacade(command, self._given or self.http("api"))
+        answer = problem = None
+        try:
+            answer = command.call.endpoint.sync_detailed(**facade.arguments)
+        except TechForgeError:
+            raise
+        except UNREADABLE as error:
+            problem = error
+        # Outside the except block: the context would show the parser's variables in a traceback.
+        return facade.parsed(answer, problem)
+
+    def http(self, purpose: str) -> httpx.Client:
+        """Return our own client for the API, or the one for storage, which never gets a key."""
+        with self._lock:
+            if self._closed.is_set():
+                raise ConfigurationError(CLOSED)
+            if purpose not in self._own:
+                self._own[purpose] = httpx.Client(verify=tls_context(), limits=LIMITS)
+            return self._own[purpose]
+
+    def close(self) -> None:
+        """Close our own connections, and end every wait; a second time does nothing."""
+        with self._lock:
+            self._closed.set()
+            for client in self._own.values():
+                client.close()
+            self._own.clear()
+
+
+class _SyncFacade(Facade):
+    def __init__(self, command: _flow.Send, http: httpx.Client) -> None:
+        super().__init__(command)
+        self._http = http
+
+    def request(self, **kwargs: Any) -> Reply:
+        request = self.build(**kwargs)
+        if self._http.is_closed:
+            raise ConfigurationError(CLOSED)
+        body = Body(self.deadline)
+        try:
+            response = self._http.send(request, stream=True, follow_redirects=False)
+            try:
+                for chunk in response.iter_bytes():
+                    body.add(chunk)
+            finally:
+                response.close()
+        except NETWORK_ERRORS as error:
+            failure = self.broken(error)
+        else:
+            return self.accept(response, body.bytes())
+        # Outside the except block: the error of httpx holds the request, and with it the key.
+        raise failure
+
+
+class _SyncStream:
+    """What a flow has opened from storage; one at a time."""
+
+    def __init__(self, driver: SyncDriver) -> None:
+        self._driver = driver
+        self._response: httpx.Response | None = None
+        self._chunks: Iterator[bytes] = iter(())
+
+    def open(self, command: _flow.Open) -> _flow.Opened:
+        self.close()
+        started = time.monotonic()
+        try:
+            request = storage_request(command)
+            response = self._driver.http("storage").send(request, stream=True, follow_redirects=False)
+        except NETWORK_ERRORS as error:
+            failure = no_answer(error, method="GET", path=mask(command.url))
+        else:
+            self._response, self._chunks = response, response.iter_raw()
+            return opened(response, started)
+        raise failure
+
+    def read(self) -> bytes:
+        try:
+            return next(self._chunks, b"")
+        except NETWORK_ERRORS as error:
+            failure = no_answer(error, method="GET", path="storage")
+        raise failure
+
+    def close(self) -> None:
+        if self._response is not None:
+            self._response.close()
+            self._response = None

@@ -1,0 +1,177 @@
+"""Fetching an object: resume what broke off, sign again what expired, and place only what is whole."""
+
+import os
+import re
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from urllib.parse import urljoin
+
+from attrs import define
+
+from techforge import _checks
+from techforge._config import Settings
+from techforge._flow import Close, Flow, Open, Opened, Sleep, block, invoke, opened, read
+from techforge._flows.request import is_passing
+from techforge._flows.sign import sign, storage_url
+from techforge._flows.wait import total_size
+from techforge._partfile import PartFile
+from techforge.errors import APIError, APIResponseError, Outcome, status_error
+
+DEFAULT_TIMEOUT = 3600.0
+OnProgress = Callable[[int, int | None], Awaitable[None] | None]
+
+_EXPIRED = frozenset({401, 403, 410})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MAX_REDIRECTS = 5
+_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+
+
+def download(
+    path: str,
+    to: str | os.PathLike[str],
+    settings: Settings,
+    *,
+    overwrite: bool = False,
+    on_progress: OnProgress | None = None,
+    timeout: float = DEFAULT_TIMEOUT,
+) -> Flow[Path]:
+    """Fetch an object into a file; `Storage.download` says what the arguments mean."""
+    _checks.storage_path("path", path)
+    deadline = settings.now() + _checks.seconds("timeout", timeout)
+    fetch = partial(_Fetch, settings=settings, on_progress=on_progress, deadline=deadline)
+    return _download(fetch, partial(PartFile.prepare, path, to, overwrite=overwrite))
+
+
+def _download(fetch: Callable[[PartFile], "_Fetch"], prepare: Callable[[], PartFile]) -> Flow[Path]:
+    part = yield from block(prepare)
+    try:
+        yield from fetch(part).run()
+        return (yield from block(part.finish))
+    finally:
+        part.close()
+
+
+@define
+class _Fetch:
+    """One download, and where it stands."""
+
+    part: PartFile
+    settings: Settings
+    on_progress: OnProgress | None
+    deadline: float
+    url: str | None = None
+    signed_again: bool = False
+    failures: int = 0
+
+    def run(self) -> Flow[None]:
+        while True:
+            try:
+                if self.url is None:
+                    signed = yield from sign(self.part.path, self.settings, self.deadline)
+                    self.url = signed.url
+                if (yield from self._attempt(self.url)):
+                    return
+                failure: APIError | None = None
+            except APIError as error:
+                failure = error
+            yield Close()
+            yield from self._pause(failure)
+
+    def _attempt(self, url: str) -> Flow[bool]:
+        """Fetch what is missing; False means that it is to be tried again."""
+        part = self.part
+        resume = part.size > 0 and part.etag is not None
+        headers = {"range": f"bytes={part.size}-", "if-range": part.etag or ""} if resume else {}
+        answer = yield from self._open(url, headers)
+        status = answer.status_code
+        if status in _EXPIRED and not self.signed_again:
+            # Expired, most likely. A fresh URL that is refused too is refused for another reason.
+            self.url, self.signed_again = None, True
+            return False
+        if status == 416 and resume:
+            yield from block(part.restart, None, None)
+            return False
+        if status not in {200, 206}:
+            raise status_error(
+                status,
+                "storage refused the signed URL",
+                method="GET",
+                path=part.path,
+                retry_after=answer.retry_after,
+            )
+        if not (yield from self._begin(answer)):
+            return False
+        yield from self._receive()
+        if part.total is not None and part.size != part.total:
+            raise self._unreadable(f"{part.size} of {part.total} bytes arrived")
+        return True
+
+    def _open(self, url: str, headers: dict[str, str]) -> Flow[Opened]:
+        for _ in range(_MAX_REDIRECTS + 1):
+            answer = yield from opened(Open(url, headers, self._timeout()))
+            location = answer.headers.get("location")
+            if answer.status_code not in _REDIRECTS or not location:
+                return answer
+            url = storage_url(urljoin(url, location), self.settings)
+        raise self._unreadable(f"storage redirected more than {_MAX_REDIRECTS} times")
+
+    def _begin(self, answer: Opened) -> Flow[bool]:
+        """Get ready for the bytes to come; False means that they do not fit to what is there."""
+        part = self.part
+        if answer.headers.get("content-encoding", "identity") != "identity":
+            raise self._unreadable("storage sent it compressed, which was not asked for")
+        etag = answer.headers.get("etag")
+        # RFC 9110, section 13.1.5: a weak ETag does not say that the bytes are the same.
+        strong = etag if etag and not etag.startswith("W/") else None
+        if answer.status_code == 200:
+            yield from block(part.restart, strong, total_size(answer))
+            return True
+        match = _RANGE.fullmatch(answer.headers.get("content-range", ""))
+        total = total_size(answer)
+        if match is None or int(match[1]) != part.size or strong != part.etag or total != part.total:
+            yield from block(part.restart, None, None)
+            return False
+        return True
+
+    def _receive(self) -> Flow[None]:
+        part = self.part
+        while chunk := (yield from read(self._timeout())):
+            yield from block(part.write, chunk)
+            self.failures, self.signed_again = 0, False
+            if self.on_progress is not None:
+                yield from invoke(self.on_progress, part.size, part.total)
+
+    def _pause(self, failure: APIError | None) -> Flow[None]:
+        self.failures += 1
+        retry = self.settings.retry
+        if failure is None:
+            delay: float | None = 0.0
+            if self.failures > retry.max_retries + 1:
+                delay = None
+        elif not is_passing(failure):
+            raise failure
+        else:
+            delay = retry.delay(
+                failure.outcome,
+                repeatable=True,
+                retries=self.failures - 1,
+                elapsed=0.0,
+                retry_after=failure.retry_after,
+                jitter=self.settings.random(),
+            )
+        if delay is None or self.settings.now() + delay >= self.deadline:
+            problem = failure or "storage keeps answering with something else"
+            raise self.part.failed(
+                f"gave up after {self.failures} failures in a row: {problem}", failure
+            ) from failure
+        yield Sleep(delay)
+
+    def _timeout(self) -> float:
+        remaining = self.deadline - self.settings.now()
+        if remaining <= 0:
+            raise self.part.failed("the deadline passed; try again to go on from there")
+        return min(self.settings.timeout, remaining)
+
+    def _unreadable(self, problem: str) -> APIResponseError:
+        return APIResponseError(problem, outcome=Outcome.UNKNOWN, method="GET", path=self.part.path)

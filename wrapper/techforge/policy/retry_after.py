@@ -1,0 +1,48 @@
+"""Reading the times that servers send."""
+
+import math
+import re
+from datetime import UTC, datetime
+
+from dateutil import parser
+
+_SECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
+
+
+def read_instant(text: object) -> datetime | None:
+    """Return an aware datetime from an HTTP date or an ISO 8601 string, None if it is neither.
+
+    A time without a zone is taken as UTC.
+
+    >>> read_instant("2024-12-01T12:00:00Z").isoformat()
+    '2024-12-01T12:00:00+00:00'
+    """
+    # The parser fills what is missing from today: "12" alone would be a date.
+    if not isinstance(text, str) or not re.search(r"\d{4}", text) or len(text) > 64:
+        return None
+    try:
+        instant = parser.parse(text)
+        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    except (ValueError, OverflowError, TypeError):
+        return None
+
+
+def read_retry_after(value: str | None, now: datetime) -> float | None:
+    """Return the seconds that a `Retry-After` header asks for, None if it cannot be read.
+
+    Both forms of RFC 9110, section 10.2.3: seconds, or an HTTP date, which counts from `now` (the
+    answer's own `Date` where it has one, so that a wrong local clock does no harm).
+
+    >>> from datetime import UTC, datetime
+    >>> now = datetime(2024, 12, 1, 12, 0, tzinfo=UTC)
+    >>> read_retry_after("120", now), read_retry_after("Sun, 01 Dec 2024 12:00:30 GMT", now)
+    (120.0, 30.0)
+    """
+    if value is None:
+        return None
+    value = value.strip()
+    if _SECONDS.fullmatch(value):
+        seconds = float(value)
+        return seconds if math.isfinite(seconds) else None
+    instant = read_instant(value)
+    return None if instant is None else max(0.0, (instant - now).total_seconds())

@@ -1,0 +1,337 @@
+"""`client.jobs`: submit a job, wait for its video, fetch it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import evolve
+
+from techforge import _checks
+from techforge._flows.create import create
+from techforge._flows.download import DEFAULT_TIMEOUT as DOWNLOAD_TIMEOUT
+from techforge._flows.download import download
+from techforge._flows.wait import DEFAULT_TIMEOUT as WAIT_TIMEOUT
+from techforge._flows.wait import check_job, create_and_wait, look, wait
+from techforge.models import Job, Video
+
+if TYPE_CHECKING:
+    import os
+    from pathlib import Path
+    from typing import Unpack
+    from uuid import UUID
+
+    from techforge._config import Settings
+    from techforge._drivers import AsyncDriver, SyncDriver
+    from techforge._flows.create import JobParams
+    from techforge._flows.download import OnProgress
+    from techforge._flows.wait import OnUpdate
+    from techforge.policy.polling import PollSchedule
+    from techforge.tracking import AsyncTracker, Tracker
+
+
+def job_from_ids(job_id: str | UUID, project_id: str | UUID, *, output_path: str | None = None) -> Job:
+    """Return the job of these ids; nothing is sent."""
+    job = Job(str(_checks.uuid("job_id", job_id)), str(_checks.uuid("project_id", project_id)))
+    return (
+        job
+        if output_path is None
+        else evolve(job, output_path=_checks.storage_path("output_path", output_path))
+    )
+
+
+def _path_of(job: Job | Video) -> str:
+    return job.path if isinstance(job, Video) else check_job(job).output_path
+
+
+class Jobs:
+    """Jobs, with blocking calls. Reached as `client.jobs`."""
+
+    def __init__(self, settings: Settings, driver: SyncDriver) -> None:
+        self._settings = settings
+        self._run = driver.run
+
+    def create(self, **params: Unpack[JobParams]) -> Job:
+        """Submit a job: `POST /jobs/v2`.
+
+        `JobParams` lists what can be given; `image_url` and `audio_url` are required. The API has no
+        idempotency key, so a request that may have been carried out is never sent again: after a 429 or
+        a failure to connect it is retried, after a 5xx too (the API's documents advise it) unless
+        `resubmit_on_server_error=False`.
+
+        Raises:
+            InvalidArgumentError: an argument is wrong; nothing was sent.
+            JobOutcomeUnknownError: a job may exist; the error says what was sent and where to look.
+            APIError: no job was created, unless its `job_may_exist` is True.
+
+        >>> job = client.jobs.create(
+        ...     image_url="https://cdn.example.com/image.png", audio_url="https://cdn.example.com/audio.mp3"
+        ... )
+        >>> job.status
+        'queued'
+        """
+        return self._run(create(self._settings, **params))
+
+    def wait(
+        self,
+        job: Job,
+        *,
+        timeout: float = WAIT_TIMEOUT,
+        poll: PollSchedule | float | None = None,
+        tracker: Tracker | None = None,
+        on_update: OnUpdate | None = None,
+    ) -> Video:
+        """Wait until the job's video is there, for at most `timeout` seconds.
+
+        v1.0.0 of the API tells of no job's state, so storage is asked: a 404 means not yet, and a signed
+        URL is tried with a request for one byte, since a signature does not prove that there is an object.
+        `poll` is a `PollSchedule` or a fixed number of seconds. A `tracker` knows better where the job
+        stands; it alone can say that a job failed. `on_update` is called with a `JobUpdate` before the first
+        poll and after each.
+
+        Raises:
+            JobTimeoutError: not done in time; it carries the job, and waiting can go on.
+            JobFailedError: the tracker says that the job failed.
+            APIError: polls failed too often in a row, or for good; `job` is set on it.
+
+        >>> client.jobs.wait(done, timeout=60).size > 0
+        True
+        """
+        return self._run(
+            wait(
+                job,
+                self._settings,
+                timeout=timeout,
+                poll=poll,
+                tracker=tracker,
+                on_update=on_update,
+            )
+        )
+
+    def create_and_wait(
+        self,
+        *,
+        timeout: float = WAIT_TIMEOUT,
+        poll: PollSchedule | float | None = None,
+        tracker: Tracker | None = None,
+        on_update: OnUpdate | None = None,
+        **params: Unpack[JobParams],
+    ) -> Video:
+        """Submit a job and wait for its video: `create`, then `wait` for at most `timeout` seconds.
+
+        `on_update` hears of the job at once, before the first poll: a place to note its id. Every error
+        of the SDK after that carries the job as `error.job`.
+
+        >>> video = client.jobs.create_and_wait(
+        ...     image_url="https://cdn.example.com/image.png",
+        ...     audio_url="https://cdn.example.com/audio.mp3",
+        ...     timeout=60,
+        ... )
+        >>> video.job.status
+        'done'
+        """
+        return self._run(
+            create_and_wait(
+                self._settings,
+                params,
+                timeout=timeout,
+                poll=poll,
+                tracker=tracker,
+                on_update=on_update,
+            )
+        )
+
+    def find(self, job: Job) -> Video | None:
+        """Return the job's video if it is there now, None if it is not (yet).
+
+        One look, for those who poll by themselves.
+
+        Raises:
+            APIError: it could not be found out.
+
+        >>> client.jobs.find(client.jobs.from_ids(done.id, done.project_id)).job.status
+        'done'
+        """
+        return self._run(look(job, self._settings))
+
+    def download(
+        self,
+        job: Job | Video,
+        to: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        on_progress: OnProgress | None = None,
+        timeout: float = DOWNLOAD_TIMEOUT,
+    ) -> Path:
+        """Fetch a job's video into a file; `Storage.download` tells how.
+
+        >>> client.jobs.download(done, folder).name == f"{done.id}.mp4"
+        True
+        """
+        return self._run(
+            download(
+                _path_of(job),
+                to,
+                self._settings,
+                overwrite=overwrite,
+                on_progress=on_progress,
+                timeout=timeout,
+            )
+        )
+
+    def from_ids(self, job_id: str | UUID, project_id: str | UUID, *, output_path: str | None = None) -> Job:
+        """Return the job of these ids, to go on with it in another process; nothing is sent.
+
+        Raises:
+            InvalidArgumentError: one of them is no UUID.
+
+        >>> client.jobs.from_ids(done.id, done.project_id).output_path == done.output_path
+        True
+        """
+        return job_from_ids(job_id, project_id, output_path=output_path)
+
+
+class AsyncJobs:
+    """Jobs, for asyncio. Reached as `client.jobs`."""
+
+    def __init__(self, settings: Settings, driver: AsyncDriver) -> None:
+        self._settings = settings
+        self._run = driver.run
+
+    async def create(self, **params: Unpack[JobParams]) -> Job:
+        """Submit a job: `POST /jobs/v2`.
+
+        `JobParams` lists what can be given; `image_url` and `audio_url` are required. The API has no
+        idempotency key, so a request that may have been carried out is never sent again: after a 429 or
+        a failure to connect it is retried, after a 5xx too (the API's documents advise it) unless
+        `resubmit_on_server_error=False`.
+
+        Raises:
+            InvalidArgumentError: an argument is wrong; nothing was sent.
+            JobOutcomeUnknownError: a job may exist; the error says what was sent and where to look.
+            APIError: no job was created, unless its `job_may_exist` is True.
+
+        >>> job = await client.jobs.create(
+        ...     image_url="https://cdn.example.com/image.png", audio_url="https://cdn.example.com/audio.mp3"
+        ... )
+        >>> job.status
+        'queued'
+        """
+        return await self._run(create(self._settings, **params))
+
+    async def wait(
+        self,
+        job: Job,
+        *,
+        timeout: float = WAIT_TIMEOUT,
+        poll: PollSchedule | float | None = None,
+        tracker: AsyncTracker | None = None,
+        on_update: OnUpdate | None = None,
+    ) -> Video:
+        """Wait until the job's video is there, for at most `timeout` seconds.
+
+        v1.0.0 of the API tells of no job's state, so storage is asked: a 404 means not yet, and a signed
+        URL is tried with a request for one byte, since a signature does not prove that there is an object.
+        `poll` is a `PollSchedule` or a fixed number of seconds. A `tracker` knows better where the job
+        stands; it alone can say that a job failed. `on_update` is called with a `JobUpdate` before the first
+        poll and after each.
+
+        Raises:
+            JobTimeoutError: not done in time; it carries the job, and waiting can go on.
+            JobFailedError: the tracker says that the job failed.
+            APIError: polls failed too often in a row, or for good; `job` is set on it.
+
+        >>> await client.jobs.wait(done, timeout=60).size > 0
+        True
+        """
+        return await self._run(
+            wait(
+                job,
+                self._settings,
+                timeout=timeout,
+                poll=poll,
+                tracker=tracker,
+                on_update=on_update,
+            )
+        )
+
+    async def create_and_wait(
+        self,
+        *,
+        timeout: float = WAIT_TIMEOUT,
+        poll: PollSchedule | float | None = None,
+        tracker: AsyncTracker | None = None,
+        on_update: OnUpdate | None = None,
+        **params: Unpack[JobParams],
+    ) -> Video:
+        """Submit a job and wait for its video: `create`, then `wait` for at most `timeout` seconds.
+
+        `on_update` hears of the job at once, before the first poll: a place to note its id. Every error
+        of the SDK after that carries the job as `error.job`.
+
+        >>> video = await client.jobs.create_and_wait(
+        ...     image_url="https://cdn.example.com/image.png",
+        ...     audio_url="https://cdn.example.com/audio.mp3",
+        ...     timeout=60,
+        ... )
+        >>> video.job.status
+        'done'
+        """
+        return await self._run(
+            create_and_wait(
+                self._settings,
+                params,
+                timeout=timeout,
+                poll=poll,
+                tracker=tracker,
+                on_update=on_update,
+            )
+        )
+
+    async def find(self, job: Job) -> Video | None:
+        """Return the job's video if it is there now, None if it is not (yet).
+
+        One look, for those who poll by themselves.
+
+        Raises:
+            APIError: it could not be found out.
+
+        >>> await client.jobs.find(client.jobs.from_ids(done.id, done.project_id)).job.status
+        'done'
+        """
+        return await self._run(look(job, self._settings))
+
+    async def download(
+        self,
+        job: Job | Video,
+        to: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        on_progress: OnProgress | None = None,
+        timeout: float = DOWNLOAD_TIMEOUT,
+    ) -> Path:
+        """Fetch a job's video into a file; `Storage.download` tells how.
+
+        >>> await client.jobs.download(done, folder).name == f"{done.id}.mp4"
+        True
+        """
+        return await self._run(
+            download(
+                _path_of(job),
+                to,
+                self._settings,
+                overwrite=overwrite,
+                on_progress=on_progress,
+                timeout=timeout,
+            )
+        )
+
+    def from_ids(self, job_id: str | UUID, project_id: str | UUID, *, output_path: str | None = None) -> Job:
+        """Return the job of these ids, to go on with it in another process; nothing is sent.
+
+        Raises:
+            InvalidArgumentError: one of them is no UUID.
+
+        >>> client.jobs.from_ids(done.id, done.project_id).output_path == done.output_path
+        True
+        """
+        return job_from_ids(job_id, project_id, output_path=output_path)
