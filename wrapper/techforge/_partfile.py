@@ -83,24 +83,31 @@ class PartFile:
     def _open(self) -> None:
         # A link planted at a predictable name must not lead our bytes elsewhere.
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-        self._file = os.fdopen(os.open(self.part, flags, 0o666), "r+b", buffering=0)
+        file = os.fdopen(os.open(self.part, flags, 0o666), "r+b", buffering=0)
+        try:
+            self._claim(file)
+        except BaseException:
+            file.close()
+            raise
+        self._file = file
+        self._take_up()
+
+    def _claim(self, file: IO[bytes]) -> None:
         if sys.platform != "win32":
             try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                self.close()
                 raise self.failed("another download is writing it") from None
-        if not os.path.samestat(os.fstat(self._file.fileno()), self.part.lstat()):
-            # Another download has put this very file in place since we opened it.
-            self.close()
+        # Another download may have put this very file in place since we opened it.
+        if not self.part.exists() or not os.path.samestat(os.fstat(file.fileno()), self.part.lstat()):
             raise self.failed("another download has just finished it")
-        self._take_up()
 
     def _take_up(self) -> None:
         try:
             noted = json.loads(self.note.read_text("utf-8"))
             same = noted["path"] == self.path and isinstance(noted["etag"], str)
-            self.etag, self.total = (noted["etag"], noted["total"]) if same else (None, None)
+            self.etag = noted["etag"] if same else None
+            self.total = int(noted["total"]) if same and noted["total"] is not None else None
         except (OSError, ValueError, KeyError, TypeError):
             self.etag = self.total = None
         if self.etag is None:

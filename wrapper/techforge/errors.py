@@ -290,8 +290,8 @@ class JobOutcomeUnknownError(JobError):
             + (
                 f"The answer holds a job id: go on with jobs.from_ids({known!r}, {project_id!r})."
                 if known
-                else f"A job may exist in project {project_id}; it was not submitted again. Look for "
-                "that project in your job service, your webhook's events or the web app before you submit again."
+                else f"A job may exist in project {project_id}; it was not submitted again. Look for that "
+                "project in your job service, webhook events or web app before you submit again."
             )
         )
         self.error = error

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 
 from dateutil import parser
 
+_YEAR = re.compile(r"\d{4}|\d-[A-Za-z]{3}-\d\d")
+_LONGEST = 64
 _SECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
 
 
@@ -17,8 +19,8 @@ def read_instant(text: object) -> datetime | None:
     >>> read_instant("2024-12-01T12:00:00Z").isoformat()
     '2024-12-01T12:00:00+00:00'
     """
-    # The parser fills what is missing from today: "12" alone would be a date.
-    if not isinstance(text, str) or not re.search(r"\d{4}", text) or len(text) > 64:
+    # The parser fills what is missing from today ("12" alone would be a date), so a year must be there.
+    if not isinstance(text, str) or not _YEAR.search(text) or len(text) > _LONGEST:
         return None
     try:
         instant = parser.parse(text)

@@ -1,0 +1,151 @@
+"""Promises that hold for any sequence of failures, any clock and any server."""
+
+import math
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.by_hand import JOB_ID, PROJECT_ID, ByHand, answered, lost
+
+from techforge._answers import job_in, reason_in
+from techforge._flow import CLIENT, Opened, Send, Sleep, call
+from techforge._flows.request import request
+from techforge._flows.wait import wait
+from techforge._masking import mask
+from techforge.errors import APIError, JobTimeoutError, Outcome
+from techforge.models import Job
+from techforge.policy.polling import PollSchedule
+from techforge.policy.retry import RetryPolicy
+from techforge.policy.retry_after import read_instant, read_retry_after
+from techforge_api.api.storage import generate_signed_path
+from techforge_api.models import SignedUrl
+
+NOW = datetime(2024, 12, 1, tzinfo=UTC)
+GET = call(generate_signed_path, SignedUrl, path="a", client=CLIENT)
+POST = GET.never_twice()
+
+seconds = st.floats(0, 1e6)
+pauses = st.none() | seconds
+failures = st.builds(
+    lambda status, retry_after: answered(status, retry_after=retry_after),
+    st.sampled_from([303, 400, 401, 404, 429, 500, 503, 520]),
+    pauses,
+) | st.builds(lost, st.sampled_from([Outcome.NOT_SENT, Outcome.UNKNOWN]))
+
+
+@given(st.lists(failures, min_size=1, max_size=8), st.integers(0, 5), st.floats(1, 1e4), st.floats(0, 1))
+def test_a_call_keeps_its_bounds(script, max_retries: int, retry_timeout: float, jitter: float) -> None:
+    """However it fails: no more attempts than allowed, no more sleep than allowed, every pause obeyed."""
+    by_hand = ByHand(sends=[*script, "answer"], jitter=jitter)
+    started = by_hand.clock.now
+    settings = by_hand.settings(max_retries=max_retries, retry_timeout=retry_timeout)
+    try:
+        by_hand.run(request(GET, settings))
+    except APIError as error:
+        assert error.attempts == len(by_hand.of(Send))  # noqa: PT017
+    assert len(by_hand.of(Send)) <= max_retries + 1
+    assert by_hand.clock.now - started < retry_timeout
+    for failure, slept in zip(script, by_hand.slept, strict=False):
+        assert slept >= (failure.retry_after or 0)
+
+
+@given(st.lists(failures, min_size=1, max_size=8))
+def test_what_may_have_run_is_never_submitted_again(script) -> None:
+    """After an attempt whose outcome is unknown, a request that must not run twice is not sent."""
+    by_hand = ByHand(sends=[*script, "answer"])
+    doubt = next((n for n, failure in enumerate(script) if failure.outcome is Outcome.UNKNOWN), math.inf)
+    try:
+        by_hand.run(request(POST, by_hand.settings(max_retries=20, retry_timeout=1e9)))
+    except APIError as error:
+        assert error.job_may_exist == any(  # noqa: PT017
+            f.outcome in {Outcome.UNKNOWN, Outcome.SERVER_FAILED} for f in script[: error.attempts]
+        )
+    assert len(by_hand.of(Send)) <= doubt + 1
+
+
+@given(
+    st.lists(st.sampled_from([404, 429, 500]), max_size=30),
+    st.floats(0.01, 1e4),
+    st.floats(0.01, 100),
+    st.floats(0, 20),
+)
+def test_a_wait_keeps_its_deadline(statuses, timeout: float, interval: float, latency: float) -> None:
+    """Whatever the polls bring and however long they take: the end is at the deadline, within one answer."""
+
+    def slow(send: Send):
+        by_hand.clock.now += min(latency, send.timeout)
+        raise answered(statuses.pop() if statuses else 404)
+
+    by_hand = ByHand(sends=[slow])
+    started = by_hand.clock.now
+    schedule = PollSchedule(initial=interval, maximum=max(interval, 100), max_failures=1000)
+    with pytest.raises(JobTimeoutError):
+        by_hand.run(wait(Job(JOB_ID, PROJECT_ID), by_hand.settings(), timeout=timeout, poll=schedule))
+    assert by_hand.clock.now - started == pytest.approx(timeout)
+    assert all(sleep.seconds >= 0 for sleep in by_hand.of(Sleep))
+
+
+@given(st.integers(0, 10**6), st.floats(0, 1), st.floats(0.001, 100), st.floats(1, 10), st.floats(0, 0.99))
+def test_an_interval_stays_in_its_bounds(polls: int, roll: float, initial: float, factor: float, jitter: float) -> None:
+    """From the first poll to the millionth."""
+    schedule = PollSchedule(initial=initial, factor=factor, maximum=initial * 50, jitter=jitter)
+    interval = schedule.interval(polls, roll)
+    assert initial * (1 - jitter) * 0.999 <= interval <= initial * 50 * (1 + jitter) * 1.001
+
+
+@given(
+    st.sampled_from(Outcome), st.booleans(), st.integers(0, 100), seconds, pauses, st.floats(0, 1), st.booleans()
+)
+def test_a_delay_fits_or_is_none(outcome, repeatable, retries, elapsed, retry_after, jitter, resubmit) -> None:  # noqa: PLR0917
+    """A delay obeys what was asked and fits into what is left; nothing is repeated that must not be."""
+    policy = RetryPolicy(max_retries=50, resubmit_on_server_error=resubmit)
+    delay = policy.delay(
+        outcome, repeatable=repeatable, retries=retries, elapsed=elapsed, retry_after=retry_after, jitter=jitter
+    )
+    if outcome is Outcome.DEFINITIVE or (outcome is Outcome.UNKNOWN and not repeatable) or retries >= 50:
+        assert delay is None
+    if delay is not None:
+        assert (retry_after or 0) <= delay
+        assert elapsed + delay < policy.retry_timeout
+
+
+@given(st.text() | st.integers(-(10**12), 10**12).map(str) | st.datetimes().map(lambda d: d.isoformat()))
+def test_any_header_is_a_pause_or_nothing(value: str) -> None:
+    """A server can write what it likes into `Retry-After`."""
+    pause = read_retry_after(value, NOW)
+    assert pause is None or (pause >= 0 and math.isfinite(pause))
+
+
+@given(st.one_of(st.text(), st.integers(), st.none(), st.datetimes().map(str)))
+def test_any_instant_is_aware_or_nothing(value: object) -> None:
+    """A server can write what it likes into `expiresAt`."""
+    instant = read_instant(value)
+    assert instant is None or instant.utcoffset() is not None
+
+
+@given(st.binary())
+def test_any_answer_can_be_looked_into(body: bytes) -> None:
+    """A server can write what it likes into a body."""
+    assert isinstance(reason_in(body), str)
+    assert len(job_in(body)) == 2
+
+
+@given(st.text(alphabet="abcXYZ019=&%+-_", min_size=8), st.sampled_from(["?", "#"]))
+def test_no_query_is_ever_shown(query: str, mark: str) -> None:
+    """Whatever a signature looks like."""
+    assert mask(f'"https://cdn.example.com/v.mp4{mark}{query}"') == '"https://cdn.example.com/v.mp4?***"'
+
+
+@given(st.integers(-1, 700), st.dictionaries(st.sampled_from(["content-range", "content-length", "etag"]), st.text()))
+def test_any_answer_of_storage_ends_a_poll(status: int, headers: dict[str, str]) -> None:
+    """A probe's answer means there, not there, or a failed poll, and never something else."""
+    by_hand = ByHand(sends=[SignedUrl(signed_url="https://cdn.example.com/v")], opens=[Opened(status, headers)])
+    try:
+        video = by_hand.run(
+            wait(Job(JOB_ID, PROJECT_ID), by_hand.settings(), timeout=3, poll=PollSchedule(max_failures=0))
+        )
+    except (APIError, JobTimeoutError):
+        assert status not in {200, 206}
+    else:
+        assert video.size is None or video.size >= 0

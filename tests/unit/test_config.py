@@ -1,0 +1,146 @@
+"""Building a client: the environment, the options, and what is refused."""
+
+import pytest
+from support.by_hand import ByHand
+
+from techforge import AsyncTechForge, TechForge
+from techforge._config import LIVE_URL, Settings
+from techforge.errors import ConfigurationError, InvalidArgumentError
+
+KEY = "tf-0123456789"
+
+
+def build(api_key=KEY, environ=None, **options) -> Settings:
+    return Settings.build(api_key, options, environ or {})
+
+
+def test_the_key_comes_from_the_argument_or_the_environment() -> None:
+    """The vendor's own variable; an argument wins."""
+    assert build(None, {"TFI_API_KEY": "from-env"}).api_key == "from-env"
+    assert build("given", {"TFI_API_KEY": "from-env"}).api_key == "given"
+
+
+@pytest.mark.parametrize("environ", [{}, {"TFI_API_KEY": ""}])
+def test_no_key_says_where_to_make_one(environ) -> None:
+    """The error is a way out."""
+    with pytest.raises(ConfigurationError, match=r"TFI_API_KEY.*/api-access"):
+        build(None, environ)
+
+
+@pytest.mark.parametrize("key", ["", " ", "a b", "k3y\n", "k3y\x00", "ключ", 7, b"key"])
+@pytest.mark.parametrize("cls", [TechForge, AsyncTechForge])
+def test_a_key_that_cannot_be_a_header_is_refused(cls, key) -> None:
+    """It is found when the client is built, and not repeated in the error."""
+    with pytest.raises(ConfigurationError) as caught:
+        cls(key)
+    assert not (isinstance(key, str) and key.strip() and key.strip() in str(caught.value))
+
+
+def test_the_base_url_comes_from_the_argument_or_the_environment() -> None:
+    """The live API is the default; a path prefix stays, a trailing slash goes."""
+    assert build().base_url == LIVE_URL
+    assert build(environ={"TFI_BASE_URL": "https://env.example"}).base_url == "https://env.example"
+    given = build(environ={"TFI_BASE_URL": "https://env.example"}, base_url="https://given.example/api/")
+    assert given.base_url == "https://given.example/api"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "api.example.com",
+        "ftp://api.example.com",
+        "https://",
+        "https://a b",
+        "https://api.example.com/?x=1",
+        "https://api.example.com/#x",
+        "https://user:pass@api.example.com",
+        "http://api.example.com",
+    ],
+)
+def test_a_base_url_must_be_safe(url: str) -> None:
+    """The key does not travel in the clear, and nothing is appended to a query."""
+    with pytest.raises((InvalidArgumentError, ConfigurationError), match="base_url"):
+        build(base_url=url)
+
+
+@pytest.mark.parametrize("url", ["http://localhost:1", "http://127.0.0.1:1", "http://127.1.2.3", "http://[::1]:1"])
+def test_this_machine_may_be_plain_http(url: str) -> None:
+    """That is where mock servers live."""
+    assert build(base_url=url).base_url == url
+
+
+def test_plain_http_can_be_allowed() -> None:
+    """For a mock server in another container."""
+    assert build(base_url="http://mock:8642", allow_http=True).base_url == "http://mock:8642"
+
+
+def test_the_mock_key_never_goes_to_the_live_api() -> None:
+    """A program that was tried against the mock fails clearly when pointed at the real thing."""
+    with pytest.raises(ConfigurationError, match="mock server only"):
+        TechForge("techforge-mock-key")
+    assert build("techforge-mock-key", base_url="http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"timeout": 0},
+        {"timeout": -1},
+        {"timeout": "1"},
+        {"timeout": True},
+        {"timeout": float("nan")},
+        {"max_retries": -1},
+        {"max_retries": 1.5},
+        {"max_retries": True},
+        {"retry_timeout": 0},
+        {"default_headers": {"X-Api-Key": "k"}},
+        {"default_headers": {"host": "h"}},
+        {"default_headers": {"a b": "c"}},
+        {"default_headers": {"": "c"}},
+        {"default_headers": {"a": "b\r\nc: d"}},
+        {"default_headers": {"a": "ü"}},
+        {"retries": 3},
+    ],
+)
+def test_a_wrong_option_is_named(option) -> None:
+    """At the client and at `with_options` alike, before anything is sent."""
+    name = next(iter(option))
+    with pytest.raises(InvalidArgumentError, match=name):
+        build(**option)
+    with pytest.raises(InvalidArgumentError, match=name):
+        build().with_options(option)
+
+
+def test_with_options_changes_what_it_names() -> None:
+    """The rest stays, headers add up."""
+    base = build(timeout=5, max_retries=7, default_headers={"A": "1"})
+    other = base.with_options({"timeout": 9, "default_headers": {"b": "2"}, "resubmit_on_server_error": False})
+    assert (other.timeout, other.retry.max_retries, other.retry.resubmit_on_server_error) == (9, 7, False)
+    assert (other.headers["a"], other.headers["b"]) == ("1", "2")
+    assert (base.timeout, base.retry.resubmit_on_server_error, base.headers.get("b")) == (5, True, None)
+
+
+def test_the_user_agent_says_who_we_are() -> None:
+    """And can be replaced."""
+    assert build().headers["user-agent"].startswith("techforge-python/1.0.0 python/3.")
+    assert build(default_headers={"User-Agent": "mine"}).headers["user-agent"] == "mine"
+
+
+@pytest.mark.parametrize("cls", [TechForge, AsyncTechForge])
+def test_a_client_prints_no_secret(cls) -> None:
+    """Neither it nor its settings show the key."""
+    client = cls(KEY)
+    assert KEY not in repr(client) + repr(client._settings) + str(vars(client))
+
+
+@pytest.mark.parametrize("cls", [TechForge, AsyncTechForge])
+def test_an_http_client_must_be_of_the_right_colour(cls) -> None:
+    """A sync client in the async class would fail much later, and less clearly."""
+    with pytest.raises(ConfigurationError, match="http_client"):
+        cls(KEY, http_client=object())
+
+
+def test_settings_without_retries_keep_the_rest() -> None:
+    """Loops that try again by themselves ask for no retries below them."""
+    settings = ByHand().settings(timeout=3.0).once()
+    assert (settings.retry.max_retries, settings.timeout) == (0, 3.0)

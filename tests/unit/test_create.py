@@ -1,0 +1,227 @@
+"""Submitting: what is checked, what is sent, and that a job is never lost or doubled."""
+
+import math
+from uuid import UUID, uuid4
+
+import pytest
+from support.by_hand import AUDIO, IMAGE, JOB_ID, PROJECT_ID, ByHand, answered, lost
+
+from techforge._flow import Send
+from techforge._flows.create import create
+from techforge.errors import (
+    APIResponseError,
+    InternalServerError,
+    InvalidArgumentError,
+    JobOutcomeUnknownError,
+    Outcome,
+)
+from techforge_api.models import JobAccepted
+
+EVERYTHING = {
+    "is_clone_required": False,
+    "language": "en",
+    "version": 6,
+    "output_size": 400,
+    "crop": True,
+    "dynamic_scale": 1,
+    "iteration_count": 10,
+    "expand_ratio": 0.5,
+    "values": [],
+}
+
+
+def accepted(**fields):
+    return JobAccepted.from_dict({"jobId": JOB_ID, "status": "queued", **fields})
+
+
+def sent(by_hand: ByHand) -> dict:
+    return by_hand.of(Send)[-1].call.arguments["body"].to_dict()
+
+
+def run(by_hand: ByHand, **params):
+    return by_hand.run(create(by_hand.settings(), **{"image_url": IMAGE, "audio_url": AUDIO, **params}))
+
+
+def test_only_what_is_given_is_sent() -> None:
+    """A missing optional field is absent, not null; the two defaults are the SDK's own."""
+    by_hand = ByHand(sends=[accepted()])
+    job = run(by_hand)
+    body = sent(by_hand)
+    assert body == {
+        "image_url": IMAGE,
+        "audio_url": AUDIO,
+        "job_type": "ai_talking_video",
+        "project_id": job.project_id,
+    }
+    assert UUID(body["project_id"]).version == 4
+
+
+def test_each_job_gets_a_fresh_project() -> None:
+    """The default project_id is new each time, so that it can tell one submission from another."""
+    by_hand = ByHand(sends=[accepted()])
+    assert run(by_hand).project_id != run(by_hand).project_id
+
+
+def test_every_field_is_sent_as_given() -> None:
+    """The overview's own example goes out as it is written there."""
+    by_hand = ByHand(sends=[accepted()])
+    run(by_hand, project_id=PROJECT_ID, **EVERYTHING)
+    assert sent(by_hand) == {
+        "image_url": IMAGE,
+        "audio_url": AUDIO,
+        "job_type": "ai_talking_video",
+        "project_id": PROJECT_ID,
+        **EVERYTHING,
+    }
+
+
+def test_extra_fields_pass_through() -> None:
+    """Fields of a later revision can be sent today."""
+    by_hand = ByHand(sends=[accepted()])
+    run(by_hand, extra={"template_id": "t", "effects": [{"zoom": 1.5}]})
+    assert sent(by_hand)["template_id"] == "t"
+    assert sent(by_hand)["effects"] == [{"zoom": 1.5}]
+
+
+@pytest.mark.parametrize("project_id", [PROJECT_ID, PROJECT_ID.upper(), UUID(PROJECT_ID)])
+def test_a_project_id_may_be_a_uuid_or_its_text(project_id) -> None:
+    """However it is given, the job's storage key has the usual spelling."""
+    by_hand = ByHand(sends=[accepted()])
+    job = run(by_hand, project_id=project_id)
+    assert job.output_path == f"ai-talking-videos/{PROJECT_ID}/outputs/{JOB_ID}.mp4"
+
+
+BAD = [
+    ("image_url", "", "absolute"),
+    ("image_url", "portrait.png", "absolute"),
+    ("image_url", "/tmp/portrait.png", "absolute"),  # noqa: S108
+    ("image_url", "data:image/png;base64,AAAA", "absolute"),
+    ("image_url", "ftp://example.com/a.png", "absolute"),
+    ("image_url", "https://", "absolute"),
+    ("image_url", "https:///a.png", "absolute"),
+    ("image_url", "https://example.com:99999/a.png", "absolute"),
+    ("image_url", "https://[::1/a.png", "absolute"),
+    ("image_url", "https://example.com/a b.png", "absolute"),
+    ("image_url", "https://example.com/a\r\nb.png", "absolute"),
+    ("image_url", b"https://example.com/a.png", "str"),
+    ("audio_url", None, "str"),
+    ("audio_url", "http:example.com", "absolute"),
+    ("project_id", "", "UUID"),
+    ("project_id", "my project", "UUID"),
+    ("project_id", PROJECT_ID[:-1], "UUID"),
+    ("project_id", "../../etc", "UUID"),
+    ("version", 3, "4, 5, 6"),
+    ("version", "6", "4, 5, 6"),
+    ("version", True, "4, 5, 6"),
+    ("values", "abc", "list"),
+    ("values", {"a": 1}, "list"),
+    ("dynamic_scale", math.nan, "finite"),
+    ("expand_ratio", math.inf, "finite"),
+    ("language", object(), "JSON"),
+    ("extra", {"crop": True}, "argument of its own"),
+    ("extra", {"deep": {"er": [1, math.nan]}}, "finite"),
+    ("extra", {"deep": {1: 2}}, "JSON"),
+    ("extra", {"when": uuid4()}, "JSON"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "fix"), BAD)
+def test_bad_input_is_named_before_anything_is_sent(field: str, value, fix: str) -> None:
+    """An error names the field and the fix, and costs nothing."""
+    by_hand = ByHand(sends=[accepted()])
+    with pytest.raises(InvalidArgumentError) as caught:
+        run(by_hand, **{field: value})
+    assert by_hand.commands == []
+    assert caught.value.field.partition(".")[0].partition("[")[0] in {field, "deep", "when"}
+    assert fix in str(caught.value)
+
+
+def test_a_bad_place_inside_extra_is_named() -> None:
+    """Where a value is nested, the error says where."""
+    with pytest.raises(InvalidArgumentError) as caught:
+        run(ByHand(), extra={"deep": {"er": [1, math.nan]}})
+    assert caught.value.field == "deep.er[1]"
+
+
+@pytest.mark.parametrize("missing", ["image_url", "audio_url"])
+def test_a_missing_argument_is_pythons_own_error(missing: str) -> None:
+    """Forgetting a required argument reads as it does for any function."""
+    params = {"image_url": IMAGE, "audio_url": AUDIO}
+    del params[missing]
+    with pytest.raises(TypeError, match=missing):
+        create(ByHand().settings(), **params)
+
+
+def test_an_unknown_argument_is_pythons_own_error() -> None:
+    """A misspelt argument is not silently sent as a field."""
+    with pytest.raises(TypeError, match="imageurl"):
+        create(ByHand().settings(), image_url=IMAGE, audio_url=AUDIO, imageurl=IMAGE)
+
+
+def test_what_the_answer_says_is_in_the_job() -> None:
+    """Status and message arrive, a status that nobody knows too."""
+    by_hand = ByHand(sends=[accepted(status="daydreaming", message="soon")])
+    job = run(by_hand)
+    assert (job.id, job.status, job.message) == (JOB_ID, "daydreaming", "soon")
+
+
+@pytest.mark.parametrize("status", [None, 7, {}])
+def test_a_status_of_another_type_costs_no_job(status) -> None:
+    """The id is what matters."""
+    by_hand = ByHand(sends=[accepted(status=status, message=status)])
+    job = run(by_hand)
+    assert (job.id, job.status, job.message) == (JOB_ID, "unknown", None)
+
+
+def test_an_unknown_outcome_is_its_own_error() -> None:
+    """It says that a job may exist, what was sent and where to look; and it was sent once."""
+    by_hand = ByHand(sends=[lost()])
+    with pytest.raises(JobOutcomeUnknownError) as caught:
+        run(by_hand, project_id=PROJECT_ID, image_url=IMAGE + "?signature=secret")
+    error = caught.value
+    assert len(by_hand.of(Send)) == 1
+    assert error.project_id == PROJECT_ID
+    assert error.sent["audio_url"] == AUDIO
+    assert "secret" not in repr(error.sent)
+    assert error.job_id is None
+    assert error.job_may_exist
+    assert PROJECT_ID in str(error)
+    assert "before you submit again" in str(error)
+    assert error.__cause__ is error.error
+
+
+def unreadable(job_id: str | None = None, job_status: str | None = None) -> APIResponseError:
+    error = APIResponseError("202: unreadable", outcome=Outcome.UNKNOWN, method="POST", path="/jobs/v2")
+    error.job_id, error.job_status = job_id, job_status
+    return error
+
+
+def test_a_job_in_a_broken_answer_is_kept() -> None:
+    """An id that can be made out in a broken answer is on the error, with how to go on."""
+    by_hand = ByHand(sends=[unreadable(JOB_ID)])
+    with pytest.raises(JobOutcomeUnknownError) as caught:
+        run(by_hand, project_id=PROJECT_ID)
+    assert caught.value.job_id == JOB_ID
+    assert f"from_ids('{JOB_ID}', '{PROJECT_ID}')" in str(caught.value)
+
+
+def test_an_answer_of_a_later_revision_is_a_job() -> None:
+    """A readable answer that names the job elsewhere is as good as the contract's."""
+    by_hand = ByHand(sends=[unreadable(JOB_ID, "QUEUED")])
+    job = run(by_hand)
+    assert (job.id, job.status) == (JOB_ID, "QUEUED")
+
+
+def test_a_server_error_stays_what_it_is() -> None:
+    """After the last 5xx the error is the server's, and says that a job may exist."""
+    by_hand = ByHand(sends=[lambda _: answered(500)])
+    with pytest.raises(InternalServerError, match="A job may exist"):
+        run(by_hand)
+
+
+def test_an_interruption_leaves_a_note() -> None:
+    """Ctrl-C or a cancelled task while a job is submitted tells where to look for it."""
+    by_hand = ByHand(sends=[KeyboardInterrupt()])
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(by_hand, project_id=PROJECT_ID)
+    assert any(PROJECT_ID in note for note in caught.value.__notes__)

@@ -1,0 +1,466 @@
+"""Downloading: only whole files appear, and what has arrived is not fetched twice."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+from support.by_hand import ByHand, answered, lost
+
+from techforge._flow import Open, Opened, Read, Send
+from techforge._flows.download import download
+from techforge._partfile import PartFile
+from techforge.errors import (
+    APIResponseError,
+    APIStatusError,
+    DownloadError,
+    InvalidArgumentError,
+    NotFoundError,
+    TargetExistsError,
+)
+from techforge_api.models import SignedUrl
+
+PATH = "ai-talking-videos/p/outputs/video.mp4"
+URL = "https://cdn.example.com/video.mp4?signature=secret"
+SIGNED = SignedUrl(signed_url=URL)
+CONTENT = bytes(range(256)) * 4
+
+
+class Cdn:
+    """Storage in small: one object, served with ranges, that breaks off where it is told to."""
+
+    def __init__(self, content: bytes = CONTENT, etag: str | None = '"a"', chunk: int = 100) -> None:
+        self.content, self.etag, self.chunk = content, etag, chunk
+        self.break_after: list[int] = []
+        self.answers: list[Opened | Exception] = []
+        self.ignore_range = False
+        self.length: int | None = None
+        self._left = b""
+        self._budget: int | None = None
+
+    def open(self, command: Open) -> Opened:
+        if self.answers:
+            answer = self.answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            if answer.status_code not in {200, 206}:
+                return answer
+        self._budget = self.break_after.pop(0) if self.break_after else None
+        headers = {} if self.etag is None else {"etag": self.etag}
+        asked = command.headers.get("range")
+        start = 0
+        if asked and not self.ignore_range and command.headers.get("if-range") == self.etag:
+            start = int(asked.removeprefix("bytes=").rstrip("-"))
+            if start >= len(self.content):
+                return Opened(416, {})
+            total = len(self.content)
+            headers["content-range"] = f"bytes {start}-{total - 1}/{total}"
+        self._left = self.content[start:]
+        headers["content-length"] = str(self.length or len(self._left))
+        return Opened(206 if "content-range" in headers else 200, headers)
+
+    def read(self, _: Read) -> bytes:
+        if self._budget is not None and self._budget <= 0:
+            raise lost()
+        size = self.chunk if self._budget is None else min(self.chunk, self._budget)
+        chunk, self._left = self._left[:size], self._left[size:]
+        if self._budget is not None:
+            self._budget -= len(chunk)
+        return chunk
+
+    def by_hand(self, sends=None) -> ByHand:
+        return ByHand(sends=sends or [SIGNED], opens=[self.open], reads=[self.read])
+
+
+def fetch(by_hand: ByHand, to, **options) -> Path:
+    return by_hand.run(download(PATH, to, by_hand.settings(), **options))
+
+
+def litter(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_a_file_arrives_whole_and_alone(tmp_path: Path) -> None:
+    """The target holds the object, and nothing else is left beside it."""
+    target = tmp_path / "v.mp4"
+    assert fetch(Cdn().by_hand(), target) == target
+    assert target.read_bytes() == CONTENT
+    assert litter(tmp_path) == ["v.mp4"]
+
+
+def test_a_directory_takes_the_objects_own_name(tmp_path: Path) -> None:
+    """A str works as well as a Path."""
+    assert fetch(Cdn().by_hand(), str(tmp_path)) == tmp_path / "video.mp4"
+
+
+def test_an_empty_object_is_an_empty_file(tmp_path: Path) -> None:
+    """Nothing is special about zero bytes."""
+    assert fetch(Cdn(content=b"").by_hand(), tmp_path / "v").read_bytes() == b""
+    assert litter(tmp_path) == ["v"]
+
+
+def test_progress_is_told(tmp_path: Path) -> None:
+    """Bytes so far and the total, after each piece."""
+    told = []
+    fetch(Cdn(chunk=500).by_hand(), tmp_path / "v", on_progress=lambda *a: told.append(a))
+    assert told == [(500, 1024), (1000, 1024), (1024, 1024)]
+
+
+def test_nothing_is_overwritten_unless_asked(tmp_path: Path) -> None:
+    """An existing file is safe, and nothing is sent for it."""
+    target = tmp_path / "v.mp4"
+    target.write_bytes(b"mine")
+    by_hand = Cdn().by_hand()
+    with pytest.raises(TargetExistsError) as caught:
+        fetch(by_hand, target)
+    assert isinstance(caught.value, FileExistsError)
+    assert not by_hand.of(Send)
+    assert target.read_bytes() == b"mine"
+    fetch(Cdn().by_hand(), target, overwrite=True)
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_target_that_appears_meanwhile_is_safe(tmp_path: Path) -> None:
+    """The check holds at the moment of placing the file, not only at the start."""
+    target = tmp_path / "v.mp4"
+    with pytest.raises(TargetExistsError):
+        fetch(Cdn().by_hand(), target, on_progress=lambda *_: target.write_bytes(b"theirs"))
+    assert target.read_bytes() == b"theirs"
+
+
+def test_without_hard_links_the_target_is_safe_too(tmp_path: Path, monkeypatch) -> None:
+    """Some file systems cannot link; then it is checked once more before the rename."""
+
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    target = tmp_path / "v.mp4"
+    assert fetch(Cdn().by_hand(), target).read_bytes() == CONTENT
+    target.unlink()
+    with pytest.raises(TargetExistsError):
+        fetch(Cdn().by_hand(), target, on_progress=lambda *_: target.write_bytes(b"theirs"))
+    assert target.read_bytes() == b"theirs"
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a\\b", "c:d", "e\x00f", "con?"])
+def test_an_object_cannot_name_a_file_elsewhere(tmp_path: Path, name: str) -> None:
+    """A directory is not escaped by what the object is called."""
+    by_hand = Cdn().by_hand()
+    with pytest.raises(InvalidArgumentError):
+        by_hand.run(download(f"outputs/{name}", tmp_path, by_hand.settings()))
+    assert not by_hand.of(Open)
+    assert litter(tmp_path) == []
+
+
+@pytest.mark.parametrize("to", ["nowhere/v.mp4", "nowhere/"])
+def test_a_missing_directory_is_said(tmp_path: Path, to: str) -> None:
+    """Nothing is created on the way, and nothing is sent."""
+    by_hand = Cdn().by_hand()
+    with pytest.raises(InvalidArgumentError, match="no directory"):
+        fetch(by_hand, f"{tmp_path}/{to}")
+    assert not by_hand.of(Send)
+
+
+def test_what_breaks_off_is_resumed(tmp_path: Path) -> None:
+    """The rest is asked for by Range, guarded by If-Range with the ETag."""
+    cdn = Cdn()
+    cdn.break_after = [300, 200]
+    by_hand = cdn.by_hand()
+    assert fetch(by_hand, tmp_path / "v").read_bytes() == CONTENT
+    assert [dict(o.headers) for o in by_hand.of(Open)] == [
+        {},
+        {"range": "bytes=300-", "if-range": '"a"'},
+        {"range": "bytes=500-", "if-range": '"a"'},
+    ]
+    assert len(by_hand.of(Send)) == 1
+
+
+@pytest.mark.parametrize("etag", [None, 'W/"a"'])
+def test_without_a_strong_etag_it_starts_over(tmp_path: Path, etag: str | None) -> None:
+    """RFC 9110, 13.1.5: what may have changed is not pieced together."""
+    cdn = Cdn(etag=etag)
+    cdn.break_after = [300]
+    by_hand = cdn.by_hand()
+    assert fetch(by_hand, tmp_path / "v").read_bytes() == CONTENT
+    assert [dict(o.headers) for o in by_hand.of(Open)] == [{}, {}]
+
+
+def test_another_process_goes_on(tmp_path: Path) -> None:
+    """What one process has fetched, the next one keeps."""
+    cdn = Cdn()
+    cdn.break_after = [300, 0, 0]
+    with pytest.raises(DownloadError) as caught:
+        fetch(cdn.by_hand(), tmp_path / "v")
+    assert caught.value.received == 300
+    assert litter(tmp_path) == ["v.part", "v.part.json"]
+    assert "secret" not in (tmp_path / "v.part.json").read_text()
+    by_hand = Cdn().by_hand()
+    assert fetch(by_hand, tmp_path / "v").read_bytes() == CONTENT
+    assert by_hand.of(Open)[0].headers["range"] == "bytes=300-"
+    assert litter(tmp_path) == ["v"]
+
+
+def test_a_whole_part_costs_one_more_byte(tmp_path: Path) -> None:
+    """Killed between the last byte and the rename, the next process fetches the last byte only."""
+    (tmp_path / "v.part").write_bytes(CONTENT)
+    (tmp_path / "v.part.json").write_text(json.dumps({"path": PATH, "etag": '"a"', "total": 1024}))
+    by_hand = Cdn().by_hand()
+    assert fetch(by_hand, tmp_path / "v").read_bytes() == CONTENT
+    assert by_hand.of(Open)[0].headers["range"] == "bytes=1023-"
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        "",
+        "not json",
+        "[]",
+        '{"path": "another/object.mp4", "etag": "\\"a\\"", "total": 1024}',
+        '{"path": "ai-talking-videos/p/outputs/video.mp4", "etag": null, "total": 1024}',
+        '{"path": "ai-talking-videos/p/outputs/video.mp4", "etag": "\\"a\\"", "total": "many"}',
+    ],
+)
+def test_a_part_of_something_else_is_not_taken_up(tmp_path: Path, note: str) -> None:
+    """Bytes whose origin is not known are worth nothing."""
+    (tmp_path / "v.part").write_bytes(b"x" * 300)
+    (tmp_path / "v.part.json").write_text(note)
+    by_hand = Cdn().by_hand()
+    assert fetch(by_hand, tmp_path / "v").read_bytes() == CONTENT
+    assert by_hand.of(Open)[0].headers == {}
+
+
+def test_an_object_that_changed_starts_over(tmp_path: Path) -> None:
+    """Two versions are never mixed."""
+    cdn = Cdn()
+    cdn.break_after = [300]
+    newer = CONTENT[::-1]
+
+    def change(*_: object) -> None:
+        cdn.content, cdn.etag = newer, '"b"'
+
+    assert fetch(cdn.by_hand(), tmp_path / "v", on_progress=change).read_bytes() == newer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Opened(206, {"content-range": "bytes 0-1023/1024", "etag": '"a"'}),
+        Opened(206, {"content-range": "bytes 300-1023/1024", "etag": '"b"'}),
+        Opened(206, {"content-range": "bytes 300-1023/2000", "etag": '"a"'}),
+        Opened(206, {"etag": '"a"'}),
+    ],
+)
+def test_a_range_that_does_not_fit_is_not_appended(tmp_path: Path, answer: Opened) -> None:
+    """A server that answers another range, object or size than was asked for is not believed."""
+    cdn = Cdn()
+    cdn.break_after = [300]
+    served = iter([cdn.open, lambda _: answer])
+    by_hand = cdn.by_hand()
+    by_hand.opens = [lambda command: next(served, cdn.open)(command)]
+    assert fetch(by_hand, tmp_path / "v").read_bytes() == CONTENT
+
+
+def test_a_416_starts_over(tmp_path: Path) -> None:
+    """An object that has become shorter than what is there."""
+    cdn = Cdn(content=CONTENT[:200])
+    (tmp_path / "v.part").write_bytes(CONTENT[:600])
+    (tmp_path / "v.part.json").write_text(json.dumps({"path": PATH, "etag": '"a"', "total": None}))
+    assert fetch(cdn.by_hand(), tmp_path / "v").read_bytes() == CONTENT[:200]
+
+
+@pytest.mark.parametrize("status", [401, 403, 410])
+def test_an_expired_url_is_signed_again(tmp_path: Path, status: int) -> None:
+    """In the middle too: the rest comes from a fresh URL."""
+    cdn = Cdn()
+    cdn.break_after = [300]
+    cdn.answers = [Opened(200, {}), Opened(status, {})]
+    by_hand = cdn.by_hand([SIGNED, SignedUrl(signed_url=URL + "2")])
+    assert fetch(by_hand, tmp_path / "v").read_bytes() == CONTENT
+    assert [o.url for o in by_hand.of(Open)] == [URL, URL, URL + "2"]
+    assert by_hand.of(Open)[-1].headers["range"] == "bytes=300-"
+
+
+def test_a_fresh_url_that_is_refused_is_an_error(tmp_path: Path) -> None:
+    """Signing again helps once; after that the refusal has another reason."""
+    cdn = Cdn()
+    cdn.answers = [Opened(403, {})] * 9
+    by_hand = cdn.by_hand()
+    with pytest.raises(APIStatusError, match="403"):
+        fetch(by_hand, tmp_path / "v")
+    assert len(by_hand.of(Send)) == 2
+    assert litter(tmp_path) == []
+
+
+def test_what_is_not_there_is_not_found(tmp_path: Path) -> None:
+    """At the API or behind the signed URL: the same error, at once."""
+    for by_hand in (Cdn().by_hand([answered(404)]), ByHand(sends=[SIGNED], opens=[Opened(404, {})])):
+        with pytest.raises(NotFoundError):
+            fetch(by_hand, tmp_path / "v")
+        assert litter(tmp_path) == []
+        assert by_hand.slept == []
+
+
+def test_storage_that_fails_is_tried_again(tmp_path: Path) -> None:
+    """5xx, 429 and lost connections, at the pace that storage asks for."""
+    cdn = Cdn()
+    cdn.answers = [Opened(503, {}), Opened(429, {}, retry_after=11)]
+    by_hand = cdn.by_hand()
+    assert fetch(by_hand, tmp_path / "v").read_bytes() == CONTENT
+    assert by_hand.slept == [0.25, 11]
+
+
+def test_failures_in_a_row_end_it(tmp_path: Path) -> None:
+    """The error says what is kept, and what went wrong last."""
+    cdn = Cdn()
+    cdn.break_after = [300, 0, 0, 0]
+    with pytest.raises(DownloadError, match="3 failures in a row") as caught:
+        fetch(cdn.by_hand(), tmp_path / "v")
+    assert caught.value.error is caught.value.__cause__
+
+
+def test_progress_forgives_failures(tmp_path: Path) -> None:
+    """A bad line is no end as long as it brings something each time."""
+    cdn = Cdn()
+    cdn.break_after = [100] * 10
+    assert fetch(cdn.by_hand(), tmp_path / "v").read_bytes() == CONTENT
+
+
+def test_a_short_answer_is_not_a_file(tmp_path: Path) -> None:
+    """A body that ends early, however politely, is fetched on from there."""
+    cdn = Cdn()
+    cdn.length = 2000
+    with pytest.raises(DownloadError, match="1024 of 2000 bytes"):
+        fetch(cdn.by_hand(), tmp_path / "v")
+    assert not (tmp_path / "v").exists()
+
+
+def test_a_long_answer_is_not_a_file(tmp_path: Path) -> None:
+    """More bytes than were announced cannot be the object."""
+    cdn = Cdn()
+    cdn.length = 1000
+    with pytest.raises(DownloadError, match="more than the 1000 bytes"):
+        fetch(cdn.by_hand(), tmp_path / "v")
+    assert not (tmp_path / "v").exists()
+
+
+def test_a_compressed_answer_is_refused(tmp_path: Path) -> None:
+    """Ranges and lengths of a compressed body say nothing about the object."""
+    by_hand = ByHand(sends=[SIGNED], opens=[Opened(200, {"content-encoding": "gzip"})])
+    with pytest.raises(DownloadError, match="compressed"):
+        fetch(by_hand, tmp_path / "v")
+
+
+def test_redirects_are_followed_where_they_are_safe(tmp_path: Path) -> None:
+    """Storage may send us on, a few times, and never to plain http elsewhere."""
+    cdn = Cdn()
+    cdn.answers = [Opened(302, {"location": "/elsewhere?signature=s"})]
+    by_hand = cdn.by_hand()
+    assert fetch(by_hand, tmp_path / "v").read_bytes() == CONTENT
+    assert by_hand.of(Open)[-1].url == "https://cdn.example.com/elsewhere?signature=s"
+
+    cdn.answers = [Opened(302, {"location": "http://evil.example.com/"})]
+    with pytest.raises(APIResponseError, match="plain http"):
+        fetch(cdn.by_hand(), tmp_path / "w")
+    cdn.answers = [Opened(302, {"location": "/round"})] * 99
+    with pytest.raises(DownloadError, match="redirected more than 5 times"):
+        fetch(cdn.by_hand(), tmp_path / "w")
+
+
+@pytest.mark.parametrize("url", ["http://cdn.example.com/v", "ftp://cdn.example.com/v", "", None, 7, "https://"])
+def test_a_signed_url_must_be_safe(tmp_path: Path, url) -> None:
+    """What the API signs is not fetched blindly; loopback and `allow_http` are the exceptions."""
+    by_hand = Cdn().by_hand([SignedUrl(signed_url=url)])
+    with pytest.raises(APIResponseError):
+        fetch(by_hand, tmp_path / "v")
+    assert not by_hand.of(Open)
+
+
+def test_plain_http_can_be_allowed(tmp_path: Path) -> None:
+    """For this machine it is; for others on request."""
+    by_hand = Cdn().by_hand([SignedUrl(signed_url="http://127.0.0.1:8000/v")])
+    assert fetch(by_hand, tmp_path / "v").read_bytes() == CONTENT
+    by_hand = Cdn().by_hand([SignedUrl(signed_url="http://mock:8000/v")])
+    fetched = by_hand.run(download(PATH, tmp_path / "w", by_hand.settings(allow_http=True)))
+    assert fetched.read_bytes() == CONTENT
+
+
+def test_the_deadline_bounds_the_whole(tmp_path: Path) -> None:
+    """Reads get what is left of it, and what has arrived is kept."""
+    cdn = Cdn()
+    by_hand = cdn.by_hand()
+
+    def slow(command: Read) -> bytes:
+        by_hand.clock.now += 4
+        return cdn.read(command)
+
+    by_hand.reads = [slow]
+    with pytest.raises(DownloadError, match="deadline") as caught:
+        fetch(by_hand, tmp_path / "v", timeout=10)
+    assert [read.timeout for read in by_hand.of(Read)] == [10, 6, 2]
+    assert caught.value.received == 300
+
+
+def test_two_downloads_of_one_target_do_not_mix(tmp_path: Path) -> None:
+    """The second one is told, and the first one goes on unharmed."""
+    refusals = []
+
+    def meanwhile(*_: object) -> None:
+        with pytest.raises(DownloadError, match="another download") as caught:
+            fetch(Cdn().by_hand(), tmp_path / "v")
+        refusals.append(caught.value)
+
+    assert fetch(Cdn().by_hand(), tmp_path / "v", on_progress=meanwhile).read_bytes() == CONTENT
+    assert refusals
+
+
+def test_a_part_file_that_was_put_in_place_is_left_alone(tmp_path: Path, monkeypatch) -> None:
+    """Between opening and locking, another download may have finished with the very file."""
+    part = tmp_path / "v.part"
+    part.write_bytes(CONTENT)
+    real_open = os.open
+
+    def race(path, *args):
+        descriptor = real_open(path, *args)
+        if Path(path) == part and part.exists():
+            part.rename(tmp_path / "v")
+        return descriptor
+
+    monkeypatch.setattr(os, "open", race)
+    with pytest.raises(DownloadError, match="just finished"):
+        PartFile.prepare(PATH, tmp_path / "v", overwrite=True)
+    assert (tmp_path / "v").read_bytes() == CONTENT
+
+
+def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
+    """Whoever can guess the name of the part file cannot have our bytes written elsewhere."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    (tmp_path / "v.part").symlink_to(victim)
+    with pytest.raises(DownloadError, match="cannot write"):
+        fetch(Cdn().by_hand(), tmp_path / "v")
+    assert victim.read_bytes() == b"precious"
+
+
+def test_a_full_disk_is_said(tmp_path: Path) -> None:
+    """The system's own words, and no file at the target."""
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    part = PartFile.prepare(PATH, tmp_path / "v", overwrite=False)
+    with Path("/dev/full").open("r+b", buffering=0) as full:
+        part._file, kept = full, part._file
+        with pytest.raises(DownloadError, match="No space left"):
+            part.write(b"x")
+        part._file = kept
+    part.close()
+    assert litter(tmp_path) == []
+
+
+@pytest.mark.parametrize("path", ["", "/a", "a//b", "../a", "a/./b", "a\nb", "a\x00b", "a\ud800", None, 7])
+def test_a_storage_path_means_itself(tmp_path: Path, path) -> None:
+    """What would mean another object, or none, is refused before it is sent."""
+    by_hand = Cdn().by_hand()
+    with pytest.raises(InvalidArgumentError):
+        by_hand.run(download(path, tmp_path / "v", by_hand.settings()))
+    assert by_hand.commands == []

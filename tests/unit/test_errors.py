@@ -1,0 +1,134 @@
+"""Errors: what they say, what they carry, and what they keep to themselves."""
+
+import copy
+import inspect
+import pickle
+
+import pytest
+from support.by_hand import JOB_ID, PROJECT_ID
+
+from techforge import errors
+from techforge.errors import (
+    APIConnectionError,
+    APIError,
+    APIStatusError,
+    DownloadError,
+    InvalidArgumentError,
+    JobFailedError,
+    JobOutcomeUnknownError,
+    JobTimeoutError,
+    Outcome,
+    TargetExistsError,
+    TechForgeError,
+    status_error,
+)
+from techforge.models import Job
+
+JOB = Job(JOB_ID, PROJECT_ID)
+CLASSES = [
+    cls
+    for _, cls in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(cls, TechForgeError) and cls is not TechForgeError
+]
+
+
+def example(cls: type[TechForgeError]) -> TechForgeError:
+    """Return an error of this class, as the SDK raises it."""
+    failure = APIConnectionError("lost", outcome=Outcome.UNKNOWN, method="POST", path="/jobs/v2", retry_after=3.0)
+    if cls is JobFailedError:
+        return JobFailedError(JOB, "no face found")
+    if cls is JobTimeoutError:
+        return JobTimeoutError(JOB, last_status="queued", elapsed=1.5, polls=3, last_error=failure)
+    if cls is JobOutcomeUnknownError:
+        return JobOutcomeUnknownError(failure, sent={"crop": True}, project_id=PROJECT_ID)
+    if issubclass(cls, DownloadError):
+        return cls("broken", path="a/b", target="c", received=7, error=failure)
+    if issubclass(cls, APIError):
+        return cls("said no", outcome=Outcome.DEFINITIVE, method="GET", path="/x", request_id="r", body="b")
+    if cls is InvalidArgumentError:
+        return InvalidArgumentError("crop", "is wrong")
+    return cls("went wrong")
+
+
+def state(error: object) -> object:
+    """Return everything that an error carries, errors inside it too."""
+    if isinstance(error, BaseException):
+        return type(error), str(error), {name: state(value) for name, value in vars(error).items()}
+    return error
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_errors_survive_pickle_and_copy(cls) -> None:
+    """A worker's error arrives as it was: class, text, attributes, notes."""
+    error = example(cls)
+    error.job = JOB
+    error.add_note("a note")
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):  # noqa: S301
+        assert state(again) == state(error)
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_one_class_catches_them_all(cls) -> None:
+    """`except TechForgeError` is enough."""
+    with pytest.raises(TechForgeError):
+        raise example(cls)
+
+
+def test_errors_are_also_what_python_calls_them() -> None:
+    """Code that knows only the built-in families catches ours."""
+    assert issubclass(JobTimeoutError, TimeoutError)
+    assert issubclass(TargetExistsError, FileExistsError)
+    assert issubclass(InvalidArgumentError, ValueError)
+    assert issubclass(errors.ConfigurationError, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("status", "name", "outcome"),
+    [
+        (300, "APIStatusError", Outcome.DEFINITIVE),
+        (303, "APIStatusError", Outcome.UNKNOWN),
+        (307, "APIStatusError", Outcome.DEFINITIVE),
+        (400, "BadRequestError", Outcome.DEFINITIVE),
+        (401, "AuthenticationError", Outcome.DEFINITIVE),
+        (403, "PermissionDeniedError", Outcome.DEFINITIVE),
+        (404, "NotFoundError", Outcome.DEFINITIVE),
+        (409, "ConflictError", Outcome.DEFINITIVE),
+        (418, "APIStatusError", Outcome.DEFINITIVE),
+        (422, "UnprocessableEntityError", Outcome.DEFINITIVE),
+        (429, "RateLimitError", Outcome.REFUSED),
+        (500, "InternalServerError", Outcome.SERVER_FAILED),
+        (520, "InternalServerError", Outcome.SERVER_FAILED),
+        (599, "InternalServerError", Outcome.SERVER_FAILED),
+        (999, "InternalServerError", Outcome.SERVER_FAILED),
+    ],
+)
+def test_every_status_has_a_class(status: int, name: str, outcome: Outcome) -> None:
+    """Statuses that no standard lists too."""
+    error = status_error(status, "", method="GET", path="/")
+    assert (type(error).__name__, error.outcome, error.status_code) == (name, outcome, status)
+
+
+def test_a_redirect_says_what_to_check() -> None:
+    """The usual reason is a wrong base_url."""
+    assert "check base_url" in str(status_error(301, "Moved", method="GET", path="/"))
+
+
+def test_the_text_says_what_happened_and_what_to_do() -> None:
+    """Method, path, status, reason, attempts, request id, pause, advice: one line."""
+    error = status_error(
+        429, "slow down", method="POST", path="/jobs/v2", request_id="req-7", retry_after=2.5
+    )
+    error.attempts = 3
+    assert str(error) == (
+        "POST /jobs/v2: 429: slow down (attempts: 3, request id: req-7, retry after: 2.5 s). "
+        "Nothing was done; reduce concurrency and try again later."
+    )
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_each_outcome_has_advice(outcome: Outcome) -> None:
+    """No error leaves one not knowing what to do."""
+    error = APIStatusError("x", outcome=outcome)
+    assert error._advice().endswith(".")
+    error.job_may_exist = True
+    assert error._advice() == "A job may exist: look for it before you submit again."

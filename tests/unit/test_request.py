@@ -1,0 +1,240 @@
+"""One operation: what is sent again, when, and what the error says when it is not."""
+
+import pytest
+from support.by_hand import ByHand, answered, lost
+
+from techforge._flow import CLIENT, Send, call
+from techforge._flows.request import request
+from techforge.errors import (
+    APIConnectionError,
+    APITimeoutError,
+    AuthenticationError,
+    ConfigurationError,
+    InternalServerError,
+    Outcome,
+    RateLimitError,
+)
+from techforge_api.api.jobs import create_job
+from techforge_api.api.storage import generate_signed_path
+from techforge_api.models import JobAccepted, JobRequest, SignedUrl
+
+GET = call(generate_signed_path, SignedUrl, path="a", client=CLIENT)
+BODY = JobRequest.from_dict(
+    {
+        "image_url": "i",
+        "audio_url": "a",
+        "job_type": "ai_talking_video",
+        "project_id": "468ea7a0-66e1-4357-a760-236e54167f3e",
+    }
+)
+POST = call(create_job, JobAccepted, body=BODY, client=CLIENT).never_twice()
+
+SENT_AGAIN = {
+    # failure: (a GET is sent again, a POST is sent again)
+    "never delivered": (lambda: lost(Outcome.NOT_SENT), True, True),
+    "refused": (lambda: answered(429), True, True),
+    "server failed": (lambda: answered(503), True, True),
+    "odd server failure": (lambda: answered(520), True, True),
+    "unknown": (lost, True, False),
+    "see other": (lambda: answered(303), True, False),
+    "bad request": (lambda: answered(400), False, False),
+    "unauthorized": (lambda: answered(401), False, False),
+    "not found": (lambda: answered(404), False, False),
+    "redirected": (lambda: answered(307), False, False),
+}
+
+
+@pytest.mark.parametrize("name", SENT_AGAIN)
+@pytest.mark.parametrize("operation", [GET, POST], ids=["GET", "POST"])
+def test_what_is_sent_again(name: str, operation) -> None:
+    """The outcome table of the design: a request is sent again only where that cannot cost twice."""
+    failure, get_again, post_again = SENT_AGAIN[name]
+    by_hand = ByHand(sends=[lambda _: failure()])
+    with pytest.raises(type(failure())) as caught:
+        by_hand.run(request(operation, by_hand.settings()))
+    again = get_again if operation is GET else post_again
+    assert len(by_hand.of(Send)) == (3 if again else 1)
+    assert caught.value.attempts == (3 if again else 1)
+
+
+def test_success_after_failures() -> None:
+    """A retry that succeeds is a success, and the attempts are numbered from one."""
+    by_hand = ByHand(sends=[answered(500), lost(Outcome.NOT_SENT), "answer"])
+    assert by_hand.run(request(POST, by_hand.settings())) == "answer"
+    assert [send.attempt for send in by_hand.of(Send)] == [1, 2, 3]
+
+
+def test_resubmission_can_be_turned_off() -> None:
+    """`resubmit_on_server_error=False` leaves a POST alone after a 5xx, and a GET as it was."""
+    for operation, attempts in ((POST, 1), (GET, 3)):
+        by_hand = ByHand(sends=[lambda _: answered(500)])
+        with pytest.raises(InternalServerError):
+            by_hand.run(request(operation, by_hand.settings(resubmit_on_server_error=False)))
+        assert len(by_hand.of(Send)) == attempts
+
+
+@pytest.mark.parametrize(
+    ("failures", "may_exist"),
+    [
+        ([answered(400)], False),
+        ([lost(Outcome.NOT_SENT)] * 3, False),
+        ([answered(429)] * 3, False),
+        ([answered(500)] * 3, True),
+        ([answered(500), lost(Outcome.NOT_SENT), lost(Outcome.NOT_SENT)], True),
+        ([lost()], True),
+    ],
+)
+def test_job_may_exist_speaks_of_all_attempts(failures, may_exist: bool) -> None:  # noqa: FBT001
+    """One attempt that may have created a job is enough, whatever came after it."""
+    by_hand = ByHand(sends=list(failures))
+    with pytest.raises(type(failures[-1])) as caught:
+        by_hand.run(request(POST, by_hand.settings()))
+    assert caught.value.job_may_exist is may_exist
+    assert ("A job may exist" in str(caught.value)) is may_exist
+
+
+def test_a_get_creates_no_job() -> None:
+    """`job_may_exist` is about requests that create jobs."""
+    by_hand = ByHand(sends=[lambda _: answered(500)])
+    with pytest.raises(InternalServerError) as caught:
+        by_hand.run(request(GET, by_hand.settings()))
+    assert caught.value.job_may_exist is False
+
+
+def test_backoff_grows_with_full_jitter() -> None:
+    """Pauses are a random share of 0.5 s, 1 s, 2 s … up to 8 s."""
+    by_hand = ByHand(sends=[lambda _: answered(500)], jitter=0.5)
+    with pytest.raises(InternalServerError):
+        by_hand.run(request(GET, by_hand.settings(max_retries=7)))
+    assert by_hand.slept == [0.25, 0.5, 1.0, 2.0, 4.0, 4.0, 4.0]
+
+
+def test_retry_after_is_obeyed_in_full() -> None:
+    """The pause that the API asks for is kept, for a 429 and for a 503."""
+    by_hand = ByHand(sends=[answered(429, retry_after=30), answered(503, retry_after=7), "answer"])
+    by_hand.run(request(POST, by_hand.settings()))
+    assert by_hand.slept == [30, 7]
+
+
+def test_a_longer_retry_after_fails_at_once() -> None:
+    """A pause beyond `retry_timeout` is not cut short: the call fails, and says how long to wait."""
+    by_hand = ByHand(sends=[answered(429, retry_after=3600)])
+    with pytest.raises(RateLimitError) as caught:
+        by_hand.run(request(GET, by_hand.settings()))
+    assert by_hand.slept == []
+    assert caught.value.retry_after == 3600
+    assert "retry after: 3600 s" in str(caught.value)
+
+
+def test_a_deadline_bounds_attempts_and_pauses() -> None:
+    """No attempt gets more time than is left, and no pause goes past the deadline."""
+    by_hand = ByHand(sends=[lambda _: answered(500, retry_after=4)])
+    with pytest.raises(InternalServerError):
+        by_hand.run(request(GET, by_hand.settings(max_retries=9), deadline=by_hand.clock.now + 10))
+    assert [send.timeout for send in by_hand.of(Send)] == [10, 6, 2]
+    assert by_hand.slept == [4, 4]
+
+
+def test_nothing_is_sent_after_the_deadline() -> None:
+    """A deadline that has passed sends nothing, and says so."""
+    by_hand = ByHand(sends=["answer"])
+    with pytest.raises(APITimeoutError) as caught:
+        by_hand.run(request(GET, by_hand.settings(), deadline=by_hand.clock.now))
+    assert by_hand.of(Send) == []
+    assert caught.value.outcome is Outcome.NOT_SENT
+
+
+def test_elapsed_time_ends_retries() -> None:
+    """`retry_timeout` counts the attempts' own time too."""
+
+    def slow(_: Send):
+        by_hand.clock.now += 50
+        return answered(500)
+
+    by_hand = ByHand(sends=[slow])
+    with pytest.raises(InternalServerError):
+        by_hand.run(request(GET, by_hand.settings(max_retries=9)))
+    assert len(by_hand.of(Send)) == 3
+
+
+def test_callers_share_one_retry_budget() -> None:
+    """With a dead backend, a client's calls cost about 1.1 requests each once the reserve is spent."""
+    by_hand = ByHand(sends=[lambda _: answered(500)])
+    settings = by_hand.settings()
+
+    def requests_of(calls: int) -> int:
+        before = len(by_hand.of(Send))
+        for _ in range(calls):
+            with pytest.raises(InternalServerError):
+                by_hand.run(request(GET, settings))
+        return len(by_hand.of(Send)) - before
+
+    assert requests_of(200) <= 200 + 100 + 20 + 1
+    assert requests_of(200) <= 1.1 * 200 + 1
+
+
+def test_options_share_the_budget() -> None:
+    """`with_options` makes no fresh budget: it is the same backend that is dead."""
+    settings = ByHand().settings()
+    assert settings.with_options({"max_retries": 9}).budget is settings.budget
+
+
+def test_a_401_asks_the_provider_once_more() -> None:
+    """A key that was rotated meanwhile is picked up, without counting as a retry."""
+    keys = iter(["old", "new"])
+    by_hand = ByHand(sends=[answered(401), "answer"])
+    by_hand.run(request(POST, by_hand.settings(lambda: next(keys), max_retries=0)))
+    assert [send.api_key for send in by_hand.of(Send)] == ["old", "new"]
+
+
+def test_a_401_with_the_same_key_is_final() -> None:
+    """A provider that has nothing newer is asked twice, and the API once."""
+    asked = []
+
+    def provider() -> str:
+        asked.append(1)
+        return "same"
+
+    by_hand = ByHand(sends=[answered(401)])
+    with pytest.raises(AuthenticationError):
+        by_hand.run(request(GET, by_hand.settings(provider)))
+    assert (len(asked), len(by_hand.of(Send))) == (2, 1)
+
+
+def test_a_second_401_is_final() -> None:
+    """A provider whose keys are all refused is not asked for ever."""
+    keys = iter("abcdef")
+    by_hand = ByHand(sends=[lambda _: answered(401)])
+    with pytest.raises(AuthenticationError):
+        by_hand.run(request(GET, by_hand.settings(lambda: next(keys))))
+    assert len(by_hand.of(Send)) == 2
+
+
+@pytest.mark.parametrize("key", ["", "a b", "a\nb", "ключ", None, 7])
+def test_a_provider_must_give_a_key(key) -> None:
+    """What cannot be a header is refused before it is sent, and not repeated."""
+    by_hand = ByHand(sends=["answer"])
+    with pytest.raises(ConfigurationError) as caught:
+        by_hand.run(request(GET, by_hand.settings(lambda: key)))
+    assert by_hand.of(Send) == []
+    assert not (isinstance(key, str) and key and key in str(caught.value))
+
+
+def test_a_provider_may_not_give_the_mock_key_to_the_live_api() -> None:
+    """The mock server's key is refused for the live host when it comes from a provider too."""
+    by_hand = ByHand(sends=["answer"])
+    with pytest.raises(ConfigurationError, match="mock server only"):
+        by_hand.run(request(GET, by_hand.settings(lambda: "techforge-mock-key")))
+
+
+def test_an_unknown_error_passes_through() -> None:
+    """What is not an error of the API is nobody's to retry."""
+    by_hand = ByHand(sends=[KeyboardInterrupt()])
+    with pytest.raises(KeyboardInterrupt):
+        by_hand.run(request(GET, by_hand.settings()))
+    assert len(by_hand.of(Send)) == 1
+
+
+def test_connection_error_is_the_class_of_no_answer() -> None:
+    """One except clause catches every request that got no answer."""
+    assert issubclass(APITimeoutError, APIConnectionError)

@@ -1,0 +1,322 @@
+"""Waiting: who is asked, how often, and what ends it."""
+
+import pickle
+
+import pytest
+from support.by_hand import AUDIO, IMAGE, JOB_ID, PROJECT_ID, ByHand, answered, lost
+
+from techforge._flow import Close, Open, Opened, Send
+from techforge._flows.wait import create_and_wait, look, wait
+from techforge.errors import (
+    APIConnectionError,
+    AuthenticationError,
+    InvalidArgumentError,
+    JobFailedError,
+    JobTimeoutError,
+    TechForgeError,
+)
+from techforge.models import Job
+from techforge.policy.polling import PollSchedule
+from techforge.tracking import JobState
+from techforge_api.models import JobAccepted, SignedUrl
+
+JOB = Job(JOB_ID, PROJECT_ID, "queued")
+URL = "https://cdn.example.com/video.mp4?signature=secret"
+SIGNED = SignedUrl(signed_url=URL, expires_at="2024-12-01T12:00:00Z")
+THERE = Opened(206, {"content-range": "bytes 0-0/1234", "etag": '"a"', "content-type": "video/mp4"})
+STEADY = PollSchedule(initial=1, factor=1, maximum=1, jitter=0)
+
+
+def waiting(by_hand: ByHand, job: Job = JOB, **options):
+    return by_hand.run(wait(job, by_hand.settings(), **{"poll": STEADY, **options}))
+
+
+def test_404_is_not_yet_and_a_signed_object_is_done() -> None:
+    """Storage is the only witness: not found, not found, there."""
+    by_hand = ByHand(sends=[answered(404), answered(404), SIGNED], opens=[THERE])
+    video = waiting(by_hand)
+    assert len(by_hand.of(Send)) == 3
+    assert by_hand.slept == [1, 1]
+    assert (video.url, video.path, video.size, video.etag) == (URL, JOB.output_path, 1234, '"a"')
+    assert video.content_type == "video/mp4"
+    assert video.expires_at is not None
+    assert video.expires_at.isoformat() == "2024-12-01T12:00:00+00:00"
+    assert video.job.status == "done"
+
+
+@pytest.mark.parametrize("status", [403, 404, 410, 416])
+def test_a_signature_alone_proves_nothing(status: int) -> None:
+    """A key may be signed before its object is there, so one byte is asked for each time."""
+    by_hand = ByHand(sends=[SIGNED], opens=[Opened(status, {}), THERE])
+    assert waiting(by_hand).size == 1234
+    assert [command.headers for command in by_hand.of(Open)] == [{"range": "bytes=0-0"}] * 2
+    assert len(by_hand.of(Close)) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "size"),
+    [
+        (Opened(200, {"content-length": "99"}), 99),
+        (Opened(200, {}), None),
+        (Opened(200, {"content-length": "many"}), None),
+        (Opened(206, {"content-range": "bytes 0-0/*"}), None),
+        (Opened(206, {}), None),
+    ],
+)
+def test_the_size_is_what_storage_says(answer: Opened, size: int | None) -> None:
+    """A server that ignores the range, or tells no size, still serves the video."""
+    assert waiting(ByHand(sends=[SIGNED], opens=[answer])).size == size
+
+
+def test_a_missing_or_odd_expiry_is_none() -> None:
+    """Later deployments sign without an expiry; the URL is what counts."""
+    for expires_at in (None, 7, "soon"):
+        signed = SignedUrl.from_dict({"signedUrl": URL, "expiresAt": expires_at})
+        assert waiting(ByHand(sends=[signed], opens=[THERE])).expires_at is None
+
+
+def test_polls_start_quick_and_slow_down() -> None:
+    """The default schedule: 1 s, 1.5 s, 2.25 s … at most 15 s."""
+    by_hand = ByHand(sends=[lambda _: answered(404)])
+    with pytest.raises(JobTimeoutError):
+        waiting(by_hand, poll=PollSchedule(jitter=0), timeout=60)
+    assert by_hand.slept[:3] == [1, 1.5, 2.25]
+    assert max(by_hand.slept) == 15
+
+
+def test_a_number_is_a_fixed_interval() -> None:
+    """`poll=2` polls every two seconds."""
+    by_hand = ByHand(sends=[lambda _: answered(404)])
+    with pytest.raises(JobTimeoutError):
+        waiting(by_hand, poll=2, timeout=10)
+    assert by_hand.slept == [2] * 5
+
+
+def test_the_deadline_ends_the_wait_exactly() -> None:
+    """The last sleep ends at the deadline, and no request gets more time than is left."""
+    by_hand = ByHand(sends=[lambda _: answered(404)])
+    with pytest.raises(JobTimeoutError) as caught:
+        waiting(by_hand, poll=4, timeout=10)
+    assert by_hand.slept == [4, 4, 2]
+    assert [send.timeout for send in by_hand.of(Send)] == [10, 6, 2]
+    error = caught.value
+    assert isinstance(error, TimeoutError)
+    assert (error.job.id, error.last_status, error.elapsed) == (JOB_ID, "queued", 10)
+    assert f"from_ids('{JOB_ID}', '{PROJECT_ID}')" in str(error)
+
+
+def test_a_timeout_error_can_be_waited_on_again_after_pickling() -> None:
+    """What is needed to go on survives another process."""
+    by_hand = ByHand(sends=[lambda _: answered(404)])
+    with pytest.raises(JobTimeoutError) as caught:
+        waiting(by_hand, timeout=3)
+    copy = pickle.loads(pickle.dumps(caught.value))  # noqa: S301
+    assert copy.job == JOB
+    assert str(copy) == str(caught.value)
+    assert waiting(ByHand(sends=[SIGNED], opens=[THERE]), copy.job).size == 1234
+
+
+def test_failing_polls_are_tolerated_within_a_bound() -> None:
+    """Five failures in a row are weather, the sixth is the climate."""
+    weather = [lost(), answered(500), lost(), answered(502), lost()]
+    assert waiting(ByHand(sends=[*weather, SIGNED], opens=[THERE])).size == 1234
+
+    by_hand = ByHand(sends=[lambda _: lost()])
+    with pytest.raises(APIConnectionError) as caught:
+        waiting(by_hand)
+    assert len(by_hand.of(Send)) == 6
+    assert caught.value.job == JOB
+    assert any(JOB_ID in note for note in caught.value.__notes__)
+
+
+def test_a_good_poll_forgets_the_failures() -> None:
+    """The bound is on failures in a row."""
+    by_hand = ByHand(sends=[*([lost()] * 5 + [answered(404)]) * 3, SIGNED], opens=[THERE])
+    assert waiting(by_hand).size == 1234
+
+
+def test_a_failing_probe_is_a_failing_poll() -> None:
+    """What goes wrong at the CDN is tolerated as what goes wrong at the API."""
+    by_hand = ByHand(sends=[SIGNED], opens=[Opened(503, {}, retry_after=9), lost(), THERE])
+    assert waiting(by_hand).size == 1234
+    assert by_hand.slept == [9, 1]
+
+
+def test_polls_are_not_retried_inside() -> None:
+    """The next poll is the retry: a failing poll sends one request, not three."""
+    by_hand = ByHand(sends=[answered(500), SIGNED], opens=[THERE])
+    waiting(by_hand)
+    assert by_hand.slept == [1]
+
+
+def test_rate_limits_slow_a_wait_and_never_end_it() -> None:
+    """A 429 is no failure: the API asks for patience, and gets it."""
+    by_hand = ByHand(sends=[*[answered(429, retry_after=20)] * 8, SIGNED], opens=[THERE])
+    waiting(by_hand)
+    assert by_hand.slept == [20] * 8
+
+
+def test_a_retry_after_beyond_the_deadline_ends_the_wait_at_once() -> None:
+    """There is no use in waiting for a poll that may not be made."""
+    by_hand = ByHand(sends=[answered(429, retry_after=3600)])
+    with pytest.raises(JobTimeoutError) as caught:
+        waiting(by_hand, timeout=60)
+    assert by_hand.slept == []
+    assert caught.value.retry_after == 3600
+
+
+def test_a_definitive_refusal_ends_the_wait_at_once() -> None:
+    """A key that is refused will be refused again."""
+    by_hand = ByHand(sends=[answered(401)])
+    with pytest.raises(AuthenticationError) as caught:
+        waiting(by_hand)
+    assert len(by_hand.of(Send)) == 1
+    assert caught.value.job == JOB
+
+
+class Script:
+    """A tracker that reads from a script."""
+
+    def __init__(self, *states) -> None:
+        self.states = list(states)
+        self.asked: list[Job] = []
+
+    def check(self, job: Job):
+        self.asked.append(job)
+        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        if isinstance(state, Exception):
+            raise state
+        return state
+
+
+def test_a_tracker_spares_storage_the_questions() -> None:
+    """Storage is asked only once the tracker says that the job is done."""
+    by_hand = ByHand(sends=[SIGNED], opens=[THERE])
+    tracker = Script("queued", "IN_PROGRESS", JobState("Done"))
+    assert waiting(by_hand, tracker=tracker).job.status == "done"
+    assert (len(tracker.asked), len(by_hand.of(Send))) == (3, 1)
+
+
+@pytest.mark.parametrize("status", ["failed", "FAILED"])
+def test_a_failed_job_ends_the_wait(status: str) -> None:
+    """The error carries the job and the tracker's reason."""
+    updates = []
+    with pytest.raises(JobFailedError, match="no face found") as caught:
+        waiting(ByHand(), tracker=Script("queued", JobState(status, "no face found")), on_update=updates.append)
+    assert caught.value.job.status == status
+    assert caught.value.reason == "no face found"
+    assert updates[-1].status == status
+
+
+def test_unknown_statuses_keep_polling() -> None:
+    """A status that nobody knows is no end, and no crash."""
+    by_hand = ByHand(sends=[SIGNED], opens=[THERE])
+    tracker = Script("cancelled", "Überprüfung", "", None, "success")
+    waiting(by_hand, tracker=tracker)
+    assert len(tracker.asked) == 5
+
+
+def test_a_tracker_may_know_another_path() -> None:
+    """`output_path` from a tracker is where the video is."""
+    by_hand = ByHand(sends=[SIGNED], opens=[THERE])
+    video = waiting(by_hand, tracker=Script(JobState("done", output_path="elsewhere/v.mp4")))
+    assert video.path == "elsewhere/v.mp4"
+    assert by_hand.of(Send)[0].call.arguments["path"] == "elsewhere/v.mp4"
+
+
+def test_a_failing_tracker_is_a_failing_poll() -> None:
+    """A tracker may fail in its own way; past the bound its error comes out, with the job noted."""
+    by_hand = ByHand(sends=[SIGNED], opens=[THERE])
+    assert waiting(by_hand, tracker=Script(*[KeyError("x")] * 5, "done")).size == 1234
+    with pytest.raises(KeyError) as caught:
+        waiting(ByHand(), tracker=Script(KeyError("x")))
+    assert any(JOB_ID in note for note in caught.value.__notes__)
+
+
+def test_updates_begin_before_the_first_poll() -> None:
+    """`on_update` hears of the job at once, then after each poll."""
+    updates = []
+    by_hand = ByHand(sends=[answered(404), SIGNED], opens=[THERE])
+    waiting(by_hand, on_update=updates.append)
+    assert [(u.polls, u.status, u.elapsed) for u in updates] == [(0, "queued", 0), (1, "queued", 0), (2, "done", 1)]
+
+
+def test_an_error_of_on_update_comes_out() -> None:
+    """The user's own bug is not swallowed, and still the job is noted."""
+
+    def broken(_: object) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        waiting(ByHand(), on_update=broken)
+    assert any(JOB_ID in note for note in caught.value.__notes__)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"timeout": 0},
+        {"timeout": -1},
+        {"timeout": float("nan")},
+        {"timeout": "60"},
+        {"poll": 0},
+        {"poll": -1},
+        {"poll": float("inf")},
+    ],
+)
+def test_bad_options_are_refused_at_once(options) -> None:
+    """Nothing is asked with a schedule that makes no sense."""
+    by_hand = ByHand(sends=[SIGNED])
+    with pytest.raises(InvalidArgumentError) as caught:
+        waiting(by_hand, **options)
+    assert by_hand.commands == []
+    assert caught.value.field in options
+
+
+@pytest.mark.parametrize("job", [JOB_ID, None, (JOB_ID, PROJECT_ID)])
+def test_a_job_must_be_a_job(job) -> None:
+    """Whoever has ids only is told of `from_ids`."""
+    with pytest.raises(InvalidArgumentError, match="from_ids"):
+        waiting(ByHand(), job)
+
+
+def test_one_look() -> None:
+    """`find` looks once, and says None where there is nothing yet."""
+    by_hand = ByHand(sends=[answered(404)])
+    assert by_hand.run(look(JOB, by_hand.settings())) is None
+    by_hand = ByHand(sends=[SIGNED], opens=[THERE])
+    assert by_hand.run(look(JOB, by_hand.settings())).size == 1234
+
+
+def test_create_and_wait_is_both() -> None:
+    """One call; the job is told of before the first poll."""
+    updates = []
+    by_hand = ByHand(
+        sends=[JobAccepted.from_dict({"jobId": JOB_ID, "status": "queued"}), answered(404), SIGNED], opens=[THERE]
+    )
+    params = {"image_url": IMAGE, "audio_url": AUDIO, "project_id": PROJECT_ID}
+    video = by_hand.run(create_and_wait(by_hand.settings(), params, poll=STEADY, on_update=updates.append))
+    assert video.job.id == updates[0].job.id == JOB_ID
+
+
+def test_create_and_wait_checks_everything_before_it_pays() -> None:
+    """A wrong timeout must not be found out after the job was submitted."""
+    by_hand = ByHand(sends=[SIGNED])
+    params = {"image_url": IMAGE, "audio_url": AUDIO}
+    for options in ({"timeout": -1}, {"poll": 0}):
+        with pytest.raises(InvalidArgumentError):
+            by_hand.run(create_and_wait(by_hand.settings(), params, **options))
+    assert by_hand.commands == []
+
+
+def test_create_and_wait_never_loses_the_job() -> None:
+    """Whatever ends the wait carries the job that was paid for."""
+    accepted = JobAccepted.from_dict({"jobId": JOB_ID, "status": "queued"})
+    params = {"image_url": IMAGE, "audio_url": AUDIO, "project_id": PROJECT_ID}
+    for failure in (answered(401), KeyboardInterrupt()):
+        by_hand = ByHand(sends=[accepted, failure])
+        with pytest.raises(type(failure)) as caught:
+            by_hand.run(create_and_wait(by_hand.settings(), params))
+        assert any(JOB_ID in note for note in caught.value.__notes__)
+        if isinstance(failure, TechForgeError):
+            assert caught.value.job.id == JOB_ID
