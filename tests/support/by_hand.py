@@ -24,6 +24,7 @@ class Clock:
     now: float = 1_000.0
 
     def __call__(self) -> float:
+        """Return the time."""
         return self.now
 
 

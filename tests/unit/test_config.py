@@ -11,6 +11,7 @@ KEY = "tf-0123456789"
 
 
 def build(api_key=KEY, environ=None, **options) -> Settings:
+    """Return settings built from these options and no real environment."""
     return Settings.build(api_key, options, environ or {})
 
 
@@ -63,7 +64,9 @@ def test_a_base_url_must_be_safe(url: str) -> None:
         build(base_url=url)
 
 
-@pytest.mark.parametrize("url", ["http://localhost:1", "http://127.0.0.1:1", "http://127.1.2.3", "http://[::1]:1"])
+@pytest.mark.parametrize(
+    "url", ["http://localhost:1", "http://127.0.0.1:1", "http://127.1.2.3", "http://[::1]:1"]
+)
 def test_this_machine_may_be_plain_http(url: str) -> None:
     """That is where mock servers live."""
     assert build(base_url=url).base_url == url
@@ -114,7 +117,9 @@ def test_a_wrong_option_is_named(option) -> None:
 def test_with_options_changes_what_it_names() -> None:
     """The rest stays, headers add up."""
     base = build(timeout=5, max_retries=7, default_headers={"A": "1"})
-    other = base.with_options({"timeout": 9, "default_headers": {"b": "2"}, "resubmit_on_server_error": False})
+    other = base.with_options(
+        {"timeout": 9, "default_headers": {"b": "2"}, "resubmit_on_server_error": False}
+    )
     assert (other.timeout, other.retry.max_retries, other.retry.resubmit_on_server_error) == (9, 7, False)
     assert (other.headers["a"], other.headers["b"]) == ("1", "2")
     assert (base.timeout, base.retry.resubmit_on_server_error, base.headers.get("b")) == (5, True, None)

@@ -31,14 +31,17 @@ EVERYTHING = {
 
 
 def accepted(**fields):
+    """Return the API's answer to a new job."""
     return JobAccepted.from_dict({"jobId": JOB_ID, "status": "queued", **fields})
 
 
 def sent(by_hand: ByHand) -> dict:
+    """Return the body of the last request."""
     return by_hand.of(Send)[-1].call.arguments["body"].to_dict()
 
 
 def run(by_hand: ByHand, **params):
+    """Submit a job, with the two required fields filled in."""
     return by_hand.run(create(by_hand.settings(), **{"image_url": IMAGE, "audio_url": AUDIO, **params}))
 
 
@@ -191,6 +194,7 @@ def test_an_unknown_outcome_is_its_own_error() -> None:
 
 
 def unreadable(job_id: str | None = None, job_status: str | None = None) -> APIResponseError:
+    """Return the error for an answer that is not the contract's."""
     error = APIResponseError("202: unreadable", outcome=Outcome.UNKNOWN, method="POST", path="/jobs/v2")
     error.job_id, error.job_status = job_id, job_status
     return error

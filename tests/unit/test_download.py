@@ -40,6 +40,7 @@ class Cdn:
         self._budget: int | None = None
 
     def open(self, command: Open) -> Opened:
+        """Answer a request."""
         if self.answers:
             answer = self.answers.pop(0)
             if isinstance(answer, Exception):
@@ -61,6 +62,7 @@ class Cdn:
         return Opened(206 if "content-range" in headers else 200, headers)
 
     def read(self, _: Read) -> bytes:
+        """Give the next bytes, or break off."""
         if self._budget is not None and self._budget <= 0:
             raise lost()
         size = self.chunk if self._budget is None else min(self.chunk, self._budget)
@@ -70,14 +72,17 @@ class Cdn:
         return chunk
 
     def by_hand(self, sends=None) -> ByHand:
+        """Return a driver that talks to this storage."""
         return ByHand(sends=sends or [SIGNED], opens=[self.open], reads=[self.read])
 
 
 def fetch(by_hand: ByHand, to, **options) -> Path:
+    """Download the object."""
     return by_hand.run(download(PATH, to, by_hand.settings(), **options))
 
 
 def litter(folder: Path) -> list[str]:
+    """Return what lies in a folder."""
     return sorted(p.name for p in folder.iterdir())
 
 
@@ -258,7 +263,7 @@ def test_a_range_that_does_not_fit_is_not_appended(tmp_path: Path, answer: Opene
     cdn.break_after = [300]
     served = iter([cdn.open, lambda _: answer])
     by_hand = cdn.by_hand()
-    by_hand.opens = [lambda command: next(served, cdn.open)(command)]
+    by_hand.opens = [lambda command: next(served, cdn.open)(command)]  # noqa: PLW0108 - another function each time
     assert fetch(by_hand, tmp_path / "v").read_bytes() == CONTENT
 
 
@@ -368,7 +373,9 @@ def test_redirects_are_followed_where_they_are_safe(tmp_path: Path) -> None:
         fetch(cdn.by_hand(), tmp_path / "w")
 
 
-@pytest.mark.parametrize("url", ["http://cdn.example.com/v", "ftp://cdn.example.com/v", "", None, 7, "https://"])
+@pytest.mark.parametrize(
+    "url", ["http://cdn.example.com/v", "ftp://cdn.example.com/v", "", None, 7, "https://"]
+)
 def test_a_signed_url_must_be_safe(tmp_path: Path, url) -> None:
     """What the API signs is not fetched blindly; loopback and `allow_http` are the exceptions."""
     by_hand = Cdn().by_hand([SignedUrl(signed_url=url)])

@@ -34,19 +34,25 @@ CLASSES = [
 
 def example(cls: type[TechForgeError]) -> TechForgeError:
     """Return an error of this class, as the SDK raises it."""
-    failure = APIConnectionError("lost", outcome=Outcome.UNKNOWN, method="POST", path="/jobs/v2", retry_after=3.0)
-    if cls is JobFailedError:
-        return JobFailedError(JOB, "no face found")
-    if cls is JobTimeoutError:
-        return JobTimeoutError(JOB, last_status="queued", elapsed=1.5, polls=3, last_error=failure)
-    if cls is JobOutcomeUnknownError:
-        return JobOutcomeUnknownError(failure, sent={"crop": True}, project_id=PROJECT_ID)
+    failure = APIConnectionError(
+        "lost", outcome=Outcome.UNKNOWN, method="POST", path="/jobs/v2", retry_after=3.0
+    )
+    special = {
+        JobFailedError: lambda: JobFailedError(JOB, "no face found"),
+        JobTimeoutError: lambda: JobTimeoutError(
+            JOB, last_status="queued", elapsed=1.5, polls=3, last_error=failure
+        ),
+        JobOutcomeUnknownError: lambda: JobOutcomeUnknownError(
+            failure, sent={"crop": True}, project_id=PROJECT_ID
+        ),
+        InvalidArgumentError: lambda: InvalidArgumentError("crop", "is wrong"),
+    }
+    if cls in special:
+        return special[cls]()
     if issubclass(cls, DownloadError):
         return cls("broken", path="a/b", target="c", received=7, error=failure)
     if issubclass(cls, APIError):
         return cls("said no", outcome=Outcome.DEFINITIVE, method="GET", path="/x", request_id="r", body="b")
-    if cls is InvalidArgumentError:
-        return InvalidArgumentError("crop", "is wrong")
     return cls("went wrong")
 
 

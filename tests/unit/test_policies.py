@@ -34,7 +34,7 @@ NOW = datetime(2024, 12, 1, 12, 0, tzinfo=UTC)
         ("-5", None),
         ("soon", None),
         ("1e3", None),
-        ("９", None),
+        ("９", None),  # noqa: RUF001
         ("nan", None),
         ("9" * 400, None),
         ("0" * 100_000 + "x", None),
@@ -69,6 +69,7 @@ def test_instants_in_any_spelling(text: object, expected: datetime | None) -> No
 
 
 def decide(policy: RetryPolicy, **changes) -> float | None:
+    """Ask for a delay in an ordinary situation, with some of it changed."""
     situation = {
         "outcome": Outcome.REFUSED,
         "repeatable": True,

@@ -84,7 +84,7 @@ def test_resubmission_can_be_turned_off() -> None:
         ([lost()], True),
     ],
 )
-def test_job_may_exist_speaks_of_all_attempts(failures, may_exist: bool) -> None:  # noqa: FBT001
+def test_job_may_exist_speaks_of_all_attempts(failures, may_exist: bool) -> None:
     """One attempt that may have created a job is enough, whatever came after it."""
     by_hand = ByHand(sends=list(failures))
     with pytest.raises(type(failures[-1])) as caught:

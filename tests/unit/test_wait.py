@@ -28,6 +28,7 @@ STEADY = PollSchedule(initial=1, factor=1, maximum=1, jitter=0)
 
 
 def waiting(by_hand: ByHand, job: Job = JOB, **options):
+    """Wait for a job on a steady schedule."""
     return by_hand.run(wait(job, by_hand.settings(), **{"poll": STEADY, **options}))
 
 
@@ -182,6 +183,7 @@ class Script:
         self.asked: list[Job] = []
 
     def check(self, job: Job):
+        """Give the next state."""
         self.asked.append(job)
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
         if isinstance(state, Exception):
@@ -202,7 +204,9 @@ def test_a_failed_job_ends_the_wait(status: str) -> None:
     """The error carries the job and the tracker's reason."""
     updates = []
     with pytest.raises(JobFailedError, match="no face found") as caught:
-        waiting(ByHand(), tracker=Script("queued", JobState(status, "no face found")), on_update=updates.append)
+        waiting(
+            ByHand(), tracker=Script("queued", JobState(status, "no face found")), on_update=updates.append
+        )
     assert caught.value.job.status == status
     assert caught.value.reason == "no face found"
     assert updates[-1].status == status
@@ -238,7 +242,11 @@ def test_updates_begin_before_the_first_poll() -> None:
     updates = []
     by_hand = ByHand(sends=[answered(404), SIGNED], opens=[THERE])
     waiting(by_hand, on_update=updates.append)
-    assert [(u.polls, u.status, u.elapsed) for u in updates] == [(0, "queued", 0), (1, "queued", 0), (2, "done", 1)]
+    assert [(u.polls, u.status, u.elapsed) for u in updates] == [
+        (0, "queued", 0),
+        (1, "queued", 0),
+        (2, "done", 1),
+    ]
 
 
 def test_an_error_of_on_update_comes_out() -> None:
@@ -292,7 +300,8 @@ def test_create_and_wait_is_both() -> None:
     """One call; the job is told of before the first poll."""
     updates = []
     by_hand = ByHand(
-        sends=[JobAccepted.from_dict({"jobId": JOB_ID, "status": "queued"}), answered(404), SIGNED], opens=[THERE]
+        sends=[JobAccepted.from_dict({"jobId": JOB_ID, "status": "queued"}), answered(404), SIGNED],
+        opens=[THERE],
     )
     params = {"image_url": IMAGE, "audio_url": AUDIO, "project_id": PROJECT_ID}
     video = by_hand.run(create_and_wait(by_hand.settings(), params, poll=STEADY, on_update=updates.append))
