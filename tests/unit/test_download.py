@@ -126,6 +126,16 @@ def test_nothing_is_overwritten_unless_asked(tmp_path: Path) -> None:
     assert target.read_bytes() == CONTENT
 
 
+def test_the_bytes_are_on_disk_before_the_name_is(tmp_path: Path, monkeypatch) -> None:
+    """After a power cut there is a whole file or none: the file is synced before it gets its name."""
+    events = []
+    real_fsync, real_link = os.fsync, os.link
+    monkeypatch.setattr(os, "fsync", lambda fd: (events.append("fsync"), real_fsync(fd)))
+    monkeypatch.setattr(os, "link", lambda *paths: (events.append("link"), real_link(*paths)))
+    fetch(Cdn().by_hand(), tmp_path / "v")
+    assert events == ["fsync", "link", "fsync"]
+
+
 def test_a_target_that_appears_meanwhile_is_safe(tmp_path: Path) -> None:
     """The check holds at the moment of placing the file, not only at the start."""
     target = tmp_path / "v.mp4"
@@ -261,9 +271,14 @@ def test_a_range_that_does_not_fit_is_not_appended(tmp_path: Path, answer: Opene
     """A server that answers another range, object or size than was asked for is not believed."""
     cdn = Cdn()
     cdn.break_after = [300]
-    served = iter([cdn.open, lambda _: answer])
+
+    def lie(_: Open) -> Opened:
+        cdn._left = b"?" * 724
+        return answer
+
+    served = iter([cdn.open, lie])
     by_hand = cdn.by_hand()
-    by_hand.opens = [lambda command: next(served, cdn.open)(command)]  # noqa: PLW0108 - another function each time
+    by_hand.opens = [lambda command: next(served, cdn.open)(command)]  # noqa: PLW0108 - another each time
     assert fetch(by_hand, tmp_path / "v").read_bytes() == CONTENT
 
 

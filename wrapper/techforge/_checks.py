@@ -67,7 +67,7 @@ def storage_path(field: str, path: object) -> str:
         raise InvalidArgumentError(field, f"cannot be encoded as UTF-8; {fix}") from None
     if any(ord(character) < 0x20 or ord(character) == 0x7F for character in path):
         raise InvalidArgumentError(field, f"holds a control character; {fix}")
-    if path.startswith("/") or any(segment in {"", ".", ".."} for segment in path.split("/")):
+    if any(segment in {"", ".", ".."} for segment in path.split("/")):
         raise InvalidArgumentError(field, f"{path!r} has an empty, '.' or '..' segment; {fix}")
     return path
 
