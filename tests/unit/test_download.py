@@ -273,7 +273,7 @@ def test_a_range_that_does_not_fit_is_not_appended(tmp_path: Path, answer: Opene
     cdn.break_after = [300]
 
     def lie(_: Open) -> Opened:
-        cdn._left = b"?" * 724
+        cdn._left, cdn._budget = b"?" * 724, None
         return answer
 
     served = iter([cdn.open, lie])
