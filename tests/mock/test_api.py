@@ -1,0 +1,301 @@
+"""The API origin of the mock keeps the contract."""
+
+import json
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+import attrs
+import httpx
+import pytest
+
+from techforge.mock import MockServer
+from techforge.mock import app as app_module
+from techforge.mock.contract import contract
+
+SIGN = "/storage/generate-signed-path"
+
+
+def test_job_is_accepted_as_documented(api: httpx.Client, job: dict[str, Any]) -> None:
+    """A valid request is answered with 202, a new UUID and `queued`."""
+    answers = [api.post("/jobs/v2", json=job) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [202, 202]
+    assert {answer.json()["status"] for answer in answers} == {"queued"}
+    assert len({uuid.UUID(answer.json()["jobId"]) for answer in answers}) == 2
+
+
+def test_documented_example_is_accepted(api: httpx.Client) -> None:
+    """The vendor's example, every field given, is valid."""
+    example = {
+        "image_url": "https://cdn.example.com/image.png",
+        "audio_url": "https://cdn.example.com/audio.mp3",
+        "is_clone_required": False,
+        "language": "en",
+        "version": 6,
+        "job_type": "ai_talking_video",
+        "project_id": "468ea7a0-66e1-4357-a760-236e54167f3e",
+        "output_size": 400,
+        "crop": True,
+        "dynamic_scale": 1,
+        "iteration_count": 10,
+        "expand_ratio": 0.5,
+        "values": [],
+    }
+    assert api.post("/jobs/v2", json=example).status_code == 202
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [("x-api-key", "")],
+        [("x-api-key", "wrong")],
+        [("x-api-key", "ü")],
+        [("x-api-key", "techforge-mock-key")] * 2,
+    ],
+)
+def test_key_is_required(server: MockServer, web: httpx.Client, headers: list[tuple[str, str]]) -> None:
+    """Without exactly one valid key every operation answers 401, even if the rest is invalid, too."""
+    raw = [(name.encode(), value.encode()) for name, value in headers]
+    for method, path in (("POST", "/jobs/v2"), ("GET", SIGN)):
+        answer = web.request(method, server.url + path, headers=raw)
+        assert answer.status_code == 401
+        assert "x-api-key" in answer.json()["message"]
+    assert not server.store._jobs
+
+
+def test_every_given_key_is_accepted() -> None:
+    """Several keys may be valid at once, as during a rotation."""
+    with MockServer(render=False, api_keys=["old", "new"]) as server:
+        assert server.api_key == "old"
+        for key in ("old", "new"):
+            answer = httpx.get(server.url + SIGN, params={"path": "x"}, headers={"x-api-key": key})
+            assert answer.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"image_url": None}, "image_url"),
+        ({"image_url": "not a url"}, "image_url"),
+        ({"audio_url": 1}, "audio_url"),
+        ({"job_type": True}, "job_type"),
+        ({"project_id": "468ea7a0"}, "project_id"),
+        ({"is_clone_required": "no"}, "is_clone_required"),
+        ({"language": []}, "language"),
+        ({"version": 7}, "version"),
+        ({"output_size": 400.5}, "output_size"),
+        ({"output_size": True}, "output_size"),
+        ({"crop": 1}, "crop"),
+        ({"dynamic_scale": "1"}, "dynamic_scale"),
+        ({"iteration_count": {}}, "iteration_count"),
+        ({"expand_ratio": None}, "expand_ratio"),
+        ({"values": {}}, "values"),
+        ({"values": ["a", 1]}, "values.1"),
+    ],
+)
+def test_invalid_field_is_named(
+    api: httpx.Client, job: dict[str, Any], change: dict[str, Any], field: str
+) -> None:
+    """400 says which field is wrong, for people and for programs."""
+    answer = api.post("/jobs/v2", json=job | change)
+    assert answer.status_code == 400
+    assert [error["field"] for error in answer.json()["errors"]] == [field]
+    assert field in answer.json()["message"]
+
+
+def test_missing_fields_are_all_named(api: httpx.Client, server: MockServer) -> None:
+    """All that is missing is reported at once, and nothing is created."""
+    answer = api.post("/jobs/v2", json={})
+    fields = {error["field"] for error in answer.json()["errors"]}
+    assert fields == {"image_url", "audio_url", "job_type", "project_id"}
+    assert not server.store._jobs
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"output_size": 0},
+        {"output_size": -(2**70)},
+        {"output_size": 400.0},
+        {"job_type": ""},
+        {"language": "\0 ünïcode 🎬 " * 5_000},
+        {"values": ["", "\0"]},
+        {"a field of tomorrow": {"x": None}},
+    ],
+)
+def test_odd_but_valid_is_accepted(api: httpx.Client, job: dict[str, Any], change: dict[str, Any]) -> None:
+    """The mock demands no more than the contract does."""
+    assert api.post("/jobs/v2", json=job | change).status_code == 202
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"nul",
+        b"\xff\xfe",
+        b"[]",
+        b'"x"',
+        b"null",
+        b'{"x": NaN}',
+        b'{"x": "\\ud800"}',
+        b"[" * 100_000,
+    ],
+)
+def test_body_that_is_no_json_object(api: httpx.Client, body: bytes) -> None:
+    """What is not JSON, or no object, is 400 and never 500."""
+    answer = api.post("/jobs/v2", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["message"]
+
+
+@pytest.mark.parametrize("media_type", [None, "text/plain", "application/x-www-form-urlencoded"])
+def test_content_type_must_be_json(api: httpx.Client, media_type: str | None) -> None:
+    """Another or no content type is 400: the contract lists no 415."""
+    headers = {"content-type": media_type} if media_type else {}
+    answer = api.post("/jobs/v2", content=b"{}", headers=headers)
+    assert answer.status_code == 400
+    assert "content-type" in answer.json()["message"]
+
+
+def test_content_type_may_have_parameters(api: httpx.Client, job: dict[str, Any]) -> None:
+    """A charset and another case change nothing."""
+    content = httpx.Request("POST", "http://x", json=job).content
+    answer = api.post(
+        "/jobs/v2", content=content, headers={"content-type": "Application/JSON; charset=utf-8"}
+    )
+    assert answer.status_code == 202
+
+
+def test_body_has_a_limit(server: MockServer, api: httpx.Client, job: dict[str, Any]) -> None:
+    """A body of more than a megabyte is refused, and the client still gets to read why."""
+    answer = api.post("/jobs/v2", json=job | {"language": "x" * 3_000_000})
+    assert answer.status_code == 400
+    assert "larger than" in answer.json()["message"]
+    assert len(server.journal.requests()[-1].body) == 1_000_001
+
+
+def test_constants_of_python_are_no_json(api: httpx.Client, job: dict[str, Any]) -> None:
+    """NaN and Infinity are refused, even where any value would do."""
+    for number in (float("nan"), float("inf")):
+        content = json.dumps(job | {"extra": number})
+        answer = api.post("/jobs/v2", content=content, headers={"content-type": "application/json"})
+        assert answer.status_code == 400
+        assert "not a JSON value" in answer.json()["message"]
+
+
+def test_half_a_request_creates_nothing(server: MockServer, job: dict[str, Any]) -> None:
+    """A client that goes away within its request, be the rest of it blank, has asked for nothing."""
+    body = json.dumps(job).encode()
+    head = (
+        f"POST /jobs/v2 HTTP/1.1\r\nhost: x\r\nx-api-key: {server.api_key}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body) + 1}\r\n\r\n"
+    )
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=2) as connection:
+        connection.sendall(head.encode() + body)
+    while server.journal.count() == 0:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    assert not server.store._jobs
+
+
+def test_path_is_required_once(api: httpx.Client) -> None:
+    """A missing or repeated `path` is 400."""
+    for query in ("", "?path=a&path=b"):
+        answer = api.get(SIGN + query)
+        assert answer.status_code == 400
+        assert answer.json()["errors"][0]["field"] == "path"
+
+
+def test_unknown_storage_key_is_404(api: httpx.Client) -> None:
+    """Nothing is signed that is not there; an empty key is a key like any other."""
+    for path in ("nope", "", "../etc/passwd", "\0", "ü"):
+        answer = api.get(SIGN, params={"path": path})
+        assert answer.status_code == 404
+        assert answer.json()["message"]
+
+
+def test_done_job_is_signed(
+    api: httpx.Client, job: dict[str, Any], output_path: Callable[[str], str]
+) -> None:
+    """A done job's video can be signed: a URI, and an expiry in RFC 3339, in UTC."""
+    job_id = api.post("/jobs/v2", json=job).json()["jobId"]
+    signed = api.get(SIGN, params={"path": output_path(job_id)}).json()
+    assert signed["expiresAt"].endswith("Z")
+    assert datetime.fromisoformat(signed["expiresAt"]).tzinfo
+    assert httpx.get(signed["signedUrl"]).headers["content-type"] == "video/mp4"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"])
+def test_other_methods_are_405(api: httpx.Client, method: str) -> None:
+    """A method that the contract does not list is 405, with what is allowed; HEAD, too."""
+    answer = api.request(method, "/jobs/v2")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    if method != "GET":
+        answer = api.request(method, SIGN)
+        assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+
+
+def test_unknown_routes_are_404(api: httpx.Client) -> None:
+    """Other paths are 404 in JSON, and a trailing slash makes another path."""
+    for path in ("/", "/jobs", "/jobs/v2/", "/openapi.json"):
+        answer = api.get(path)
+        assert answer.status_code == 404
+        assert answer.json()["message"]
+
+
+def test_every_answer_has_a_request_id(api: httpx.Client, job: dict[str, Any]) -> None:
+    """Each answer, good or bad, has its own x-request-id."""
+    answers = [api.post("/jobs/v2", json=job), api.post("/jobs/v2"), api.get("/jobs/v2"), api.get("/x")]
+    assert len({answer.headers["x-request-id"] for answer in answers}) == 4
+
+
+def test_mock_holds_itself_to_the_contract(
+    api: httpx.Client, job: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An answer of the mock's own that breaks the contract becomes a loud 500."""
+    monkeypatch.setattr(app_module.Api, "_carry_out", lambda *_: (202, {"jobId": "no uuid", "status": "new"}))
+    answer = api.post("/jobs/v2", json=job)
+    assert answer.status_code == 500
+    assert "broke the contract" in answer.json()["message"]
+    assert "jobId" in answer.json()["message"]
+    assert "broke the contract" in caplog.text
+
+
+def test_mock_answers_no_undocumented_status(
+    api: httpx.Client, job: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A status that the contract does not list is a breach, too; one in the 5XX range is not."""
+    monkeypatch.setattr(app_module.Api, "_carry_out", lambda *_: (201, {}))
+    assert "status 201" in api.post("/jobs/v2", json=job).json()["message"]
+    monkeypatch.setattr(app_module.Api, "_carry_out", lambda *_: (501, {}))
+    assert api.post("/jobs/v2", json=job).status_code == 501
+
+
+def test_operation_that_the_mock_lacks_is_501(server: MockServer) -> None:
+    """When the contract grows, the mock says what it cannot do instead of dying."""
+    create, sign = contract().operations
+    api = server._gates[0].app.routes[-1].app.api  # type: ignore[attr-defined]
+    status, body = api._carry_out(attrs.evolve(sign, id="getCredits"), None)
+    assert status == 501
+    assert "getCredits" in body["message"]
+    assert create.path != sign.path
+
+
+def test_parallel_requests(server: MockServer, job: dict[str, Any]) -> None:
+    """Twenty clients at once get twenty jobs."""
+
+    def create(_number: int) -> str:
+        answer = httpx.post(server.url + "/jobs/v2", json=job, headers={"x-api-key": server.api_key})
+        return str(answer.json()["jobId"])
+
+    with ThreadPoolExecutor(20) as pool:
+        assert len(set(pool.map(create, range(20)))) == 20
+    assert server.journal.count(operation="createJob") == 20

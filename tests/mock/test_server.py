@@ -1,0 +1,183 @@
+"""The server starts quickly, stops cleanly, and is a good command."""
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from techforge import auth, mock
+from techforge.mock import MockServer
+
+
+def test_many_servers(job: dict[str, Any]) -> None:
+    """Servers in one process have ports and state of their own, and leave no thread behind."""
+    before = threading.active_count()
+    with MockServer(render=False) as first, MockServer(render=False) as second:
+        urls = {first.url, first.storage_url, second.url, second.storage_url}
+        assert len(urls) == 4
+        httpx.post(first.url + "/jobs/v2", json=job, headers={"x-api-key": first.api_key})
+        assert (first.journal.count(), second.journal.count()) == (1, 0)
+    assert threading.active_count() == before
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(first.url)
+
+
+def test_start_and_stop_are_quick() -> None:
+    """A test can afford a server of its own."""
+    started = time.monotonic()
+    for _ in range(5):
+        with MockServer():
+            pass
+    assert time.monotonic() - started < 2.5
+
+
+def test_stop_does_not_wait_for_answers(job: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    """A server stops, and says nothing, although clients still wait."""
+    with MockServer(render=False) as server, httpx.Client(base_url=server.url) as client:
+        failures: list[Exception] = []
+
+        def ask() -> None:
+            try:
+                client.post("/jobs/v2", json=job, headers={"x-mock-fault": "delay=60"})
+            except httpx.HTTPError as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        while not server.journal.count():
+            time.sleep(0.01)
+        started = time.monotonic()
+        server.__exit__(None, None, None)
+        thread.join()
+    assert time.monotonic() - started < 1
+    assert len(failures) == 1
+    assert not [record for record in caplog.records if record.name != "httpx"]
+
+
+def test_taken_port_is_an_error_at_once(server: MockServer) -> None:
+    """A port that is taken is reported where the server is started."""
+    with pytest.raises(OSError, match="in use"), MockServer(port=int(server.url.rpartition(":")[2])):
+        pass
+
+
+def test_no_url_before_the_start() -> None:
+    """A URL that does not exist yet is not made up."""
+    with pytest.raises(RuntimeError, match="before it runs"):
+        _ = MockServer().url
+
+
+def test_in_a_running_loop() -> None:
+    """The server can share the event loop of a test."""
+
+    async def run() -> int:
+        async with MockServer(render=False).serving() as server, httpx.AsyncClient() as client:
+            return (await client.get(server.url)).status_code
+
+    assert asyncio.run(run()) == 404
+
+
+def test_keep_alive(server: MockServer) -> None:
+    """Connections are kept: one is enough for many requests."""
+    ports: set[int] = set()
+    with httpx.Client(base_url=server.url) as client:
+        for _ in range(3):
+            with client.stream("GET", "/") as answer:
+                answer.read()
+                ports.add(answer.extensions["network_stream"].get_extra_info("client_addr")[1])
+    assert len(ports) == 1
+
+
+def test_answers_do_not_wait_for_acknowledgements(server: MockServer) -> None:
+    """Head and body of an answer go out at once: Nagle's algorithm would cost 40 ms for each."""
+    with httpx.Client(base_url=server.url) as client:
+        waits: list[float] = []
+        for _ in range(11):
+            started = time.monotonic()
+            client.get("/")
+            waits.append(time.monotonic() - started)
+    assert sorted(waits)[5] < 0.02
+
+
+def test_client_is_taken_at_its_word_for_nothing(server: MockServer) -> None:
+    """Proxy headers change nothing: URLs are signed for the storage origin as it is."""
+    server.store.put("x", b"x")
+    answer = httpx.get(
+        server.url + "/storage/generate-signed-path?path=x",
+        headers={"x-api-key": server.api_key, "host": "evil.example", "x-forwarded-host": "evil.example"},
+    )
+    assert answer.json()["signedUrl"].startswith(server.storage_url + "/x?")
+
+
+def test_public_names() -> None:
+    """The package has the documented names, and says so when asked for others."""
+    assert mock.TEST_API_KEY is auth.TEST_API_KEY
+    assert all(getattr(mock, name) for name in mock.__all__)
+    with pytest.raises(AttributeError, match="Nope"):
+        mock.Nope  # noqa: B018
+
+
+def test_missing_extra_is_explained() -> None:
+    """Without the extra's packages, the import says what to install."""
+    code = (
+        "import importlib.util as util\n"
+        "real = util.find_spec\n"
+        "util.find_spec = lambda name: None if name == 'av' else real(name)\n"
+        "import techforge.mock\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert 'techforge.mock needs av: install it with  pip install "techforge[mock]"' in result.stderr
+
+
+def command(*options: str) -> "subprocess.Popen[str]":
+    """Start the command."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "techforge.mock", "--port", "0", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_command(number: signal.Signals, job: dict[str, Any]) -> None:
+    """The command says where it is, answers with its options, and ends cleanly on a signal."""
+    with command(
+        "--print-json", "--job-looks", "1", "--no-render", "--api-key", "k", "--fault", "status=503"
+    ) as process:
+        assert process.stdout
+        text = process.stdout.readline()
+        facts = json.loads(process.stdout.readline())
+        assert facts["url"] in text
+        assert facts["storage_url"] in text
+        assert facts["api_key"] == "k"
+        seen = [
+            httpx.post(facts["url"] + "/jobs/v2", json=job, headers={"x-api-key": "k"}).status_code
+            for _ in range(2)
+        ]
+        assert seen == [503, 202]
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=5)
+    assert (process.returncode, errors) == (0, "")
+
+
+def test_command_refuses_nonsense(server: MockServer) -> None:
+    """A bad option ends the command with a message instead of a traceback."""
+    taken = server.url.rpartition(":")[2]
+    for options, reason in (
+        (["--fault", "x=1"], "unknown part 'x'"),
+        (["--port", taken], "cannot listen on"),
+        (["--port", "99999"], "cannot listen on"),
+    ):
+        with command(*options) as process:
+            _, errors = process.communicate(timeout=5)
+        assert process.returncode in {1, 2}
+        assert reason in errors
+        assert "Traceback" not in errors

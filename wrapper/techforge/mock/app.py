@@ -1,0 +1,187 @@
+"""The API origin: the contract's operations, carried out by the store."""
+
+import hmac
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from attrs import asdict, define, frozen
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from techforge.mock.contract import (
+    Contract,
+    ContractBrokenError,
+    Operation,
+    Problem,
+    describe,
+    problems,
+)
+from techforge.mock.gate import BODY_LIMIT
+from techforge.mock.signing import Signer
+from techforge.mock.store import Store
+
+_logger = logging.getLogger(__name__)
+
+_JSON = "application/json"
+
+
+class _RefusedError(Exception):
+    """A request that is not carried out."""
+
+    def __init__(self, status: int, *reasons: Problem, message: str = "") -> None:
+        super().__init__(message or describe(reasons))
+        self.status = status
+        self.reasons = reasons
+
+    def body(self) -> dict[str, Any]:
+        """Return the answer's body."""
+        errors = {"errors": [asdict(reason) for reason in self.reasons]} if self.reasons else {}
+        return {"message": str(self), **errors}
+
+
+@frozen
+class _Call:
+    """A request that has passed every check of the contract."""
+
+    request: Request
+    query: Mapping[str, str]
+    body: Any
+
+
+@frozen(eq=False)
+class Api:
+    """What the operations need, and the operations themselves."""
+
+    contract: Contract
+    store: Store
+    signer: Signer
+    storage_url: Callable[[], str]
+    api_keys: Sequence[str]
+
+    def app(self, extra_routes: Sequence[BaseRoute] = ()) -> Starlette:
+        """Return the application: the contract's paths, and what is beside the contract."""
+        paths = dict.fromkeys(operation.path for operation in self.contract.operations)
+        app = Starlette(
+            routes=[*extra_routes, *(Route(path, _Path(self, path)) for path in paths)],
+            exception_handlers={HTTPException: _http_error},
+        )
+        # The contract knows no redirects.
+        app.router.redirect_slashes = False
+        return app
+
+    async def answer(self, operation: Operation, request: Request) -> Response:
+        """Carry an operation out, or say why not, within the contract."""
+        try:
+            call = await self._checked(operation, request)
+            status, body = self._carry_out(operation, call)
+        except _RefusedError as error:
+            status, body = error.status, error.body()
+        try:
+            operation.check_answer(status, _JSON, body)
+        except ContractBrokenError as error:
+            _logger.exception("The mock broke the contract")
+            status, body = 500, {"message": f"The mock broke the contract: {error}"}
+        return JSONResponse(body, status)
+
+    def _carry_out(self, operation: Operation, call: _Call) -> tuple[int, dict[str, Any]]:
+        match operation.id:
+            case "createJob":
+                job_id = self.store.accept(call.body)
+                call.request.state.job_id = job_id
+                return 202, {"jobId": job_id, "status": "queued"}
+            case "generateSignedPath":
+                return self._sign(call.query["path"])
+            case other:
+                return 501, {"message": f"The mock does not carry out {other} yet."}
+
+    def _sign(self, path: str) -> tuple[int, dict[str, Any]]:
+        if self.store.look_for(path) is None:
+            raise _RefusedError(404, message=f"There is no object {path!r} in storage.")
+        signed = self.signer.sign(self.storage_url(), path)
+        return 200, {"signedUrl": signed.url, "expiresAt": signed.expires_at}
+
+    async def _checked(self, operation: Operation, request: Request) -> _Call:
+        self._check_key(operation, request)
+        query = _checked_query(operation, request)
+        body = await _checked_body(operation, request) if operation.bodies else None
+        return _Call(request, query, body)
+
+    def _check_key(self, operation: Operation, request: Request) -> None:
+        for header in operation.key_headers:
+            sent = request.headers.getlist(header)
+            if not sent:
+                raise _RefusedError(401, message=f"The {header} header is missing.")
+            given = sent[0].encode()
+            if len(sent) > 1 or not any(hmac.compare_digest(given, key.encode()) for key in self.api_keys):
+                raise _RefusedError(401, message=f"The {header} header holds no valid API key.")
+
+
+@define(eq=False)
+class _Path:
+    """The endpoint of one path: an ASGI app, since Starlette would add HEAD to a function's GET."""
+
+    api: Api
+    path: str
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        operation = self.api.contract.find(scope["method"], scope["path"])
+        if operation is None:
+            allow = ", ".join(self.api.contract.methods(scope["path"]))
+            raise HTTPException(405, f"{self.path} allows {allow} only.", {"allow": allow})
+        response = await self.api.answer(operation, Request(scope, receive))
+        await response(scope, receive, send)
+
+
+def _checked_query(operation: Operation, request: Request) -> dict[str, str]:
+    query: dict[str, str] = {}
+    found: list[Problem] = []
+    for parameter in operation.query:
+        values = request.query_params.getlist(parameter.name)
+        if len(values) > 1:
+            found.append(Problem(parameter.name, f"given {len(values)} times, once is allowed"))
+        elif values:
+            query[parameter.name] = values[0]
+            found += [Problem(parameter.name, p.message) for p in problems(parameter.schema, values[0])]
+        elif parameter.required:
+            found.append(Problem(parameter.name, "the query parameter is required"))
+    if found:
+        raise _RefusedError(400, *found)
+    return query
+
+
+async def _checked_body(operation: Operation, request: Request) -> Any:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    raw = await request.body()
+    if not raw and not operation.body_required:
+        return None
+    if media_type not in operation.bodies:
+        expected = " or ".join(operation.bodies)
+        raise _RefusedError(
+            400, Problem("content-type", f"must be {expected}, not {media_type or 'missing'}")
+        )
+    if len(raw) > BODY_LIMIT:
+        raise _RefusedError(400, Problem("body", f"larger than {BODY_LIMIT} bytes"))
+    try:
+        body = json.loads(raw.decode(), parse_constant=_no_constant)
+        # A lone surrogate is legal in a JSON escape, but no text: nothing could store or send it.
+        json.dumps(body, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise _RefusedError(400, Problem("body", f"not valid JSON: {error}")) from None
+    if found := problems(operation.bodies[media_type], body):
+        raise _RefusedError(400, *found)
+    return body
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+async def _http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
+    return JSONResponse({"message": error.detail}, error.status_code, error.headers)

@@ -1,0 +1,150 @@
+"""What the mock remembers: jobs, how far they are, and the objects in storage."""
+
+import hashlib
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from threading import RLock
+from typing import Any, Literal
+
+from attrs import define, evolve, field, frozen
+
+Status = Literal["queued", "processing", "done", "failed"]
+
+_QUEUED_SHARE = 0.1
+"""The part of a job's time that it spends waiting in the queue."""
+
+
+@frozen
+class Pace:
+    """How long jobs take: so many seconds or, if `looks` is given, so many looks."""
+
+    seconds: float = 2.0
+    looks: int | None = None
+
+    def stage(self, age: float, looks: int) -> Literal["queued", "processing", "over"]:
+        """Where a job stands that is `age` seconds old and was looked at `looks` times before."""
+        progress, length = (age, self.seconds) if self.looks is None else (looks, self.looks)
+        if progress >= length:
+            return "over"
+        return "queued" if progress < length * _QUEUED_SHARE else "processing"
+
+
+@frozen
+class StoredObject:
+    """One object in storage."""
+
+    data: bytes = field(repr=lambda data: f"<{len(data)} bytes>")
+    content_type: str
+    etag: str
+    modified: float
+
+
+@frozen
+class JobView:
+    """What one look at a job shows."""
+
+    job_id: str
+    project_id: str
+    status: Status
+    message: str
+    output_path: str
+
+
+@define(eq=False)
+class _Job:
+    id: str
+    project_id: str
+    output_path: str
+    accepted: float
+    render: Future[bytes]
+    looks: int = 0
+
+
+@define(eq=False)
+class Store:
+    """Jobs and objects, safe to use from the tests' thread and the server's at once."""
+
+    pace: Pace
+    start_render: Callable[[Mapping[str, Any]], Future[bytes]]
+    output_path: Callable[[Mapping[str, Any], Mapping[str, Any]], str]
+    clock: Callable[[], float] = time.monotonic
+    wall_clock: Callable[[], float] = time.time
+    _jobs: dict[str, _Job] = field(factory=dict[str, _Job], init=False, repr=False)
+    _owners: dict[str, _Job] = field(factory=dict[str, _Job], init=False, repr=False)
+    _objects: dict[str, StoredObject] = field(factory=dict[str, StoredObject], init=False, repr=False)
+    _lock: RLock = field(factory=RLock, init=False, repr=False)
+
+    def accept(self, request: Mapping[str, Any]) -> str:
+        """Take in a valid job request, start to render it, and return the job's id."""
+        job_id = str(uuid.uuid4())
+        job = _Job(
+            id=job_id,
+            project_id=request["project_id"],
+            output_path=self.output_path(request, {"jobId": job_id}),
+            accepted=self.clock(),
+            render=self.start_render(request),
+        )
+        with self._lock:
+            self._jobs[job.id] = self._owners[job.output_path] = job
+        return job.id
+
+    def look_at_job(self, job_id: str) -> JobView | None:
+        """Look at a job by its id; the look counts."""
+        with self._lock:
+            job = self._jobs.get(job_id)
+            return self._look(job) if job else None
+
+    def look_for(self, path: str) -> StoredObject | None:
+        """Look for an object; if a job owes it, the look counts as one at the job."""
+        with self._lock:
+            job = self._owners.get(path)
+            if job and path not in self._objects:
+                self._look(job)
+            return self._objects.get(path)
+
+    def get(self, path: str) -> StoredObject | None:
+        """The object under `path`, without looking at any job."""
+        with self._lock:
+            return self._objects.get(path)
+
+    def put(self, path: str, data: bytes, content_type: str = "video/mp4") -> StoredObject:
+        """Put an object into storage, or change the one that is there."""
+        etag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
+        stored = StoredObject(data, content_type, etag, self.wall_clock())
+        with self._lock:
+            self._objects[path] = stored
+        return stored
+
+    def retag(self, path: str) -> None:
+        """Give an object a new ETag, as if it had been written anew."""
+        with self._lock:
+            if stored := self._objects.get(path):
+                self._objects[path] = evolve(stored, etag=f'"{uuid.uuid4().hex}"')
+
+    def clear(self) -> None:
+        """Forget every job and object."""
+        with self._lock:
+            self._jobs.clear()
+            self._owners.clear()
+            self._objects.clear()
+
+    def _look(self, job: _Job) -> JobView:
+        status, message = self._standing(job)
+        job.looks += 1
+        if status == "done" and job.output_path not in self._objects:
+            self.put(job.output_path, job.render.result())
+        return JobView(job.id, job.project_id, status, message, job.output_path)
+
+    def _standing(self, job: _Job) -> tuple[Status, str]:
+        stage = self.pace.stage(self.clock() - job.accepted, job.looks)
+        if stage == "queued":
+            return "queued", "Waiting for a worker."
+        if stage == "processing" or not job.render.done():
+            return "processing", "Rendering."
+        if job.render.cancelled():
+            return "failed", "The mock was stopped before the render was ready."
+        if error := job.render.exception():
+            return "failed", str(error)
+        return "done", "The video is ready."
