@@ -27,7 +27,7 @@ import sample_media
 from techforge import Job, JobState, JobUpdate, PollSchedule, TechForge, TechForgeError, Video
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "demo-output"
@@ -59,12 +59,12 @@ class JobService:
 class Quiet(SimpleHTTPRequestHandler):
     """A file server that does not talk."""
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's names
         """Say nothing."""
 
 
 @contextmanager
-def published(folder: Path) -> Iterator[str]:
+def published(folder: Path) -> Generator[str]:
     """Serve a folder: the API fetches the image and the audio from URLs."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -78,7 +78,7 @@ def published(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def mock_server() -> Iterator[tuple[subprocess.Popen[str], Mock]]:
+def mock_server() -> Generator[tuple[subprocess.Popen[str], Mock]]:
     """Run the mock server in a process of its own."""
     command = [sys.executable, "-m", "techforge.mock", "--port", "0", "--job-seconds", "2", "--print-json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

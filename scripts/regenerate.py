@@ -1,0 +1,153 @@
+"""Rebuild generated/ from openapi.json and the overlay, or check that it is exactly what they give.
+
+Usage:
+    python3 scripts/dev.py -s regenerate               rebuild it
+    python3 scripts/dev.py -s regenerate -- --check    change nothing, and name every file that differs
+"""
+
+import argparse
+import copy
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import tomllib
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from oas_patch.file_utils import load_file  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
+from oas_patch.overlay import apply_overlay  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
+
+ROOT = Path(__file__).resolve().parent.parent
+GENERATED = ROOT / "generated"
+PACKAGE = "techforge_api"
+
+
+class RefusedError(Exception):
+    """A reason to stop, in words for whoever ran the script."""
+
+
+def main() -> int:
+    """Run the command line; the result is its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="compare, and change nothing")
+    check = bool(parser.parse_args().check)
+    try:
+        require_pins()
+        # Inside the checkout, since only a rename within one filesystem is atomic; outside generated/,
+        # where a killed run would leave it as an orphan.
+        with TemporaryDirectory(prefix=".regenerate-", dir=ROOT) as folder:
+            fresh = generate(Path(folder))
+            if check:
+                compare(fresh)
+            else:
+                swap(fresh / PACKAGE, GENERATED / PACKAGE, aside=Path(folder) / "old")
+    except RefusedError as reason:
+        print(f"regenerate: {reason}", file=sys.stderr)
+        return 1
+    print("generated/ is what openapi.json gives." if check else f"generated/{PACKAGE} is rebuilt.")
+    return 0
+
+
+def require_pins() -> None:
+    """Refuse any other generator or formatter: their output differs between releases."""
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    for requirement in pyproject["dependency-groups"]["codegen"]:
+        name, _, pinned = requirement.partition("==")
+        try:
+            installed = version(name)
+        except PackageNotFoundError:
+            installed = "not"
+        if installed != pinned:
+            raise RefusedError(
+                f"pyproject.toml pins {requirement}, but {installed} is installed."
+                " Run it as `python3 scripts/dev.py -s regenerate`."
+            )
+
+
+def tolerant_contract() -> dict[str, Any]:
+    """Return openapi.json with the overlay applied; an action that does nothing is an error."""
+    contract: dict[str, Any] = load_file(str(ROOT / "openapi.json"))
+    overlay: dict[str, Any] = load_file(str(ROOT / "generator-overlay.yaml"))
+    for number, action in enumerate(overlay["actions"], start=1):
+        before = copy.deepcopy(contract)
+        contract = apply_overlay(contract, {"actions": [action]})
+        if contract == before:
+            raise RefusedError(f"generator-overlay.yaml: action {number} changes nothing: {action['target']}")
+    return contract
+
+
+def generate(folder: Path) -> Path:
+    """Generate below `folder`; the result stands for generated/."""
+    spec = folder / "openapi.json"
+    spec.write_text(json.dumps(tolerant_contract()), encoding="utf-8")
+    fresh = folder / "generated"
+    command = [sys.executable, "-P", "-X", "utf8", "-m", "openapi_python_client", "generate"]
+    command += ["--path", str(spec), "--config", str(ROOT / "generator-config.yaml")]
+    command += ["--output-path", str(fresh / PACKAGE), "--meta", "none", "--fail-on-warning"]
+    environment = os.environ | {
+        # The post hooks call `ruff` by name: it has to be the pinned one.
+        "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)]),
+        "LC_ALL": "C.UTF-8",
+        "PYTHONHASHSEED": "0",
+    }
+    result = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    )
+    if result.returncode:
+        raise RefusedError(f"the generator failed, and generated/ is as it was:\n{result.stdout}")
+    return fresh
+
+
+def compare(fresh: Path) -> None:
+    """Refuse a generated/ that differs from `fresh` in any file, either way."""
+    expected, actual = files(fresh), files(GENERATED)
+    problems = {
+        **dict.fromkeys(expected.keys() - actual.keys(), "missing"),
+        **dict.fromkeys(actual.keys() - expected.keys(), "orphan: nothing generates it"),
+        **{
+            name: "edited by hand, or stale"
+            for name in expected.keys() & actual.keys()
+            if expected[name] != actual[name]
+        },
+    }
+    if problems:
+        lines = "".join(f"\n  generated/{name}: {problem}" for name, problem in sorted(problems.items()))
+        raise RefusedError(
+            f"generated/ is not what openapi.json gives.{lines}\n"
+            "Change the contract, the overlay or the settings, then `python3 scripts/dev.py -s regenerate`."
+        )
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Read every file below `folder`, save those that Python itself leaves there."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.parent.name != "__pycache__"
+    }
+
+
+def swap(fresh: Path, target: Path, *, aside: Path) -> None:
+    """Put `fresh` in the place of `target`, or else leave `target` as it was."""
+    try:
+        if target.exists():
+            target.rename(aside)
+        fresh.rename(target)
+    except BaseException:
+        if aside.exists() and not target.exists():
+            aside.rename(target)
+        raise
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""scripts/regenerate.py: generated/ is a function of the contract, and of nothing else."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import regenerate
+
+INPUTS = ("openapi.json", "generator-config.yaml", "generator-overlay.yaml", "pyproject.toml")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Copy what regeneration reads and writes, with room above it."""
+    root = tmp_path / "above" / "project"
+    shutil.copytree(regenerate.GENERATED, root / "generated", ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "scripts").mkdir()
+    for name in (*INPUTS, "scripts/regenerate.py"):
+        shutil.copy(regenerate.ROOT / name, root / name)
+    return root
+
+
+def run(project: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the script of `project` from elsewhere."""
+    command = [sys.executable, str(project / "scripts" / "regenerate.py"), *arguments]
+    env = {**os.environ, **environment}
+    return subprocess.run(
+        command, env=env, cwd=project.parent, check=False, capture_output=True, encoding="utf-8"
+    )
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    """Replace a text that has to be there."""
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_gives_the_committed_bytes_whatever_the_surroundings(project: Path) -> None:
+    """Locale, hash seed, search path, lint settings and ignore files must not show in the output."""
+    committed = regenerate.files(project / "generated")
+    (project.parent / ".git").mkdir()
+    for folder in (project.parent, project):
+        (folder / "ruff.toml").write_text("line-length = 40\nformat.quote-style = 'single'\n")
+        (folder / ".gitignore").write_text("*\n")
+        (folder / ".ignore").write_text("*\n")
+    shutil.rmtree(project / "generated" / "techforge_api")
+
+    result = run(project, LC_ALL="tr_TR.ISO-8859-9", PYTHONHASHSEED="77", PATH=os.defpath)
+
+    assert result.returncode == 0, result.stderr
+    assert regenerate.files(project / "generated") == committed
+
+
+def test_gives_the_same_bytes_again(project: Path) -> None:
+    """A second run replaces the first by its like, and leaves nothing else behind."""
+    before = regenerate.files(project)
+
+    assert run(project).returncode == 0
+    assert regenerate.files(project) == before
+
+
+def test_check_names_every_difference(project: Path) -> None:
+    """A hand edit, a missing file and an orphan each stop --check by name, and it repairs none of them."""
+    package = project / "generated" / "techforge_api"
+    edit(package / "client.py", "import ssl", "import ssl  # by hand")
+    (package / "errors.py").unlink()
+    (package / "models" / "old.py").touch()
+    (project / "generated" / "notes.txt").touch()
+    (package / "__pycache__").mkdir(exist_ok=True)
+    (package / "__pycache__" / "client.cpython-311.pyc").touch()
+    before = regenerate.files(project)
+
+    result = run(project, "--check")
+
+    assert result.returncode == 1
+    assert [line.strip() for line in result.stderr.splitlines() if line.startswith("  ")] == [
+        "generated/notes.txt: orphan: nothing generates it",
+        "generated/techforge_api/client.py: edited by hand, or stale",
+        "generated/techforge_api/errors.py: missing",
+        "generated/techforge_api/models/old.py: orphan: nothing generates it",
+    ]
+    assert regenerate.files(project) == before
+
+
+def test_check_notices_a_changed_contract(project: Path) -> None:
+    """Whoever changes openapi.json and forgets to regenerate is told."""
+    edit(project / "openapi.json", "Crop the image before rendering.", "Crop it.")
+
+    result = run(project, "--check")
+
+    assert result.returncode == 1
+    assert "models/job_request.py: edited by hand, or stale" in result.stderr
+
+
+def test_check_accepts_the_committed_tree(project: Path) -> None:
+    """Without a difference --check is content: a check that always fails would pass the tests above."""
+    assert run(project, "--check").returncode == 0
+
+
+@pytest.mark.parametrize("name", ["openapi-python-client", "ruff", "oas-patch"])
+@pytest.mark.parametrize("arguments", [(), ("--check",)])
+def test_refuses_any_version_but_the_pinned(project: Path, name: str, arguments: tuple[str, ...]) -> None:
+    """Another generator or formatter gives other bytes: its diff would be blamed on the contract."""
+    edit(project / "pyproject.toml", f"{name}==", f"{name}==9.")
+
+    result = run(project, *arguments)
+
+    assert result.returncode == 1
+    assert f"pins {name}==9." in result.stderr
+
+
+def test_refuses_a_loose_pin(project: Path) -> None:
+    """A range is no pin, even when the installed version lies in it."""
+    edit(project / "pyproject.toml", "openapi-python-client==", "openapi-python-client>=")
+
+    assert run(project, "--check").returncode == 1
+
+
+def test_refuses_an_overlay_action_that_does_nothing(project: Path) -> None:
+    """A target that is gone from the contract takes its tolerance with it, silently, unless this fails."""
+    before = regenerate.files(project / "generated")
+    edit(
+        project / "generator-overlay.yaml",
+        "$.components.schemas.SignedUrl.required",
+        "$.components.schemas.Gone",
+    )
+
+    result = run(project)
+
+    assert result.returncode == 1
+    assert "changes nothing: $.components.schemas.Gone" in result.stderr
+    assert regenerate.files(project / "generated") == before
+
+
+def break_contract(contract: dict[str, Any]) -> None:
+    """Make an invalid document of it."""
+    del contract["info"]
+
+
+def make_the_generator_warn(contract: dict[str, Any]) -> None:
+    """Use something that the generator leaves out with a warning."""
+    content = contract["paths"]["/jobs/v2"]["post"]["requestBody"]["content"]
+    content["application/xml"] = content["application/json"]
+
+
+@pytest.mark.parametrize("change", [break_contract, make_the_generator_warn])
+def test_a_failing_generator_leaves_the_tree(project: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Errors and warnings both fail, with the generator's own words, and generated/ stays as it was."""
+    path = project / "openapi.json"
+    contract = json.loads(path.read_text(encoding="utf-8"))
+    change(contract)
+    path.write_text(json.dumps(contract), encoding="utf-8")
+    before = regenerate.files(project)
+
+    result = run(project)
+
+    assert result.returncode == 1
+    assert "encountered while generating" in result.stderr
+    assert regenerate.files(project) == before
+
+
+def test_a_failing_swap_restores_the_tree(tmp_path: Path) -> None:
+    """Between the two renames there is no generated/: a failure there must bring the old one back."""
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "old.py").touch()
+
+    with pytest.raises(FileNotFoundError):
+        regenerate.swap(tmp_path / "absent", target, aside=tmp_path / "aside")
+
+    assert [path.name for path in target.iterdir()] == ["old.py"]
