@@ -3,46 +3,20 @@
 `nox -s contract` runs this; further arguments go to schemathesis.
 """
 
-import json
 import subprocess
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TypedDict
+
+from mock_process import mock_server
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = ROOT / "tests" / "contract" / "schemathesis.toml"
 REPORT = ROOT / "reports" / "contract.xml"
 
-MOCK = [sys.executable, "-m", "techforge.mock", "--no-render", "--job-looks", "0"]
-
-
-class Address(TypedDict):
-    """Where a mock server listens, in its own words."""
-
-    url: str
-    storage_url: str
-    api_key: str
-
-
-@contextmanager
-def mock_server() -> Generator[Address]:
-    """Run a mock server on a free port for as long as the block lasts."""
-    with subprocess.Popen([*MOCK, "--port", "0", "--print-json"], stdout=subprocess.PIPE) as server:
-        try:
-            facts = next((line for line in server.stdout or () if line.startswith(b"{")), None)
-            if facts is None:
-                sys.exit("The mock server did not start; it says why above.")
-            address: Address = json.loads(facts)
-            yield address
-        finally:
-            server.terminate()
-
 
 def main(arguments: list[str]) -> int:
     """Run schemathesis against a mock server; the result is its exit code."""
-    with mock_server() as server:
+    with mock_server("--no-render", "--job-looks", "0") as (_, server):
         command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(SETTINGS)]
         command += ["run", str(ROOT / "openapi.json"), "--url", server["url"]]
         command += ["--header", f"x-api-key: {server['api_key']}"]

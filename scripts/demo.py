@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
@@ -17,13 +16,14 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import av
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 import sample_media
+from mock_process import Address, mock_server
 from techforge import Job, JobState, JobUpdate, PollSchedule, TechForge, TechForgeError, Video
 
 if TYPE_CHECKING:
@@ -33,14 +33,6 @@ ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "demo-output"
 
 console = Console(highlight=False, soft_wrap=True)
-
-
-class Mock(TypedDict):
-    """What the mock server tells of itself when it starts."""
-
-    url: str
-    storage_url: str
-    api_key: str
 
 
 class JobService:
@@ -77,25 +69,6 @@ def published(folder: Path) -> Generator[str]:
         server.server_close()
 
 
-@contextmanager
-def mock_server() -> Generator[tuple[subprocess.Popen[str], Mock]]:
-    """Run the mock server in a process of its own."""
-    command = [sys.executable, "-m", "techforge.mock", "--port", "0", "--job-seconds", "2", "--print-json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process, _announcement(process)
-        finally:
-            process.terminate()
-
-
-def _announcement(process: subprocess.Popen[str]) -> Mock:
-    for line in process.stdout or ():
-        if line.startswith("{"):
-            mock: Mock = json.loads(line)
-            return mock
-    raise DemoError("the mock server did not start")
-
-
 class DemoError(Exception):
     """What ends the demo, for people."""
 
@@ -121,7 +94,7 @@ def prepare(folder: Path, image: Path | None, audio: Path | None) -> tuple[str, 
     return names[0], names[1]
 
 
-def waited_for(client: TechForge, job: Job, mock: Mock) -> Video:
+def waited_for(client: TechForge, job: Job, mock: Address) -> Video:
     """Wait for the video, with a line that moves."""
     line = Progress(
         SpinnerColumn(), TextColumn("job {task.fields[status]}"), TimeElapsedColumn(), console=console
@@ -173,7 +146,7 @@ def run(options: argparse.Namespace) -> None:
         image, audio = prepare(folder, options.image, options.audio)
         files = stack.enter_context(published(folder))
         console.print("[bold]2[/] The mock server")
-        server, mock = stack.enter_context(mock_server())
+        server, mock = stack.enter_context(mock_server("--job-seconds", "2"))
         console.print(f"  API {mock['url']}, storage {mock['storage_url']}, process {server.pid}")
         client = stack.enter_context(TechForge(mock["api_key"], base_url=mock["url"], max_retries=1))
         try:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from contract import mock_server
+from mock_process import mock_server
 from techforge import TechForge
 
 
@@ -11,7 +11,7 @@ def main() -> None:
     """Create a job, wait for it, and download its video."""
     with (
         TemporaryDirectory() as folder,
-        mock_server() as server,
+        mock_server("--no-render", "--job-seconds", "0.5") as (_, server),
         TechForge(server["api_key"], base_url=server["url"]) as client,
     ):
         job = client.jobs.create(
