@@ -451,7 +451,7 @@ def test_a_part_file_that_was_put_in_place_is_left_alone(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(os, "open", race)
     with pytest.raises(DownloadError, match="just finished"):
-        PartFile.prepare(PATH, tmp_path / "v", overwrite=True)
+        PartFile(PATH, tmp_path / "v", overwrite=True).open()
     assert (tmp_path / "v").read_bytes() == CONTENT
 
 
@@ -469,7 +469,8 @@ def test_a_full_disk_is_said(tmp_path: Path) -> None:
     """The system's own words, and no file at the target."""
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
-    part = PartFile.prepare(PATH, tmp_path / "v", overwrite=False)
+    part = PartFile(PATH, tmp_path / "v", overwrite=False)
+    part.open()
     with Path("/dev/full").open("r+b", buffering=0) as full:
         part._file, kept = full, part._file
         with pytest.raises(DownloadError, match="No space left"):

@@ -112,6 +112,8 @@ def headers(field: str, values: Mapping[str, str]) -> dict[str, str]:
     """Return extra headers with lower-case names (RFC 9110, section 5.1: tokens and field values)."""
     checked: dict[str, str] = {}
     for name, value in values.items():
+        if not isinstance(cast("object", name), str) or not isinstance(cast("object", value), str):
+            raise InvalidArgumentError(field, f"{name!r}: names and values must be str")
         lower = name.lower()
         if lower in _OURS:
             raise InvalidArgumentError(field, f"{name!r} is set by the client itself")

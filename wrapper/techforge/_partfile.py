@@ -46,29 +46,35 @@ class PartFile:
     """The beginning of an object, on disk. All of its methods may block."""
 
     path: str
-    target: Path
+    to: str | os.PathLike[str]
     overwrite: bool
+    target: Path = field(init=False, factory=Path)
     size: int = 0
     total: int | None = None
     etag: str | None = None
     _file: IO[bytes] | None = field(default=None, repr=False)
 
-    @classmethod
-    def prepare(cls, path: str, to: str | os.PathLike[str], *, overwrite: bool) -> PartFile:
+    def open(self) -> None:
         """Check the target, and take up what an earlier download has left.
 
         Raises:
             InvalidArgumentError, TargetExistsError: nothing was touched.
             DownloadError: the part file cannot be opened, or another download is writing it.
         """
-        part = cls(path, target_for(path, to), overwrite)
-        if not overwrite and os.path.lexists(part.target):
-            raise part.exists()
         try:
-            part._open()
-        except OSError as error:
-            raise part.failed(f"cannot write beside it: {error.strerror or error}") from error
-        return part
+            self.target = target_for(self.path, self.to)
+            exists = os.path.lexists(self.target)
+        except InvalidArgumentError:
+            raise
+        except (OSError, ValueError, TypeError) as error:
+            raise InvalidArgumentError("to", f"{self.to!r} cannot be written to: {error}") from None
+        if exists and not self.overwrite:
+            raise self.exists()
+        try:
+            self._open()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise self.failed(f"cannot write beside it: {reason}") from error
 
     @property
     def part(self) -> Path:
@@ -102,20 +108,24 @@ class PartFile:
         if not self.part.exists() or not os.path.samestat(os.fstat(file.fileno()), self.part.lstat()):
             raise self.failed("another download has just finished it")
 
-    def _take_up(self) -> None:
+    def _noted(self) -> tuple[str | None, int | None]:
         try:
             noted = json.loads(self.note.read_text("utf-8"))
-            same = noted["path"] == self.path and isinstance(noted["etag"], str)
-            self.etag = noted["etag"] if same else None
-            self.total = int(noted["total"]) if same and noted["total"] is not None else None
+            path, etag, total = noted["path"], noted["etag"], noted["total"]
         except (OSError, ValueError, KeyError, TypeError):
-            self.etag = self.total = None
+            return None, None
+        known = path == self.path and isinstance(etag, str)
+        possible = total is None or (type(total) is int and total >= 0)
+        return (etag, total) if known and possible else (None, None)
+
+    def _take_up(self) -> None:
+        self.etag, self.total = self._noted()
         if self.etag is None:
             self._cut(0)
             return
         # Even a whole part is asked about once more: its last byte brings the ETag that proves it current.
         there = os.fstat(self._opened.fileno()).st_size
-        self._cut(min(there, self.total - 1) if self.total else there)
+        self._cut(min(there, max(0, self.total - 1)) if self.total is not None else there)
 
     @property
     def _opened(self) -> IO[bytes]:

@@ -91,7 +91,7 @@ class AsyncDriver:
             case _flow.Invoke():
                 result = await self._invoke(command)
             case _flow.Block():
-                result = await asyncio.to_thread(command.function, *command.arguments)
+                result = await self._block(command)
             case _:
                 raise TypeError(f"no driver knows {type(command).__name__}")
         return result
@@ -103,6 +103,15 @@ class AsyncDriver:
                 return await result
         return result
 
+    async def _block(self, command: _flow.Block) -> object:
+        work = asyncio.ensure_future(asyncio.to_thread(command.function, *command.arguments))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            # A thread cannot be cancelled, and the flow must not clean up under its hands.
+            await asyncio.wait([work])
+            raise
+
     async def _sleep(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
@@ -112,7 +121,7 @@ class AsyncDriver:
         raise ConfigurationError(CLOSED)
 
     async def _send(self, command: _flow.Send) -> object:
-        facade = _AsyncFacade(command, self._given or self.http("api"))
+        facade = _AsyncFacade(command, self.http("api"))
         answer = problem = None
         try:
             answer = await command.call.endpoint.asyncio_detailed(**facade.arguments)
@@ -124,9 +133,11 @@ class AsyncDriver:
         return facade.parsed(answer, problem)
 
     def http(self, purpose: str) -> httpx.AsyncClient:
-        """Return our own client for the API, or the one for storage, which never gets a key."""
+        """Return the client for the API, or the one for storage, which is always ours and gets no key."""
         if self._closed.is_set():
             raise ConfigurationError(CLOSED)
+        if purpose == "api" and self._given is not None:
+            return self._given
         if purpose not in self._own:
             self._own[purpose] = httpx.AsyncClient(verify=tls_context(), limits=LIMITS)
         return self._own[purpose]
@@ -148,11 +159,11 @@ class _AsyncFacade(Facade):
         self._http = http
 
     async def request(self, **kwargs: Any) -> Reply:
-        request = self.build(**kwargs)
         if self._http.is_closed:
             raise ConfigurationError(CLOSED)
         body = Body(self.deadline)
         try:
+            request = self.build(**kwargs)
             async with asyncio.timeout(self._command.timeout + self._GRACE):
                 response = await self._http.send(request, stream=True, follow_redirects=False)
                 try:

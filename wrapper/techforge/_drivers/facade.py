@@ -15,6 +15,7 @@ from attrs import frozen
 
 from techforge import _flow
 from techforge._answers import job_in, reason_in
+from techforge._drivers.deadline import remaining
 from techforge._logging import log_attempt
 from techforge._masking import excerpt, mask
 from techforge.errors import (
@@ -75,7 +76,7 @@ class _Timeouts(dict[str, float]):
         self._deadline = deadline
 
     def get(self, _key: str, _default: object = None) -> float:
-        return max(0.001, self._deadline - time.monotonic())
+        return remaining(self._deadline)
 
 
 @frozen
@@ -211,19 +212,21 @@ def _retry_after(headers: httpx.Headers) -> float | None:
 
 
 def no_answer(error: Exception, *, method: str, path: str) -> APIError:
-    never_sent = isinstance(error, _NEVER_SENT) and isinstance(error.__cause__, _NEVER_SENT_CAUSE)
-    never_sent = never_sent or isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol)
-    cls: type[APIError]
+    """Return the error for a request that brought no answer, by what may have happened to it."""
+    cls: type[APIError] = APIConnectionError
+    problem, outcome = "the connection broke", Outcome.UNKNOWN
+    if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
+        problem, outcome = "this URL cannot be requested", Outcome.DEFINITIVE
+    elif isinstance(error, _NEVER_SENT) and isinstance(error.__cause__, _NEVER_SENT_CAUSE):
+        problem, outcome = "cannot connect", Outcome.NOT_SENT
     if isinstance(error, httpx.TimeoutException | TimeoutError):
         cls, problem = APITimeoutError, "no answer in time"
     elif isinstance(error, httpx.DecodingError | _TooLargeError):
         cls, problem = APIResponseError, "an answer that cannot be read"
-    else:
-        cls, problem = APIConnectionError, "cannot connect" if never_sent else "the connection broke"
     detail = mask(str(error))
     return cls(
         f"{problem} ({type(error).__name__}{': ' + detail if detail else ''})",
-        outcome=Outcome.NOT_SENT if never_sent else Outcome.UNKNOWN,
+        outcome=outcome,
         method=method,
         path=path,
     )
@@ -258,7 +261,7 @@ def storage_request(command: _flow.Open) -> httpx.Request:
         "GET",
         _SignedURL(command.url),
         headers={"accept": "*/*", "accept-encoding": "identity", **command.headers},
-        extensions={"timeout": dict.fromkeys(("connect", "read", "write", "pool"), command.timeout)},
+        extensions={"timeout": _Timeouts(time.monotonic() + command.timeout)},
     )
 
 

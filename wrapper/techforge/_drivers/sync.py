@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
 from functools import partial
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import httpx
 
 from techforge import _flow
+from techforge._drivers.deadline import guard, until
 from techforge._drivers.facade import (
     CLOSED,
     LIMITS,
@@ -72,20 +74,25 @@ class SyncDriver:
             case _flow.Open():
                 result = stream.open(command)
             case _flow.Read():
-                result = stream.read()
+                result = stream.read(command.timeout)
             case _flow.Close():
                 stream.close()
             case _flow.Sleep():
-                if self._closed.wait(command.seconds):
+                if self._closed.wait(min(command.seconds, threading.TIMEOUT_MAX)):
                     raise ConfigurationError(CLOSED)
-            case _flow.Invoke() | _flow.Block():
+            case _flow.Invoke():
+                result = command.function(*command.arguments)
+                if inspect.iscoroutine(result):
+                    result.close()
+                    raise ConfigurationError(f"{command.function!r} is async; give it to an AsyncTechForge")
+            case _flow.Block():
                 result = command.function(*command.arguments)
             case _:
                 raise TypeError(f"no driver knows {type(command).__name__}")
         return result
 
     def _send(self, command: _flow.Send) -> object:
-        facade = _SyncFacade(command, self._given or self.http("api"))
+        facade = _SyncFacade(command, self.http("api"))
         answer = problem = None
         try:
             answer = command.call.endpoint.sync_detailed(**facade.arguments)
@@ -97,12 +104,15 @@ class SyncDriver:
         return facade.parsed(answer, problem)
 
     def http(self, purpose: str) -> httpx.Client:
-        """Return our own client for the API, or the one for storage, which never gets a key."""
+        """Return the client for the API, or the one for storage, which is always ours and gets no key."""
         with self._lock:
             if self._closed.is_set():
                 raise ConfigurationError(CLOSED)
+            if purpose == "api" and self._given is not None:
+                return self._given
             if purpose not in self._own:
                 self._own[purpose] = httpx.Client(verify=tls_context(), limits=LIMITS)
+                guard(self._own[purpose], self._closed)
             return self._own[purpose]
 
     def close(self) -> None:
@@ -120,17 +130,18 @@ class _SyncFacade(Facade):
         self._http = http
 
     def request(self, **kwargs: Any) -> Reply:
-        request = self.build(**kwargs)
         if self._http.is_closed:
             raise ConfigurationError(CLOSED)
         body = Body(self.deadline)
         try:
-            response = self._http.send(request, stream=True, follow_redirects=False)
-            try:
-                for chunk in response.iter_bytes():
-                    body.add(chunk)
-            finally:
-                response.close()
+            request = self.build(**kwargs)
+            with until(self.deadline):
+                response = self._http.send(request, stream=True, follow_redirects=False)
+                try:
+                    for chunk in response.iter_bytes():
+                        body.add(chunk)
+                finally:
+                    response.close()
         except NETWORK_ERRORS as error:
             failure = self.broken(error)
         else:
@@ -152,7 +163,9 @@ class _SyncStream:
         started = time.monotonic()
         try:
             request = storage_request(command)
-            response = self._driver.http("storage").send(request, stream=True, follow_redirects=False)
+            http = self._driver.http("storage")
+            with until(started + command.timeout):
+                response = http.send(request, stream=True, follow_redirects=False)
         except NETWORK_ERRORS as error:
             failure = no_answer(error, method="GET", path=mask(command.url))
         else:
@@ -160,9 +173,10 @@ class _SyncStream:
             return opened(response, started)
         raise failure
 
-    def read(self) -> bytes:
+    def read(self, timeout: float) -> bytes:
         try:
-            return next(self._chunks, b"")
+            with until(time.monotonic() + timeout):
+                return next(self._chunks, b"")
         except NETWORK_ERRORS as error:
             failure = no_answer(error, method="GET", path="storage")
         raise failure

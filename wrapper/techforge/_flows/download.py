@@ -3,27 +3,24 @@
 import os
 import re
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
-from urllib.parse import urljoin
 
 from attrs import define
 
 from techforge import _checks
 from techforge._config import Settings
-from techforge._flow import Close, Flow, Open, Opened, Sleep, block, invoke, opened, read
+from techforge._flow import Close, Flow, Opened, Sleep, block, invoke, read
 from techforge._flows.request import is_passing
-from techforge._flows.sign import sign, storage_url
+from techforge._flows.storage import open_signed, sign, unreadable
 from techforge._flows.wait import total_size
 from techforge._partfile import PartFile
-from techforge.errors import APIError, APIResponseError, Outcome, status_error
+from techforge.errors import APIError, status_error
+from techforge.models import SignedUrl
 
 DEFAULT_TIMEOUT = 3600.0
 OnProgress = Callable[[int, int | None], Awaitable[None] | None]
 
 _EXPIRED = frozenset({401, 403, 410})
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_MAX_REDIRECTS = 5
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
@@ -39,14 +36,14 @@ def download(
     """Fetch an object into a file; `Storage.download` says what the arguments mean."""
     _checks.storage_path("path", path)
     deadline = settings.now() + _checks.seconds("timeout", timeout)
-    fetch = partial(_Fetch, settings=settings, on_progress=on_progress, deadline=deadline)
-    return _download(fetch, partial(PartFile.prepare, path, to, overwrite=overwrite))
+    part = PartFile(path, to, overwrite)
+    return _download(part, _Fetch(part, settings, on_progress, deadline))
 
 
-def _download(fetch: Callable[[PartFile], "_Fetch"], prepare: Callable[[], PartFile]) -> Flow[Path]:
-    part = yield from block(prepare)
+def _download(part: PartFile, fetch: "_Fetch") -> Flow[Path]:
     try:
-        yield from fetch(part).run()
+        yield from block(part.open)
+        yield from fetch.run()
         return (yield from block(part.finish))
     finally:
         part.close()
@@ -60,17 +57,17 @@ class _Fetch:
     settings: Settings
     on_progress: OnProgress | None
     deadline: float
-    url: str | None = None
+    signed: SignedUrl | None = None
     signed_again: bool = False
     failures: int = 0
+    furthest: int = 0
 
     def run(self) -> Flow[None]:
         while True:
             try:
-                if self.url is None:
-                    signed = yield from sign(self.part.path, self.settings, self.deadline)
-                    self.url = signed.url
-                if (yield from self._attempt(self.url)):
+                if self.signed is None:
+                    self.signed = yield from sign(self.part.path, self.settings, self.deadline)
+                if (yield from self._attempt(self.signed)):
                     return
                 failure: APIError | None = None
             except APIError as error:
@@ -78,16 +75,17 @@ class _Fetch:
             yield Close()
             yield from self._pause(failure)
 
-    def _attempt(self, url: str) -> Flow[bool]:
+    def _attempt(self, signed: SignedUrl) -> Flow[bool]:
         """Fetch what is missing; False means that it is to be tried again."""
         part = self.part
         resume = part.size > 0 and part.etag is not None
         headers = {"range": f"bytes={part.size}-", "if-range": part.etag or ""} if resume else {}
-        answer = yield from self._open(url, headers)
+        self._timeout()
+        answer = yield from open_signed(signed, headers, self.settings, self.deadline)
         status = answer.status_code
         if status in _EXPIRED and not self.signed_again:
             # Expired, most likely. A fresh URL that is refused too is refused for another reason.
-            self.url, self.signed_again = None, True
+            self.signed, self.signed_again = None, True
             return False
         if status == 416 and resume:
             yield from block(part.restart, None, None)
@@ -104,23 +102,14 @@ class _Fetch:
             return False
         yield from self._receive()
         if part.total is not None and part.size != part.total:
-            raise self._unreadable(f"{part.size} of {part.total} bytes arrived")
+            raise unreadable(f"{part.size} of {part.total} bytes arrived", part.path)
         return True
-
-    def _open(self, url: str, headers: dict[str, str]) -> Flow[Opened]:
-        for _ in range(_MAX_REDIRECTS + 1):
-            answer = yield from opened(Open(url, headers, self._timeout()))
-            location = answer.headers.get("location")
-            if answer.status_code not in _REDIRECTS or not location:
-                return answer
-            url = storage_url(urljoin(url, location), self.settings)
-        raise self._unreadable(f"storage redirected more than {_MAX_REDIRECTS} times")
 
     def _begin(self, answer: Opened) -> Flow[bool]:
         """Get ready for the bytes to come; False means that they do not fit to what is there."""
         part = self.part
         if answer.headers.get("content-encoding", "identity") != "identity":
-            raise self._unreadable("storage sent it compressed, which was not asked for")
+            raise unreadable("storage sent it compressed, which was not asked for", part.path)
         etag = answer.headers.get("etag")
         # RFC 9110, section 13.1.5: a weak ETag does not say that the bytes are the same.
         strong = etag if etag and not etag.startswith("W/") else None
@@ -138,7 +127,9 @@ class _Fetch:
         part = self.part
         while chunk := (yield from read(self._timeout())):
             yield from block(part.write, chunk)
-            self.failures, self.signed_again = 0, False
+            if part.size > self.furthest:
+                # Only what is new forgives a failure: a server may send the same beginning for ever.
+                self.furthest, self.failures, self.signed_again = part.size, 0, False
             if self.on_progress is not None:
                 yield from invoke(self.on_progress, part.size, part.total)
 
@@ -172,6 +163,3 @@ class _Fetch:
         if remaining <= 0:
             raise self.part.failed("the deadline passed; try again to go on from there")
         return min(self.settings.timeout, remaining)
-
-    def _unreadable(self, problem: str) -> APIResponseError:
-        return APIResponseError(problem, outcome=Outcome.UNKNOWN, method="GET", path=self.part.path)

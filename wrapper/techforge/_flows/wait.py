@@ -9,10 +9,10 @@ from attrs import define, evolve
 
 from techforge import _checks
 from techforge._config import Settings
-from techforge._flow import Close, Flow, Open, Opened, Sleep, invoke, opened
+from techforge._flow import Close, Flow, Opened, Sleep, invoke
 from techforge._flows.create import JobParams, create
 from techforge._flows.request import is_passing
-from techforge._flows.sign import sign
+from techforge._flows.storage import open_signed, sign
 from techforge._logging import logger
 from techforge.errors import (
     APIError,
@@ -54,8 +54,7 @@ def find(job: Job, settings: Settings, deadline: float) -> Flow[Video | None]:
         signed = yield from sign(job.output_path, settings, deadline)
     except NotFoundError:
         return None
-    timeout = max(0.001, min(settings.timeout, deadline - settings.now()))
-    answer = yield from opened(Open(signed.url, {"range": "bytes=0-0"}, timeout))
+    answer = yield from open_signed(signed, {"range": "bytes=0-0"}, settings, deadline)
     yield Close()
     if answer.status_code in {200, 206}:
         return _video(job, signed, answer)
@@ -105,9 +104,15 @@ def wait(
 ) -> Flow[Video]:
     """Wait until the job's video is there; `Jobs.wait` says what the arguments mean."""
     check_job(job)
-    schedule = PollSchedule.of(poll)
+    schedule = _schedule(poll)
     # Polling is not retrying: the next poll is the retry.
     return _Wait(job, settings.once(), schedule, tracker, on_update).run(_checks.seconds("timeout", timeout))
+
+
+def _schedule(poll: PollSchedule | float | None) -> PollSchedule:
+    if isinstance(poll, PollSchedule):
+        return poll
+    return PollSchedule() if poll is None else PollSchedule.every(_checks.seconds("poll", poll))
 
 
 def create_and_wait(
@@ -124,7 +129,7 @@ def create_and_wait(
         wait,
         settings=settings,
         timeout=_checks.seconds("timeout", timeout),
-        poll=PollSchedule.of(poll),
+        poll=_schedule(poll),
         tracker=tracker,
         on_update=on_update,
     )
@@ -165,6 +170,7 @@ class _Wait:
                     logger.info("job %s done after %d polls", self.job.id, self.polls)
                     return video
                 yield Sleep(self._pause(pause, deadline))
+                self._check(deadline)
         except GeneratorExit:
             raise
         except BaseException as error:
@@ -224,17 +230,24 @@ class _Wait:
 
     def _pause(self, pause: float, deadline: float) -> float:
         """Return the seconds to sleep; raise where there is no time left for what was asked."""
-        now = self.settings.now()
+        left = deadline - self.settings.now()
         asked = getattr(self.last_error, "retry_after", None) or 0.0
-        if now + asked >= deadline:
-            raise JobTimeoutError(
-                self.job,
-                last_status=self.job.status,
-                elapsed=now - self.started,
-                polls=self.polls,
-                last_error=self.last_error,
-            )
-        return min(max(pause, asked), deadline - now)
+        if asked >= left:
+            raise self._timed_out()
+        return min(max(pause, asked), left)
+
+    def _check(self, deadline: float) -> None:
+        if self.settings.now() >= deadline:
+            raise self._timed_out()
+
+    def _timed_out(self) -> JobTimeoutError:
+        return JobTimeoutError(
+            self.job,
+            last_status=self.job.status,
+            elapsed=self.settings.now() - self.started,
+            polls=self.polls,
+            last_error=self.last_error,
+        )
 
     def _keep_job(self, error: BaseException) -> None:
         if isinstance(error, TechForgeError):

@@ -1,6 +1,7 @@
 """How often to look whether a job is done."""
 
 import math
+from typing import Self
 
 from attrs import frozen
 
@@ -34,11 +35,9 @@ class PollSchedule:
             )
 
     @classmethod
-    def of(cls, poll: "PollSchedule | float | None") -> "PollSchedule":
-        """Return the schedule for a `poll` argument: a schedule, seconds, or None for the default."""
-        if isinstance(poll, PollSchedule):
-            return poll
-        return cls() if poll is None else cls(initial=poll, factor=1.0, maximum=poll, jitter=0.0)
+    def every(cls, seconds: float) -> Self:
+        """Return a schedule that polls at a fixed interval."""
+        return cls(initial=seconds, factor=1.0, maximum=seconds, jitter=0.0)
 
     def interval(self, polls: int, jitter: float) -> float:
         """Return the seconds to sleep after so many polls; `jitter` is a number from 0 to 1."""

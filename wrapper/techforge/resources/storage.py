@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from techforge._flows.download import DEFAULT_TIMEOUT, download
-from techforge._flows.sign import sign
+from techforge._flows.storage import sign
 
 if TYPE_CHECKING:
     import os

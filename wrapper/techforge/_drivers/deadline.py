@@ -1,0 +1,99 @@
+"""Deadlines for blocking sockets.
+
+A socket's timeout bounds one read, so a server that sends a byte now and then could hold a call for
+ever, and a thread that waits for an answer would not notice that its client was closed. Here every read
+of a connection ends at the deadline of the request that it belongs to, or soon after the client is closed.
+"""
+
+# pyright: reportPrivateUsage=false
+# httpx takes no network backend of ours, though its pools, which are httpcore's, have one.
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpcore
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Generator
+
+    import httpx
+
+_LONGEST = 86_400.0
+"""Sockets take no infinite timeout."""
+_GLANCE = 0.1
+"""Seconds after which a waiting thread looks whether its client was closed."""
+
+_current = threading.local()
+
+
+@contextmanager
+def until(deadline: float) -> Generator[None]:
+    """Let what this thread reads end at a deadline (monotonic seconds)."""
+    outer: float | None = getattr(_current, "deadline", None)
+    _current.deadline = deadline
+    try:
+        yield
+    finally:
+        _current.deadline = outer
+
+
+def remaining(deadline: float | None) -> float:
+    """Return the seconds that are left, in a form that a socket accepts."""
+    return _LONGEST if deadline is None else min(_LONGEST, max(0.001, deadline - time.monotonic()))
+
+
+def guard(http: httpx.Client, closed: threading.Event) -> None:
+    """Let a client's connections obey `until`, and end when the event is set."""
+    for transport in (http._transport, *http._mounts.values()):  # noqa: SLF001
+        pool = getattr(transport, "_pool", None)
+        if isinstance(pool, httpcore.ConnectionPool):
+            pool._network_backend = _Backend(pool._network_backend, closed)  # noqa: SLF001
+
+
+class _Backend(httpcore.NetworkBackend):
+    def __init__(self, inner: httpcore.NetworkBackend, closed: threading.Event) -> None:
+        self._inner = inner
+        self._closed = closed
+
+    def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
+        return _Stream(self._inner.connect_tcp(*args, **kwargs), self._closed)
+
+
+class _Stream(httpcore.NetworkStream):
+    def __init__(self, inner: httpcore.NetworkStream, closed: threading.Event) -> None:
+        self._inner = inner
+        self._closed = closed
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        stalls_at = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = min(remaining(stalls_at), remaining(getattr(_current, "deadline", None)))
+            try:
+                return self._inner.read(max_bytes, min(left, _GLANCE))
+            except httpcore.ReadTimeout:
+                if self._closed.is_set():
+                    raise httpcore.ReadError("the client was closed") from None
+                if left <= _GLANCE:
+                    raise
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._inner.write(buffer, timeout)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        return _Stream(self._inner.start_tls(ssl_context, server_hostname, timeout), self._closed)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
