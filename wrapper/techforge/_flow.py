@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeAlias, 
 
 from attrs import evolve, field, frozen
 
-from techforge._masking import shown
+from techforge._masking import SecretUrl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -79,7 +79,7 @@ class Send(Command):
 class Open(Command):
     """Start a GET on a signed URL, without our key; the result is an `Opened`."""
 
-    url: str = field(repr=shown)
+    url: str = field(converter=SecretUrl)
     headers: Mapping[str, str]
     timeout: float
 
@@ -130,6 +130,21 @@ class Block(Command):
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...] = field(default=(), repr=False)
+
+
+class Step(Generic[T]):
+    """What a driver does next with a flow; its repr shows nothing of the answer that it carries."""
+
+    def __init__(self, flow: Flow[T], result: object = None, error: BaseException | None = None) -> None:
+        self._flow = flow
+        self._result = result
+        self._error = error
+
+    def __call__(self) -> Command:
+        """Let the flow go on to its next command."""
+        if self._error is not None:
+            return self._flow.throw(self._error)
+        return self._flow.send(self._result)
 
 
 # What `yield` returns has no type of its own: these give each command its result's.

@@ -2,8 +2,22 @@
 
 import logging
 
+from techforge._masking import mask
+
 logger = logging.getLogger("techforge")
 logger.addHandler(logging.NullHandler())
+
+
+class _MaskRedirects(logging.Filter):
+    """httpcore prints the headers of an answer at DEBUG; a redirect of storage has a signature there."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if "receive_response_headers" in record.msg:
+            record.msg, record.args = mask(record.getMessage()), ()
+        return True
+
+
+logging.getLogger("httpcore.http11").addFilter(_MaskRedirects())
 
 
 def log_attempt(

@@ -2,8 +2,8 @@
 
 import re
 
-_QUERY = re.compile(r"(https?://[^\s\"'<>?#]+)[?#][^\s\"'<>]*", re.IGNORECASE)
-_USERINFO = re.compile(r"(https?://)[^\s/\"'<>@?#]*@", re.IGNORECASE)
+_QUERY = re.compile(r"([a-z][a-z0-9+.-]*://[^\s\"'<>?#]+)[?#][^\s\"'<>]*", re.IGNORECASE)
+_USERINFO = re.compile(r"([a-z][a-z0-9+.-]*://)[^\s/\"'<>@?#]*@", re.IGNORECASE)
 _EXCERPT = 1_000
 
 
@@ -18,9 +18,31 @@ def mask(text: str, *secrets: str) -> str:
     return _USERINFO.sub(r"\1***@", _QUERY.sub(r"\1?***", text))
 
 
-def shown(url: str) -> str:
-    """Return the repr of a URL with its query masked."""
-    return repr(mask(url))
+class Secret(str):
+    """A text that is used as it is, and shown by no repr: not in a log, not in a traceback's variables."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+class SecretBytes(bytes):
+    """An answer as it came, whose repr shows its length alone."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} bytes>"
+
+
+class SecretUrl(str):
+    """A URL whose repr has no query."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(mask(str(self)))
 
 
 def excerpt(body: bytes, *secrets: str) -> str:

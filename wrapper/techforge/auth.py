@@ -3,6 +3,7 @@
 import os
 from collections.abc import Awaitable, Callable, Mapping
 
+from techforge._masking import Secret
 from techforge.errors import ConfigurationError
 
 TEST_API_KEY = "techforge-mock-key"
@@ -46,7 +47,7 @@ def check_api_key(api_key: object) -> str:
             "the API key is empty or holds a space, a line break or a non-ASCII character; "
             "copy it again from the TechForge Innovate web app, under /api-access"
         )
-    return api_key
+    return Secret(api_key)
 
 
 def check_key_for_host(api_key: str, host: str) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from attrs import Factory, field, frozen
 
-from techforge._masking import shown
+from techforge._masking import SecretUrl
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -48,7 +48,7 @@ class SignedUrl:
     """
 
     path: str
-    url: str = field(repr=shown)
+    url: str = field(converter=SecretUrl)
     expires_at: datetime | None = None
 
 

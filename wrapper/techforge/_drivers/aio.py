@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import httpx
@@ -28,7 +27,7 @@ from techforge._masking import mask
 from techforge.errors import ConfigurationError, TechForgeError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
 T = TypeVar("T")
 
@@ -50,7 +49,7 @@ class AsyncDriver:
         """Run a flow to its end."""
         self._check_loop()
         stream = _AsyncStream(self)
-        step: Callable[[], _flow.Command] = partial(next, flow)
+        step = _flow.Step(flow)
         try:
             while True:
                 try:
@@ -58,11 +57,9 @@ class AsyncDriver:
                 except StopIteration as stop:
                     return cast("T", stop.value)
                 try:
-                    result = await self._carry_out(command, stream)
+                    step = _flow.Step(flow, await self._carry_out(command, stream))
                 except BaseException as error:  # noqa: BLE001 - all of it belongs to the flow
-                    step = partial(flow.throw, error)
-                else:
-                    step = partial(flow.send, result)
+                    step = _flow.Step(flow, error=error)
         finally:
             await stream.close()
 
@@ -167,14 +164,13 @@ class _AsyncFacade(Facade):
             async with asyncio.timeout(self._command.timeout + self._GRACE):
                 response = await self._http.send(request, stream=True, follow_redirects=False)
                 try:
-                    async for chunk in response.aiter_bytes():
-                        body.add(chunk)
+                    await body.aread(response)
                 finally:
                     await response.aclose()
         except NETWORK_ERRORS as error:
             failure = self.broken(error)
         else:
-            return self.accept(response, body.bytes())
+            return self.accept(response, body.content())
         # Outside the except block: the error of httpx holds the request, and with it the key.
         raise failure
 

@@ -17,7 +17,7 @@ from techforge import _flow
 from techforge._answers import job_in, reason_in
 from techforge._drivers.deadline import remaining
 from techforge._logging import log_attempt
-from techforge._masking import excerpt, mask
+from techforge._masking import SecretBytes, excerpt, mask
 from techforge.errors import (
     APIConnectionError,
     APIError,
@@ -85,7 +85,7 @@ class Reply:
 
     status_code: int
     headers: httpx.Headers
-    content: bytes
+    content: SecretBytes
 
     def json(self) -> Any:
         return json.loads(self.content)
@@ -137,7 +137,7 @@ class Facade:
             extensions={"timeout": _Timeouts(self.deadline)},
         )
 
-    def accept(self, response: httpx.Response, body: bytes) -> Reply:
+    def accept(self, response: httpx.Response, body: SecretBytes) -> Reply:
         """Return what generated code may parse; raise what it may not."""
         self._reply = reply = Reply(response.status_code, response.headers, body)
         self._log(reply.status_code)
@@ -166,7 +166,7 @@ class Facade:
             raise problem
         if answer is not None and isinstance(answer.parsed, call.returns):
             return answer.parsed
-        status_code, body = (reply.status_code, reply.content) if reply else (0, b"")
+        status_code, body = (reply.status_code, reply.content) if reply else (0, SecretBytes())
         reason = type(problem).__name__ if problem else "the contract has no such status"
         error = APIResponseError(
             f"{status_code}: the answer cannot be read as {call.returns.__name__} ({reason})",
@@ -244,7 +244,19 @@ class Body:
         self._chunks: list[bytes] = []
         self._size = 0
 
-    def add(self, chunk: bytes) -> None:
+    # Loops of their own: in the caller's frame, a traceback would show the last chunk.
+
+    def read(self, response: httpx.Response) -> None:
+        """Read the answer to its end."""
+        for chunk in response.iter_bytes():
+            self._add(chunk)
+
+    async def aread(self, response: httpx.Response) -> None:
+        """Read the answer to its end."""
+        async for chunk in response.aiter_bytes():
+            self._add(chunk)
+
+    def _add(self, chunk: bytes) -> None:
         self._size += len(chunk)
         if self._size > MAX_ANSWER:
             raise _TooLargeError(f"more than {MAX_ANSWER} bytes")
@@ -252,17 +264,22 @@ class Body:
             raise TimeoutError("the answer came too slowly")
         self._chunks.append(chunk)
 
-    def bytes(self) -> bytes:
-        return b"".join(self._chunks)
+    def content(self) -> SecretBytes:
+        """Return what has been read."""
+        return SecretBytes(b"".join(self._chunks))
 
 
 def storage_request(command: _flow.Open) -> httpx.Request:
-    return httpx.Request(
+    """Return the request for a signed URL."""
+    request = httpx.Request(
         "GET",
-        _SignedURL(command.url),
+        command.url,
         headers={"accept": "*/*", "accept-encoding": "identity", **command.headers},
         extensions={"timeout": _Timeouts(time.monotonic() + command.timeout)},
     )
+    # The constructor would have made a plain URL of it.
+    request.url = _SignedURL(command.url)
+    return request
 
 
 def opened(response: httpx.Response, started: float) -> _flow.Opened:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import threading
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import httpx
@@ -29,7 +28,7 @@ from techforge._masking import mask
 from techforge.errors import ConfigurationError, TechForgeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 T = TypeVar("T")
 
@@ -50,7 +49,7 @@ class SyncDriver:
     def run(self, flow: _flow.Flow[T]) -> T:
         """Run a flow to its end."""
         stream = _SyncStream(self)
-        step: Callable[[], _flow.Command] = partial(next, flow)
+        step = _flow.Step(flow)
         try:
             while True:
                 try:
@@ -58,11 +57,9 @@ class SyncDriver:
                 except StopIteration as stop:
                     return cast("T", stop.value)
                 try:
-                    result = self._carry_out(command, stream)
+                    step = _flow.Step(flow, self._carry_out(command, stream))
                 except BaseException as error:  # noqa: BLE001 - all of it belongs to the flow
-                    step = partial(flow.throw, error)
-                else:
-                    step = partial(flow.send, result)
+                    step = _flow.Step(flow, error=error)
         finally:
             stream.close()
 
@@ -138,14 +135,13 @@ class _SyncFacade(Facade):
             with until(self.deadline):
                 response = self._http.send(request, stream=True, follow_redirects=False)
                 try:
-                    for chunk in response.iter_bytes():
-                        body.add(chunk)
+                    body.read(response)
                 finally:
                     response.close()
         except NETWORK_ERRORS as error:
             failure = self.broken(error)
         else:
-            return self.accept(response, body.bytes())
+            return self.accept(response, body.content())
         # Outside the except block: the error of httpx holds the request, and with it the key.
         raise failure
 

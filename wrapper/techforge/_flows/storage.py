@@ -8,6 +8,7 @@ from techforge import _checks
 from techforge._config import Settings
 from techforge._flow import CLIENT, Flow, Open, Opened, call, opened
 from techforge._flows.request import request
+from techforge._masking import SecretUrl
 from techforge.errors import APIResponseError, InvalidArgumentError, Outcome
 from techforge.models import SignedUrl
 from techforge.policy.retry_after import read_instant
@@ -30,8 +31,9 @@ def sign(path: str, settings: Settings, deadline: float = math.inf) -> Flow[Sign
     _checks.storage_path("path", path)
     signing = call(generate_signed_path, models.SignedUrl, path=path, client=CLIENT)
     signed = yield from request(signing, settings, deadline)
-    url = _fetchable(signed.signed_url, settings, path="/storage/generate-signed-path")
-    return SignedUrl(path, url, read_instant(signed.expires_at))
+    url, expires_at = SecretUrl(signed.signed_url), read_instant(signed.expires_at)
+    del signed  # its repr shows the URL, and what follows may raise
+    return SignedUrl(path, _fetchable(url, settings, path="/storage/generate-signed-path"), expires_at)
 
 
 def open_signed(
@@ -65,6 +67,6 @@ def unreadable(problem: str, path: str, outcome: Outcome = Outcome.UNKNOWN) -> A
 
 def _fetchable(url: str, settings: Settings, *, path: str) -> str:
     try:
-        return _checks.secure_url("the signed URL", url, allow_http=settings.allow_http)
+        return SecretUrl(_checks.secure_url("the signed URL", url, allow_http=settings.allow_http))
     except InvalidArgumentError as error:
         raise unreadable(str(error), path, Outcome.DEFINITIVE) from None
