@@ -240,7 +240,7 @@ class AsyncJobs:
             JobFailedError: the tracker says that the job failed.
             APIError: polls failed too often in a row, or for good; `job` is set on it.
 
-        >>> await client.jobs.wait(done, timeout=60).size > 0
+        >>> (await client.jobs.wait(done, timeout=60)).size > 0
         True
         """
         return await self._run(
@@ -295,7 +295,7 @@ class AsyncJobs:
         Raises:
             APIError: it could not be found out.
 
-        >>> await client.jobs.find(client.jobs.from_ids(done.id, done.project_id)).job.status
+        >>> (await client.jobs.find(client.jobs.from_ids(done.id, done.project_id))).job.status
         'done'
         """
         return await self._run(look(job, self._settings))
@@ -311,7 +311,7 @@ class AsyncJobs:
     ) -> Path:
         """Fetch a job's video into a file; `Storage.download` tells how.
 
-        >>> await client.jobs.download(done, folder).name == f"{done.id}.mp4"
+        >>> (await client.jobs.download(done, folder)).name == f"{done.id}.mp4"
         True
         """
         return await self._run(

@@ -61,7 +61,8 @@ class Storage:
             DownloadError: it could not be finished; `received` bytes are kept for the next try.
             APIError: the URL could not be signed.
 
-        >>> client.storage.download(done.output_path, folder / "video.mp4", overwrite=True).name
+        >>> file = client.storage.download(done.output_path, folder / "video.mp4", overwrite=True)
+        >>> file.name
         'video.mp4'
         """
         return self._run(
@@ -91,7 +92,7 @@ class AsyncStorage:
             NotFoundError: there is no such object.
             APIError: the request failed otherwise.
 
-        >>> await client.storage.sign(done.output_path).expires_at.tzinfo is not None
+        >>> (await client.storage.sign(done.output_path)).expires_at.tzinfo is not None
         True
         """
         return await self._run(sign(path, self._settings))
@@ -120,7 +121,8 @@ class AsyncStorage:
             DownloadError: it could not be finished; `received` bytes are kept for the next try.
             APIError: the URL could not be signed.
 
-        >>> await client.storage.download(done.output_path, folder / "video.mp4", overwrite=True).name
+        >>> file = await client.storage.download(done.output_path, folder / "video.mp4", overwrite=True)
+        >>> file.name
         'video.mp4'
         """
         return await self._run(
