@@ -1,0 +1,131 @@
+"""What all tests share: a clean environment, a mock server, and one client in either colour."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from attrs import evolve
+
+from techforge import AsyncTechForge, TechForge
+from techforge.resources.jobs import AsyncJobs
+from techforge.resources.storage import AsyncStorage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from techforge import Job
+    from techforge.mock import MockServer
+
+MEDIA = {
+    "image_url": "https://cdn.example.com/image.png",
+    "audio_url": "https://cdn.example.com/audio.mp3",
+}
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no key, base URL or proxy of the developer's machine into a test."""
+    for name in list(os.environ):
+        if name.startswith("TFI_") or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def mock() -> Iterator[MockServer]:
+    """Return a mock server of the test's own: one starts in five milliseconds, and forgets nothing of it."""
+    from techforge.mock import MockServer  # noqa: PLC0415 - tests that need no mock need no [mock] extra
+
+    with MockServer(job_looks=0, render=False) as server:
+        yield server
+
+
+@pytest.fixture
+def client(mock: MockServer) -> Iterator[TechForge]:
+    """Return a client of the mock, with blocking calls."""
+    with TechForge(mock.api_key, base_url=mock.url) as client:
+        yield client
+
+
+@pytest.fixture
+async def async_client(mock: MockServer) -> AsyncIterator[AsyncTechForge]:
+    """Return a client of the mock, for asyncio."""
+    async with AsyncTechForge(mock.api_key, base_url=mock.url) as client:
+        yield client
+
+
+class Blocking:
+    """An `AsyncTechForge`, or a part of one, called as if it were the sync one.
+
+    It is what lets a test be written once: its body calls `client.jobs.create(...)` in both colours.
+    """
+
+    def __init__(self, target: object, runner: asyncio.Runner) -> None:
+        """Run the target's coroutines on the runner's loop."""
+        self._target = target
+        self._runner = runner
+
+    def __getattr__(self, name: str) -> Any:
+        return self._wrapped(getattr(self._target, name))
+
+    def _wrapped(self, value: Any) -> Any:
+        if isinstance(value, AsyncTechForge | AsyncJobs | AsyncStorage):
+            return Blocking(value, self._runner)
+        if inspect.iscoroutine(value):
+            return self._runner.run(value)
+        if inspect.ismethod(value):
+            return lambda *args, **kwargs: self._wrapped(value(*args, **kwargs))
+        return value
+
+
+@pytest.fixture(params=["sync", "async"])
+def colour(request: pytest.FixtureRequest) -> str:
+    """Name the colour that the test runs in."""
+    return request.param
+
+
+@pytest.fixture
+def connect(colour: str) -> Iterator[Callable[..., Any]]:
+    """Return a function that builds a client in the test's colour, called with blocking calls either way.
+
+    Its retries follow at once (no jitter means no backoff), so that tests need not sleep; a pause that the
+    server asks for is kept.
+    """
+    with asyncio.Runner() as runner:
+        clients: list[Any] = []
+
+        def connect(*args: Any, **options: Any) -> Any:
+            kind = TechForge if colour == "sync" else AsyncTechForge
+            client: Any = kind(*args, **options)
+            client._use(evolve(client._settings, random=lambda: 0.0), client._driver)
+            clients.append(client if colour == "sync" else Blocking(client, runner))
+            return clients[-1]
+
+        yield connect
+        for client in clients:
+            client.close()
+
+
+@pytest.fixture
+def both(connect: Callable[..., Any], mock: MockServer) -> Any:
+    """Return a client of the mock in the test's colour."""
+    return connect(mock.api_key, base_url=mock.url)
+
+
+@pytest.fixture
+def media() -> dict[str, str]:
+    """Return the two arguments that every job needs."""
+    return dict(MEDIA)
+
+
+@pytest.fixture
+def done(mock: MockServer) -> Job:
+    """Return a job whose video, 300,000 bytes, is in the mock's storage."""
+    from techforge import Job  # noqa: PLC0415
+
+    job = Job("15a6331b-3837-4ae8-8fa7-d3ead3388d77", "468ea7a0-66e1-4357-a760-236e54167f3e", "done")
+    mock.store.put(job.output_path, bytes(range(250)) * 1200)
+    return job

@@ -1,0 +1,134 @@
+"""A server that says exactly what a test scripts, for what the mock cannot be made to say."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Self
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Script = Callable[[str, socket.socket], bytes | None]
+
+
+class Scripted:
+    """An HTTP server on a raw socket: what `answer(head, connection)` returns is sent, then it closes."""
+
+    def __init__(self, answer: Script) -> None:
+        """Listen on a free port of the loopback interface."""
+        self.heads: list[str] = []
+        self._answer = answer
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+
+    def __enter__(self) -> Self:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        # Closing a listener wakes nobody up who waits on it; a connection does.
+        socket.create_connection(self._listener.getsockname()).close()
+        for thread in self._threads:
+            thread.join()
+        self._listener.close()
+
+    def drip(self, connection: socket.socket, data: bytes, pause: float) -> None:
+        """Send byte by byte, until the client or the test has had enough."""
+        try:
+            for at in range(len(data)):
+                connection.sendall(data[at : at + 1])
+                if self._stop.wait(pause):
+                    return
+        except OSError:
+            return
+
+    def hang(self, seconds: float) -> None:
+        """Say nothing for some seconds, or until the test is over."""
+        self._stop.wait(seconds)
+
+    def _accept(self) -> None:
+        while True:
+            connection, _ = self._listener.accept()
+            if self._stop.is_set():
+                connection.close()
+                return
+            self._threads.append(threading.Thread(target=self._serve, args=(connection,), daemon=True))
+            self._threads[-1].start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            connection.settimeout(5)
+            try:
+                head, rest = _head(connection)
+                self.heads.append(head)
+                length = next((int(v) for n, v in _fields(head) if n == "content-length"), 0)
+                while len(rest) < length and (more := connection.recv(65536)):
+                    rest += more
+                answer = self._answer(head, connection)
+                if answer is not None:
+                    # A client must not count on a connection that is about to be closed.
+                    connection.sendall(answer.replace(b"\r\n", b"\r\nconnection: close\r\n", 1))
+            except OSError:
+                return
+
+
+def _head(connection: socket.socket) -> tuple[str, bytes]:
+    received = b""
+    while b"\r\n\r\n" not in received:
+        more = connection.recv(65536)
+        if not more:
+            raise ConnectionAbortedError
+        received += more
+    head, _, rest = received.partition(b"\r\n\r\n")
+    return head.decode("latin-1"), rest
+
+
+def _fields(head: str) -> list[tuple[str, str]]:
+    return [(n.lower(), v.strip()) for n, _, v in (line.partition(":") for line in head.split("\r\n")[1:])]
+
+
+@pytest.fixture
+def scripted() -> Iterator[Callable[[Script], Scripted]]:
+    """Return a function that starts a `Scripted` server, which stops with the test."""
+    running: list[Scripted] = []
+
+    def start(answer: Script) -> Scripted:
+        running.append(Scripted(answer).__enter__())
+        return running[-1]
+
+    yield start
+    for server in running:
+        server.__exit__()
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+class Stopwatch:
+    """How long a block took."""
+
+    seconds = 0.0
+
+    def __enter__(self) -> Self:
+        self._started = time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = time.monotonic() - self._started
+
+
+@pytest.fixture
+def stopwatch() -> Stopwatch:
+    """Return what measures a block of a test."""
+    return Stopwatch()

@@ -1,0 +1,225 @@
+"""`jobs.create` over real sockets: what is sent, and what is made of the answer."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import pytest
+
+from techforge import BadRequestError, InvalidArgumentError, Job, JobOutcomeUnknownError, __version__
+
+if TYPE_CHECKING:
+    from techforge.mock import MockServer
+
+PROJECT = "468ea7a0-66e1-4357-a760-236e54167f3e"
+OPTIONAL = {
+    "is_clone_required": False,
+    "language": "en",
+    "version": 5,
+    "output_size": 400,
+    "crop": True,
+    "dynamic_scale": 0.75,
+    "iteration_count": 3,
+    "expand_ratio": 1.5,
+    "values": ["a", "ü"],
+}
+
+
+def sent(mock: MockServer) -> dict[str, Any]:
+    """Return the body of the one job that was submitted."""
+    (record,) = mock.journal.requests(operation="createJob")
+    return json.loads(record.body)
+
+
+def test_every_field_arrives_as_given(both: Any, mock: MockServer, media: dict[str, str]) -> None:
+    """What is given is sent, in the API's own names and types, and nothing else is."""
+    job = both.jobs.create(**media, project_id=PROJECT, job_type="video", **OPTIONAL)
+    assert sent(mock) == {**media, "project_id": PROJECT, "job_type": "video", **OPTIONAL}
+    assert job == Job(job.id, PROJECT, "queued")
+    assert job.output_path == f"ai-talking-videos/{PROJECT}/outputs/{job.id}.mp4"
+
+
+def test_falsy_values_are_values(both: Any, mock: MockServer, media: dict[str, str]) -> None:
+    """Zero, False, an empty string and an empty list are sent; only None means "the API decides"."""
+    falsy = {"crop": False, "language": "", "dynamic_scale": 0.0, "iteration_count": 0, "values": []}
+    both.jobs.create(**media, project_id=PROJECT, **falsy)
+    assert sent(mock) == {**media, "project_id": PROJECT, "job_type": "ai_talking_video", **falsy}
+
+
+def test_none_is_not_sent(both: Any, mock: MockServer, media: dict[str, str]) -> None:
+    """None means "not given" for every optional field, so that wrappers can pass arguments through."""
+    both.jobs.create(**media, project_id=PROJECT, extra=None, **dict.fromkeys(OPTIONAL))
+    assert sent(mock) == {**media, "project_id": PROJECT, "job_type": "ai_talking_video"}
+
+
+def test_a_project_of_its_own(both: Any, mock: MockServer, media: dict[str, str]) -> None:
+    """Without a project id each job gets a fresh random one, and the job says which."""
+    first, second = both.jobs.create(**media), both.jobs.create(**media)
+    projects = [json.loads(r.body)["project_id"] for r in mock.journal.requests(operation="createJob")]
+    assert projects == [first.project_id, second.project_id]
+    assert first.project_id != second.project_id
+    assert UUID(first.project_id).version == 4
+
+
+@pytest.mark.parametrize("project", [UUID(PROJECT), PROJECT.upper(), f"{{{PROJECT}}}"])
+def test_a_uuid_in_any_spelling(both: Any, mock: MockServer, media: dict[str, str], project: Any) -> None:
+    """A UUID is sent in its canonical form: the storage key of the video is built from it."""
+    job = both.jobs.create(**media, project_id=project)
+    assert sent(mock)["project_id"] == job.project_id == PROJECT
+
+
+def test_extra_fields_pass_through(both: Any, mock: MockServer, media: dict[str, str]) -> None:
+    """A field that this SDK does not know reaches the API as it is, nested or not."""
+    extra = {"template_id": "t", "nested": {"list": [1, None, {"deep": True}]}}
+    both.jobs.create(**media, extra=extra)
+    assert {name: sent(mock)[name] for name in extra} == extra
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"image_url": "ftp://example.com/image.png"}, "image_url"),
+        ({"image_url": "//cdn.example.com/image.png"}, "image_url"),
+        ({"audio_url": "https://"}, "audio_url"),
+        ({"audio_url": "https://cdn.example.com/a b.mp3"}, "audio_url"),
+        ({"project_id": "project-1"}, "project_id"),
+        ({"version": 7}, "version"),
+        ({"version": True}, "version"),
+        ({"values": "abc"}, "values"),
+        ({"dynamic_scale": float("nan")}, "dynamic_scale"),
+        ({"language": b"en"}, "language"),
+        ({"extra": {"version": 4}}, "extra"),
+        ({"extra": {"when": object()}}, "when"),
+        ({"extra": {"deep": {"list": [float("inf")]}}}, "deep.list[0]"),
+    ],
+)
+def test_wrong_arguments_cost_nothing(
+    both: Any, mock: MockServer, media: dict[str, str], wrong: dict[str, Any], field: str
+) -> None:
+    """What cannot be right is refused before anything is sent, and the error names the field."""
+    with pytest.raises(InvalidArgumentError) as caught:
+        both.jobs.create(**{**media, **wrong})
+    assert caught.value.field == field
+    assert mock.journal.count() == 0
+
+
+def test_the_server_judges_the_rest(both: Any, mock: MockServer, media: dict[str, str]) -> None:
+    """Values that only the server can judge are sent, and its 400 says what is wrong; it is final."""
+    with pytest.raises(BadRequestError, match="output_size") as caught:
+        both.jobs.create(**media, output_size="large")
+    assert caught.value.status_code == 400
+    assert caught.value.attempts == 1
+    assert not caught.value.job_may_exist
+    assert mock.journal.count() == 1
+
+
+def test_the_head_of_a_request(both: Any, mock: MockServer, media: dict[str, str]) -> None:
+    """Requests carry the key, JSON's media types and a user agent, and nothing about the caller besides."""
+    both.jobs.create(**media)
+    (record,) = mock.journal.requests()
+    assert dict(record.headers) == {
+        "host": mock.url.removeprefix("http://"),
+        "accept": "application/json",
+        "accept-encoding": "identity",
+        "content-type": "application/json",
+        "content-length": str(len(record.body)),
+        "user-agent": record.headers["user-agent"],
+        "x-api-key": mock.api_key,
+    }
+    assert record.headers["user-agent"].startswith(f"techforge-python/{__version__} python/3.")
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "message"),
+    [
+        ('{"jobId":"$job_id","status":"QUANTUM","message":"m","new":[1]}', "QUANTUM", "m"),
+        ('{"jobId":"$job_id","status":"done"}', "done", None),
+        ('{"jobId":"$job_id","status":7}', "unknown", None),
+        ('{"jobId":"$job_id"}', "unknown", None),
+        ('{"message":"ok","job":{"uuid":"$job_id","job_status":"QUEUED"}}', "QUEUED", None),
+        ('{"job":{"uuid":"$job_id"}}', "unknown", None),
+    ],
+)
+def test_answers_of_a_server_that_has_moved_on(
+    both: Any, mock: MockServer, media: dict[str, str], answer: str, status: str, message: str | None
+) -> None:
+    """Any answer that names the job is a job: unknown statuses and fields, and the API's next revision."""
+    mock.faults.add(f"json={answer};operation=createJob")
+    job = both.jobs.create(**media, project_id=PROJECT)
+    (record,) = mock.journal.requests(operation="createJob")
+    assert job == Job(str(record.job_id), PROJECT, status, message)
+
+
+@pytest.mark.parametrize("status", [200, 201, 203, 299])
+def test_a_success_by_another_number(both: Any, mock: MockServer, media: dict[str, str], status: int) -> None:
+    """A 2xx that the contract does not know is no failure where its body names the job."""
+    mock.faults.add(f'status={status};json={{"jobId":"$job_id","status":"queued"}};operation=createJob')
+    job = both.jobs.create(**media)
+    (record,) = mock.journal.requests(operation="createJob")
+    assert job.id == record.job_id
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "body=html;status=202",
+        "body=html",
+        "body=empty",
+        'json={"status":"queued"}',
+        'json={"jobId":null,"status":"queued"}',
+        "json=[]",
+        "json=null",
+        "status=204",
+        "status=303",
+    ],
+)
+def test_a_success_that_names_no_job(both: Any, mock: MockServer, media: dict[str, str], fault: str) -> None:
+    """A 2xx that cannot be read may have created a job: it is sent once, and the error tells so."""
+    mock.faults.add(f"{fault};operation=createJob;create=1")
+    with pytest.raises(JobOutcomeUnknownError) as caught:
+        both.jobs.create(**media, project_id=PROJECT)
+    error = caught.value
+    assert (error.job_id, error.job_may_exist, error.project_id) == (None, True, PROJECT)
+    assert (error.sent["project_id"], error.method, error.path) == (PROJECT, "POST", "/jobs/v2")
+    assert PROJECT in str(error)
+    assert "jobs.from_ids" not in str(error)
+    assert mock.journal.count() == 1
+
+
+def test_an_id_in_broken_json_is_kept(both: Any, mock: MockServer, media: dict[str, str]) -> None:
+    """Where an answer breaks off after the job's id, the id is not lost: it is what was paid for."""
+    mock.faults.add("body=broken-json;operation=createJob")
+    with pytest.raises(JobOutcomeUnknownError) as caught:
+        both.jobs.create(**media, project_id=PROJECT)
+    (record,) = mock.journal.requests(operation="createJob")
+    # Half of the answer is cut off, in the middle of the id: half an id is none.
+    assert caught.value.job_id is None
+    assert mock.journal.count() == 1
+    mock.faults.add(
+        'json={"jobId":"$job_id","status":"queued","message":"........................................'
+        '................................................."};body=broken-json;operation=createJob'
+    )
+    with pytest.raises(JobOutcomeUnknownError, match="from_ids") as caught:
+        both.jobs.create(**media, project_id=PROJECT)
+    (_, record) = mock.journal.requests(operation="createJob")
+    assert caught.value.job_id == record.job_id
+    assert mock.journal.count() == 2
+
+
+def test_what_was_sent_is_noted_without_url_queries(
+    both: Any, mock: MockServer, media: dict[str, str]
+) -> None:
+    """`sent` tells the job that may exist by its body, without the queries of its URLs."""
+    mock.faults.add("close=after-body;operation=createJob")
+    media["image_url"] += "?signature=secret"
+    with pytest.raises(JobOutcomeUnknownError) as caught:
+        both.jobs.create(**media, project_id=PROJECT, output_size=400)
+    assert caught.value.sent == {
+        "image_url": "https://cdn.example.com/image.png?***",
+        "audio_url": media["audio_url"],
+        "job_type": "ai_talking_video",
+        "project_id": PROJECT,
+        "output_size": 400,
+    }

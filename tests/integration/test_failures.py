@@ -1,0 +1,406 @@
+"""What a failed request may have done decides whether it is sent again; over real sockets."""
+
+from __future__ import annotations
+
+import pickle
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import techforge
+from techforge import (
+    APIConnectionError,
+    APIResponseError,
+    APIStatusError,
+    APITimeoutError,
+    AuthenticationError,
+    BadRequestError,
+    ConflictError,
+    InternalServerError,
+    JobOutcomeUnknownError,
+    NotFoundError,
+    Outcome,
+    PermissionDeniedError,
+    RateLimitError,
+    TechForgeError,
+    UnprocessableEntityError,
+)
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from techforge import Job
+    from techforge.mock import MockServer
+
+LOST = [
+    "close=before-body;create=1",
+    "close=after-body",
+    "close=mid-answer",
+    "body=truncated",
+    "close=before-body;reset=1",
+    "close=after-body;reset=1",
+    "close=mid-answer;reset=1",
+    "body=truncated;reset=1",
+]
+"""Ways to lose the connection once the request is on its way."""
+
+
+# --- server failed: 5xx ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 520, 599])
+def test_a_server_error_is_retried(
+    both: Any, mock: MockServer, media: dict[str, str], done: Job, status: int
+) -> None:
+    """After a 5xx, GET and POST are sent again, as the API's documents advise; 520 is a 5xx too."""
+    mock.faults.add(f"status={status};operation=createJob", f"status={status};operation=generateSignedPath")
+    assert both.jobs.create(**media).status == "queued"
+    assert both.storage.sign(done.output_path).path == done.output_path
+    assert mock.journal.count(operation="createJob") == 2
+    assert mock.journal.count(operation="generateSignedPath") == 2
+
+
+def test_a_server_error_is_not_resubmitted_where_that_is_turned_off(
+    both: Any, mock: MockServer, media: dict[str, str], done: Job
+) -> None:
+    """With `resubmit_on_server_error=False` a POST that got a 5xx is not sent again; a GET still is."""
+    mock.faults.add("status=503;operation=createJob", "status=503;operation=generateSignedPath")
+    careful = both.with_options(resubmit_on_server_error=False)
+    with pytest.raises(InternalServerError, match="A job may exist") as caught:
+        careful.jobs.create(**media)
+    assert (caught.value.attempts, caught.value.outcome) == (1, Outcome.SERVER_FAILED)
+    assert caught.value.job_may_exist
+    careful.storage.sign(done.output_path)
+    assert mock.journal.count(operation="createJob") == 1
+    assert mock.journal.count(operation="generateSignedPath") == 2
+
+
+def test_retries_end(both: Any, mock: MockServer, media: dict[str, str]) -> None:
+    """`max_retries` further attempts are made, then the last failure is raised, and counts them."""
+    mock.faults.add("status=503;times=0")
+    with pytest.raises(InternalServerError) as caught:
+        both.jobs.create(**media)
+    assert caught.value.attempts == mock.journal.count() == 3
+    assert caught.value.request_id
+    assert caught.value.request_id in str(caught.value)
+    mock.journal.clear()
+    with pytest.raises(InternalServerError):
+        both.with_options(max_retries=0).jobs.create(**media)
+    assert mock.journal.count() == 1
+
+
+def test_a_doubt_outlives_later_refusals(both: Any, mock: MockServer, media: dict[str, str]) -> None:
+    """A job may exist if any attempt may have made one, even where the last attempt was refused."""
+    mock.faults.add("status=503;operation=createJob", "status=429;operation=createJob;times=0")
+    with pytest.raises(RateLimitError, match="A job may exist") as caught:
+        both.jobs.create(**media)
+    assert caught.value.job_may_exist
+
+
+def test_a_server_error_that_names_a_job_is_not_retried(
+    both: Any, mock: MockServer, media: dict[str, str]
+) -> None:
+    """A 5xx whose body names a job has created one: to submit again would be to pay twice."""
+    mock.faults.add('status=500;json={"jobId":"$job_id"};operation=createJob;create=1')
+    with pytest.raises(JobOutcomeUnknownError, match="from_ids") as caught:
+        both.jobs.create(**media)
+    (record,) = mock.journal.requests()
+    assert caught.value.job_id == record.job_id
+
+
+# --- refused: 429 ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("retry_after", ["1", "date:2"])
+def test_retry_after_is_obeyed(both: Any, mock: MockServer, media: dict[str, str], retry_after: str) -> None:
+    """After a 429 the request is sent again, POST too, and not before the pause asked for is over."""
+    mock.faults.add(f"status=429;retry-after={retry_after}")
+    both.jobs.create(**media)
+    refused, accepted = mock.journal.requests(operation="createJob")
+    # The resolution of an HTTP date is a second, so one of two seconds ahead may be one second away.
+    assert 0.99 <= accepted.time - refused.time < 2.5
+
+
+def test_a_retry_after_counts_from_the_servers_clock(
+    connect: Callable[..., Any], scripted: Callable[..., Any], stopwatch: Any
+) -> None:
+    """A `Retry-After` date is read against the answer's own `Date`, so a wrong local clock does no harm."""
+    year_2001 = 1_000_000_000
+
+    def answer(_head: str, _connection: socket.socket) -> bytes:
+        if len(server.heads) > 1:
+            return b'HTTP/1.1 200 OK\r\ncontent-length: 27\r\n\r\n{"signedUrl":"https://a/b"}'
+        date, later = formatdate(year_2001, usegmt=True), formatdate(year_2001 + 1, usegmt=True)
+        head = f"HTTP/1.1 503 Busy\r\ndate: {date}\r\nretry-after: {later}\r\ncontent-length: 0\r\n\r\n"
+        return head.encode()
+
+    server = scripted(answer)
+    with stopwatch:
+        assert connect("key", base_url=server.url).storage.sign("a/b").url == "https://a/b"
+    assert 0.99 <= stopwatch.seconds < 1.5
+
+
+@pytest.mark.parametrize("retry_after", ["3600", "date:3600"])
+def test_a_pause_that_does_not_fit_fails_at_once(
+    both: Any, mock: MockServer, media: dict[str, str], retry_after: str, stopwatch: Any
+) -> None:
+    """A `Retry-After` beyond `retry_timeout` is not waited for, and not cut short: the error carries it."""
+    mock.faults.add(f"status=429;retry-after={retry_after}")
+    with stopwatch, pytest.raises(RateLimitError) as caught:
+        both.jobs.create(**media)
+    assert caught.value.retry_after == pytest.approx(3600, abs=1)
+    assert "retry after: 3" in str(caught.value)
+    assert (caught.value.outcome, caught.value.job_may_exist) == (Outcome.REFUSED, False)
+    assert mock.journal.count() == 1
+    assert stopwatch.seconds < 0.5
+
+
+@pytest.mark.parametrize(
+    "retry_after", ["soon", "-1", "", "nan", "inf", "1e400", "1" * 400, "99999999999999"]
+)
+def test_a_retry_after_of_nonsense_breaks_nothing(
+    connect: Callable[..., Any], scripted: Callable[..., Any], retry_after: str
+) -> None:
+    """A `Retry-After` that cannot be read, or goes beyond every calendar, still ends in a typed error."""
+    text = f"HTTP/1.1 429 Slow\r\nretry-after: {retry_after}\r\ncontent-length: 0\r\n\r\n"
+    server = scripted(lambda _head, _connection: text.encode())
+    with pytest.raises(RateLimitError):
+        connect("key", base_url=server.url).storage.sign("a/b")
+
+
+# --- unknown: no readable answer ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_a_lost_submission_is_never_sent_twice(
+    both: Any, mock: MockServer, media: dict[str, str], lost: str
+) -> None:
+    """A POST whose answer is lost may have created a job: one request, and an error that says so."""
+    mock.faults.add(f"{lost};operation=createJob")
+    with pytest.raises(JobOutcomeUnknownError, match="A job may exist") as caught:
+        both.jobs.create(**media)
+    assert caught.value.outcome is Outcome.UNKNOWN
+    assert caught.value.job_may_exist
+    assert caught.value.attempts == 1
+    assert isinstance(caught.value.error, APIConnectionError)
+    assert caught.value.project_id in str(caught.value)
+    assert mock.journal.count() == 1
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_a_lost_question_is_asked_again(both: Any, mock: MockServer, done: Job, lost: str) -> None:
+    """A GET whose answer is lost is sent again: asking costs nothing."""
+    mock.faults.add(f"{lost};operation=generateSignedPath")
+    both.storage.sign(done.output_path)
+    assert mock.journal.count() == 2
+
+
+def test_a_late_answer_to_a_submission_is_unknown(
+    both: Any, mock: MockServer, media: dict[str, str], stopwatch: Any
+) -> None:
+    """A POST that is not answered in time is not sent again, and `timeout` bounds the attempt."""
+    mock.faults.add("delay=30;operation=createJob")
+    with stopwatch, pytest.raises(JobOutcomeUnknownError) as caught:
+        both.with_options(timeout=0.3).jobs.create(**media)
+    assert isinstance(caught.value.error, APITimeoutError)
+    assert mock.journal.count() == 1
+    assert 0.29 <= stopwatch.seconds < 0.8
+
+
+def test_a_late_answer_to_a_question_is_asked_for_again(both: Any, mock: MockServer, done: Job) -> None:
+    """A GET that is not answered in time is sent again."""
+    mock.faults.add("delay=30;operation=generateSignedPath")
+    both.with_options(timeout=0.3).storage.sign(done.output_path)
+    assert mock.journal.count() == 2
+
+
+def test_a_dripping_answer_ends_with_the_timeout(
+    both: Any, mock: MockServer, media: dict[str, str], stopwatch: Any
+) -> None:
+    """`timeout` is for the whole attempt: an answer that never stalls and never ends does not escape it."""
+    mock.faults.add("drip=0.05;operation=createJob")
+    with stopwatch, pytest.raises(JobOutcomeUnknownError) as caught:
+        both.with_options(timeout=0.4).jobs.create(**media)
+    assert isinstance(caught.value.error, APITimeoutError)
+    assert stopwatch.seconds < 0.9
+
+
+def test_a_dripping_head_ends_with_the_timeout(
+    connect: Callable[..., Any], scripted: Callable[..., Any], stopwatch: Any
+) -> None:
+    """The same for an answer whose headers drip."""
+    head = b"HTTP/1.1 200 OK\r\nx-long: " + b"x" * 40
+    server = scripted(lambda _head, connection: server.drip(connection, head, 0.05))
+    with stopwatch, pytest.raises(APITimeoutError):
+        connect("key", base_url=server.url, timeout=0.4, max_retries=0).storage.sign("a/b")
+    assert stopwatch.seconds < 0.9
+
+
+def test_an_endless_answer_is_not_read_to_its_end(
+    connect: Callable[..., Any], scripted: Callable[..., Any]
+) -> None:
+    """An answer of more than a megabyte is not kept in memory: it cannot be what the contract says."""
+    server = scripted(lambda _head, _connection: b"HTTP/1.1 200 OK\r\n\r\n" + b" " * 3_000_000)
+    with pytest.raises(APIResponseError, match="more than"):
+        connect("key", base_url=server.url, max_retries=0).storage.sign("a/b")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"\r\n\r\n",
+        b"HTTP/1.1 abc\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 4\r\n\r\nnope",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n\xff\xfe",
+        b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 100_000,
+        b'HTTP/1.1 200 OK\r\n\r\n{"signedUrl":7}',
+        b'HTTP/1.1 200 OK\r\n\r\n{"signedUrl":null}',
+        b'HTTP/1.1 200 OK\r\n\r\n{"signedUrl":"ftp://a/b"}',
+        b'HTTP/1.1 200 OK\r\n\r\n{"signedUrl":"https:///b"}',
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+    ],
+    ids=lambda answer: answer[:60].decode("latin-1"),
+)
+def test_no_answer_of_a_server_brings_a_foreign_error(
+    connect: Callable[..., Any], scripted: Callable[..., Any], answer: bytes
+) -> None:
+    """Whatever a server says, users see an `APIError`: no ValueError, KeyError or error of httpx."""
+    server = scripted(lambda _head, _connection: answer)
+    with pytest.raises(techforge.APIError) as caught:
+        connect("key", base_url=server.url, max_retries=0).storage.sign("a/b")
+    assert (caught.value.method, caught.value.path) == ("GET", "/storage/generate-signed-path")
+
+
+# --- never sent -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_refused_connection(
+    connect: Callable[..., Any], closed_port: int, media: dict[str, str], host: str
+) -> None:
+    """Where no connection came about nothing was sent, so a POST is tried again, and no job may exist."""
+    client = connect("key", base_url=f"http://{host}:{closed_port}")
+    with pytest.raises(APIConnectionError, match="Nothing was sent") as caught:
+        client.jobs.create(**media)
+    assert not isinstance(caught.value, APITimeoutError)
+    assert (caught.value.outcome, caught.value.attempts) == (Outcome.NOT_SENT, 3)
+    assert not caught.value.job_may_exist
+
+
+def test_a_host_that_is_no_host(connect: Callable[..., Any]) -> None:
+    """A base URL that httpx cannot address ends in an error of ours, when the client is built or used."""
+    with pytest.raises(TechForgeError):
+        connect("key", base_url="https://ex_ämple.com").storage.sign("a/b")
+
+
+def test_tls_to_a_server_without_tls(
+    connect: Callable[..., Any], mock: MockServer, media: dict[str, str]
+) -> None:
+    """A failed TLS handshake means that nothing was sent."""
+    with pytest.raises(APIConnectionError) as caught:
+        connect("key", base_url=mock.url.replace("http:", "https:"), max_retries=0).jobs.create(**media)
+    assert caught.value.outcome is Outcome.NOT_SENT
+
+
+# --- definitive -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, BadRequestError),
+        (401, AuthenticationError),
+        (402, APIStatusError),
+        (403, PermissionDeniedError),
+        (404, NotFoundError),
+        (409, ConflictError),
+        (418, APIStatusError),
+        (422, UnprocessableEntityError),
+        (499, APIStatusError),
+    ],
+)
+@pytest.mark.parametrize("body", ["json={}", "body=html", "body=empty", 'json={"error":"e"}', "json=[1]"])
+def test_a_no_is_a_no(
+    both: Any, mock: MockServer, media: dict[str, str], status: int, kind: type[APIStatusError], body: str
+) -> None:
+    """A 4xx is typed by its status, whatever its body looks like, and is not sent again."""
+    mock.faults.add(f"status={status};{body}")
+    with pytest.raises(kind) as caught:
+        both.jobs.create(**media)
+    assert type(caught.value) is kind
+    assert (caught.value.status_code, caught.value.outcome) == (status, Outcome.DEFINITIVE)
+    assert not caught.value.job_may_exist
+    assert mock.journal.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ('json={"message":"no face"}', "no face"),
+        ('json={"error":"no face"}', "no face"),
+        ('json={"error":{"message":"no face"}}', "no face"),
+        ('json={"message":["no","face"]}', '["no", "face"]'),
+        ('json={"message":"","error":"no face"}', "no face"),
+    ],
+)
+def test_what_the_server_says_is_in_the_message(
+    both: Any, mock: MockServer, media: dict[str, str], body: str, said: str
+) -> None:
+    """The API's own words are in the error's text, whatever the shape they come in."""
+    mock.faults.add(f"status=400;{body}")
+    with pytest.raises(BadRequestError) as caught:
+        both.jobs.create(**media)
+    assert said in str(caught.value)
+    assert caught.value.body
+
+
+def test_html_of_a_gateway(both: Any, mock: MockServer, media: dict[str, str]) -> None:
+    """A proxy's HTML is a 502 like any other: retried, and its beginning is kept for the log."""
+    mock.faults.add("status=502;body=html;times=3")
+    with pytest.raises(InternalServerError) as caught:
+        both.jobs.create(**media)
+    assert caught.value.attempts == 3
+    assert "<h1>Bad gateway</h1>" in caught.value.body
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(
+    connect: Callable[..., Any],
+    mock: MockServer,
+    scripted: Callable[..., Any],
+    media: dict[str, str],
+    status: int,
+) -> None:
+    """The key stays with the API: no request, and so no key, goes where a redirect points."""
+    text = f"HTTP/1.1 {status} Moved\r\nlocation: {mock.url}/jobs/v2\r\ncontent-length: 0\r\n\r\n"
+    server = scripted(lambda _head, _connection: text.encode())
+    client = connect("key", base_url=server.url)
+    for call in (lambda: client.storage.sign("a/b"), lambda: client.jobs.create(**media)):
+        with pytest.raises(TechForgeError, match="redirect"):
+            call()
+    assert mock.journal.count() == 0
+    assert len([head for head in server.heads if head.startswith("POST")]) == 1
+
+
+# --- what every error is --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fault", ["status=429;retry-after=3600", "status=418", "close=after-body", "body=html"]
+)
+def test_errors_survive_pickle(both: Any, mock: MockServer, media: dict[str, str], fault: str) -> None:
+    """Errors cross process borders whole: the same text and the same facts."""
+    mock.faults.add(f"{fault};operation=createJob")
+    with pytest.raises(TechForgeError) as caught:
+        both.jobs.create(**media)
+    copy = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own
+    assert type(copy) is type(caught.value)
+    assert str(copy) == str(caught.value)
+    facts = {name: value for name, value in vars(caught.value).items() if name != "error"}
+    assert {name: value for name, value in vars(copy).items() if name != "error"} == facts

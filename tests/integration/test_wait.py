@@ -1,0 +1,585 @@
+"""Waiting for a video over real sockets: by storage, by a tracker, and never past the deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import json
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from techforge import (
+    APIError,
+    AsyncTechForge,
+    AuthenticationError,
+    ConfigurationError,
+    InternalServerError,
+    InvalidArgumentError,
+    Job,
+    JobFailedError,
+    JobState,
+    JobTimeoutError,
+    JobUpdate,
+    PollSchedule,
+    RateLimitError,
+    TechForge,
+    TechForgeError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from techforge.mock import MockServer
+
+SIGN, STORAGE = "generateSignedPath", "storage"
+
+
+class Says:
+    """A tracker that says one thing after another, then the last for ever; exceptions are raised."""
+
+    def __init__(self, *answers: Any) -> None:
+        """Remember what to say."""
+        self.answers = list(answers)
+        self.asked: list[Job] = []
+
+    def check(self, job: Job) -> Any:
+        """Say the next thing."""
+        self.asked.append(job)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+class SaysAsync(Says):
+    """The same for the async client."""
+
+    async def check(self, job: Job) -> Any:
+        """Say the next thing, a little later."""
+        await asyncio.sleep(0)
+        return super().check(job)
+
+
+@pytest.fixture
+def tracker(colour: str) -> Callable[..., Says]:
+    """Return the kind of tracker that the colour takes."""
+    return Says if colour == "sync" else SaysAsync
+
+
+def leads_to(mock: MockServer, url: str) -> None:
+    """Let every signed URL be this one, whether or not there is an object."""
+    mock.faults.add(f'status=200;json={{"signedUrl":"{url}"}};operation={SIGN};times=0')
+
+
+def operations(mock: MockServer) -> list[str | None]:
+    """Return the operations of all requests, in order."""
+    return [record.operation for record in mock.journal.requests()]
+
+
+# --- by storage alone -----------------------------------------------------------------------------
+
+
+def test_from_not_there_to_done(both: Any, mock: MockServer, media: dict[str, str]) -> None:
+    """A 404 means "not yet"; once there is a video its job is done, and the answer tells all about it."""
+    mock.store.pace = type(mock.store.pace)(looks=2)
+    job = both.jobs.create(**media)
+    updates: list[JobUpdate] = []
+    video = both.jobs.wait(job, poll=0.02, timeout=10, on_update=updates.append)
+    assert operations(mock) == ["createJob", SIGN, SIGN, SIGN, STORAGE]
+    stored = mock.store.get(job.output_path)
+    assert stored is not None
+    assert (video.size, video.etag, video.content_type) == (len(stored.data), stored.etag, "video/mp4")
+    assert (video.job.id, video.job.status, video.path) == (job.id, "done", job.output_path)
+    assert video.url.startswith(mock.storage_url)
+    assert video.expires_at is not None
+    assert video.expires_at.tzinfo is not None
+    assert [(u.polls, u.status) for u in updates] == [
+        (0, "queued"),
+        (1, "queued"),
+        (2, "queued"),
+        (3, "done"),
+    ]
+    assert [u.elapsed for u in updates] == sorted(u.elapsed for u in updates)
+
+
+@pytest.mark.parametrize("status", [403, 404, 410])
+def test_a_signature_proves_nothing(both: Any, mock: MockServer, done: Job, status: int) -> None:
+    """A signed URL behind which there is no object yet means "not yet": the CDN has the last word."""
+    mock.faults.add(f"cdn-status={status};times=2")
+    video = both.jobs.wait(done, poll=0.02, timeout=10)
+    assert video.job.status == "done"
+    assert operations(mock) == [SIGN, STORAGE] * 3
+
+
+def test_one_look_is_one_byte_without_our_key(both: Any, mock: MockServer, done: Job) -> None:
+    """Each look asks storage exactly once, for one byte, and never shows it our key or our headers."""
+    mock.faults.add("cdn-status=404;times=2")
+    both.with_options(default_headers={"x-team": "blue"}).jobs.wait(done, poll=0.02, timeout=10)
+    looks = mock.journal.requests(server="storage")
+    assert [look.headers.get("range") for look in looks] == ["bytes=0-0"] * 3
+    for look in looks:
+        assert look.headers.keys() == {"host", "accept", "accept-encoding", "range"}
+        assert mock.api_key not in repr(sorted(look.headers.items())) + look.query
+
+
+def test_a_storage_that_ignores_the_range(both: Any, mock: MockServer, done: Job, stopwatch: Any) -> None:
+    """Where storage answers 200 with everything, the look does not read it, and still knows its size."""
+    mock.store.put(done.output_path, b"x" * 50_000_000)
+    mock.faults.add("cdn-ignore-range=1;times=0")
+    with stopwatch:
+        assert both.jobs.find(done).size == 50_000_000
+    assert stopwatch.seconds < 1.0
+
+
+def test_an_answer_without_an_expiry(both: Any, mock: MockServer, done: Job) -> None:
+    """A later revision signs without `expiresAt`: the expiry is None then, and nothing fails."""
+    url = both.storage.sign(done.output_path).url
+    mock.faults.add(f'json={{"signedUrl":"{url}"}};operation={SIGN};times=0')
+    video = both.jobs.find(done)
+    assert video is not None
+    assert (video.url, video.expires_at) == (url, None)
+
+
+def test_find_looks_once(both: Any, mock: MockServer, done: Job) -> None:
+    """`find` is one look for those who poll by themselves: None means "not yet"."""
+    assert both.jobs.find(Job("a" * 8, done.project_id)) is None
+    assert both.jobs.find(done).job == done
+    assert operations(mock) == [SIGN, SIGN, STORAGE]
+
+
+def test_polls_keep_their_distance(both: Any, mock: MockServer, done: Job) -> None:
+    """`poll=0.1` means a pause of a tenth of a second between two looks, in both colours."""
+    mock.faults.add("cdn-status=404;times=3")
+    both.jobs.wait(done, poll=0.1, timeout=10)
+    times = [record.time for record in mock.journal.requests(operation=SIGN)]
+    assert [b - a >= 0.095 for a, b in itertools.pairwise(times)] == [True] * 3
+
+
+def test_a_look_that_is_redirected(
+    both: Any, mock: MockServer, scripted: Callable[..., Any], done: Job
+) -> None:
+    """Storage may redirect, as it may for a download: a video that can be fetched can be found."""
+    url = both.storage.sign(done.output_path).url
+    text = f"HTTP/1.1 302 Found\r\nlocation: {url}\r\ncontent-length: 0\r\n\r\n"
+    server = scripted(lambda _head, _connection: text.encode())
+    leads_to(mock, f"{server.url}/x?signature=s")
+    assert both.jobs.wait(done, poll=0.02, timeout=2).job.status == "done"
+
+
+# --- by a tracker ---------------------------------------------------------------------------------
+
+
+def test_a_tracker_that_says_failed(both: Any, mock: MockServer, done: Job, tracker: Any) -> None:
+    """A tracker's `failed` ends the wait at once, with its reason; storage is not asked."""
+    updates: list[JobUpdate] = []
+    with pytest.raises(JobFailedError, match="no face found") as caught:
+        both.jobs.wait(
+            done,
+            tracker=tracker("processing", JobState("FAILED", message="no face found")),
+            poll=0.02,
+            on_update=updates.append,
+        )
+    assert (caught.value.reason, caught.value.job.id) == ("no face found", done.id)
+    assert caught.value.job.status == "FAILED"
+    assert [u.status for u in updates] == ["done", "processing", "FAILED"]
+    assert updates[-1].message == "no face found"
+    assert mock.journal.count() == 0
+
+
+@pytest.mark.parametrize("word", ["done", "Success", "DONE"])
+def test_a_tracker_that_says_done(both: Any, mock: MockServer, done: Job, tracker: Any, word: str) -> None:
+    """Statuses that nobody knows keep the wait going; done and success, in any case, mean: look now."""
+    asked = tracker("queued", "QUANTUM", "in_progress", "", word)
+    video = both.jobs.wait(done, tracker=asked, poll=0.02, timeout=10)
+    assert video.job.id == done.id
+    assert [job.status for job in asked.asked] == ["done", "queued", "QUANTUM", "in_progress", ""]
+    assert operations(mock) == [SIGN, STORAGE]
+
+
+def test_a_tracker_ahead_of_storage(both: Any, mock: MockServer, done: Job, tracker: Any) -> None:
+    """Where the tracker says done and storage has nothing yet, the wait goes on."""
+    mock.faults.add("cdn-status=404;times=2")
+    assert both.jobs.wait(done, tracker=tracker("done"), poll=0.02, timeout=10).job.id == done.id
+    assert operations(mock) == [SIGN, STORAGE] * 3
+
+
+def test_a_tracker_knows_where_the_video_is(both: Any, mock: MockServer, done: Job, tracker: Any) -> None:
+    """A tracker's `output_path` overrides the storage key, and the job that comes back has it."""
+    mock.store.put("elsewhere/video.mp4", b"other")
+    where = tracker(JobState("done", output_path="elsewhere/video.mp4"))
+    video = both.jobs.wait(done, tracker=where, poll=0.02, timeout=10)
+    assert (video.path, video.job.output_path, video.size) == (
+        "elsewhere/video.mp4",
+        "elsewhere/video.mp4",
+        5,
+    )
+
+
+def test_a_tracker_may_stumble(both: Any, done: Job, tracker: Any) -> None:
+    """Up to `max_failures` failures in a row of a tracker are tolerated, and a success resets the count."""
+    broken = [OSError("db")] * 2
+    asked = tracker(*broken, "processing", *broken, "done")
+    poll = PollSchedule(initial=0.02, factor=1, maximum=0.02, max_failures=2)
+    assert both.jobs.wait(done, tracker=asked, poll=poll, timeout=10).job.id == done.id
+    assert len(asked.asked) == 6
+
+
+def test_a_tracker_that_keeps_stumbling(both: Any, done: Job, tracker: Any) -> None:
+    """Past `max_failures` the tracker's own exception comes out as it is, with a note of the job's ids."""
+    asked = tracker(OSError("db is down"))
+    poll = PollSchedule(initial=0.02, factor=1, maximum=0.02, max_failures=2)
+    with pytest.raises(OSError, match="db is down") as caught:
+        both.jobs.wait(done, tracker=asked, poll=poll, timeout=10)
+    assert len(asked.asked) == 3
+    (note,) = caught.value.__notes__
+    assert f"jobs.from_ids({done.id!r}, {done.project_id!r})" in note
+
+
+def test_a_tracker_of_the_wrong_colour_is_refused(client: TechForge, done: Job) -> None:
+    """An async tracker given to the sync client is a mistake to be told of, not a status to poll on."""
+    with pytest.raises(TechForgeError) as caught:
+        client.jobs.wait(done, tracker=SaysAsync("done"), poll=0.02, timeout=0.2)  # type: ignore[arg-type]
+    assert not isinstance(caught.value, JobTimeoutError)
+
+
+def test_an_async_on_update_is_refused_by_the_sync_client(client: TechForge, done: Job) -> None:
+    """An async `on_update` given to the sync client would never run; that is told, not warned of."""
+
+    async def note(_update: JobUpdate) -> None:
+        raise AssertionError
+
+    with pytest.raises(TechForgeError):
+        client.jobs.wait(done, on_update=note, poll=0.02, timeout=1)
+
+
+async def test_an_async_on_update_is_awaited(async_client: AsyncTechForge, done: Job) -> None:
+    """The async client awaits `on_update` and `on_progress` where they are async."""
+    heard: list[str] = []
+
+    async def note(update: JobUpdate) -> None:
+        await asyncio.sleep(0)
+        heard.append(update.status)
+
+    await async_client.jobs.wait(done, on_update=note, poll=0.02, timeout=5)
+    assert heard == ["done", "done"]
+
+
+async def test_a_tracker_that_never_answers(async_client: AsyncTechForge, done: Job) -> None:
+    """An async tracker that hangs ends with the wait's deadline."""
+
+    class Hangs:
+        async def check(self, _job: Job) -> str:
+            await asyncio.sleep(30)
+            return "done"
+
+    started = time.monotonic()
+    with pytest.raises(JobTimeoutError):
+        await async_client.jobs.wait(done, tracker=Hangs(), timeout=0.3)
+    assert time.monotonic() - started < 0.8
+
+
+# --- never past the deadline ----------------------------------------------------------------------
+
+
+def test_a_job_that_takes_too_long(
+    both: Any, mock: MockServer, media: dict[str, str], stopwatch: Any
+) -> None:
+    """At the deadline the wait ends with all that is needed to go on: the job, and how to wait again."""
+    mock.store.pace = type(mock.store.pace)(seconds=60)
+    job = both.jobs.create(**media)
+    with stopwatch, pytest.raises(JobTimeoutError) as caught:
+        both.jobs.wait(job, poll=0.05, timeout=0.3)
+    error = caught.value
+    assert 0.29 <= stopwatch.seconds < 0.8
+    assert isinstance(error, TimeoutError)
+    assert (error.job, error.last_status, error.last_error) == (job, "queued", None)
+    assert error.polls == mock.journal.count(operation=SIGN) >= 5
+    assert 0.29 <= error.elapsed < 0.8
+    assert f"jobs.from_ids({job.id!r}, {job.project_id!r})" in str(error)
+
+
+@pytest.mark.parametrize("where", [SIGN, STORAGE])
+def test_a_hung_server(both: Any, mock: MockServer, done: Job, where: str, stopwatch: Any) -> None:
+    """A server that accepts and never answers cannot hold a wait beyond its deadline."""
+    mock.faults.add(f"delay=30;operation={where};times=0")
+    with stopwatch, pytest.raises(JobTimeoutError) as caught:
+        both.jobs.wait(done, poll=0.05, timeout=0.4)
+    assert stopwatch.seconds < 0.9
+    assert isinstance(caught.value.last_error, APIError)
+
+
+def test_a_storage_whose_head_drips(
+    both: Any, mock: MockServer, scripted: Callable[..., Any], done: Job, stopwatch: Any
+) -> None:
+    """Nor can a storage whose answer never stalls and never ends."""
+    head = b"HTTP/1.1 206 OK\r\nx-long: " + b"x" * 40
+    server = scripted(lambda _head, connection: server.drip(connection, head, 0.05))
+    leads_to(mock, f"{server.url}/x?signature=s")
+    with stopwatch, pytest.raises(JobTimeoutError):
+        both.jobs.wait(done, poll=0.05, timeout=0.4)
+    assert stopwatch.seconds < 0.9
+
+
+def test_a_pause_beyond_the_deadline(both: Any, mock: MockServer, done: Job, stopwatch: Any) -> None:
+    """A 429 that asks for more time than there is ends the wait at once, and the error carries the pause."""
+    mock.faults.add(f"status=429;retry-after=60;operation={SIGN}")
+    with stopwatch, pytest.raises(JobTimeoutError) as caught:
+        both.jobs.wait(done, poll=0.02, timeout=5)
+    assert (caught.value.retry_after, caught.value.polls) == (60, 1)
+    assert isinstance(caught.value.last_error, RateLimitError)
+    assert stopwatch.seconds < 0.5
+
+
+def test_a_server_that_stumbles_while_we_wait(both: Any, mock: MockServer, done: Job) -> None:
+    """Failed polls are the next poll's to make good: 5xx, lost connections and refusals do not end a wait."""
+    mock.faults.add(
+        f"status=503;operation={SIGN}",
+        f"close=after-body;operation={SIGN}",
+        f"status=429;operation={SIGN};times=10",
+        "cdn-status=500",
+        f"body=html;operation={SIGN}",
+    )
+    video = both.jobs.wait(done, poll=0.02, timeout=10)
+    assert video.job.status == "done"
+    assert mock.journal.count(operation=SIGN) == 15
+
+
+def test_a_server_that_keeps_stumbling(both: Any, mock: MockServer, done: Job) -> None:
+    """Past `max_failures` polls that failed in a row the last failure is raised, and carries the job."""
+    mock.faults.add(f"status=503;operation={SIGN};times=0")
+    poll = PollSchedule(initial=0.02, factor=1, maximum=0.02, max_failures=2)
+    with pytest.raises(InternalServerError) as caught:
+        both.jobs.wait(done, poll=poll, timeout=10)
+    assert mock.journal.count(operation=SIGN) == 3
+    assert caught.value.job == done
+    assert done.id in caught.value.__notes__[0]
+
+
+def test_a_failure_that_will_not_pass(connect: Callable[..., Any], mock: MockServer, done: Job) -> None:
+    """A wrong key will be wrong the next time too: the wait ends at once, and the error carries the job."""
+    with pytest.raises(AuthenticationError) as caught:
+        connect("wrong", base_url=mock.url).jobs.wait(done, poll=0.02, timeout=10)
+    assert mock.journal.count() == 1
+    assert caught.value.job == done
+
+
+# --- going on -------------------------------------------------------------------------------------
+
+PROGRAM = {
+    "sync": """
+import sys
+from techforge import TechForge
+with TechForge() as client:
+    job = client.jobs.from_ids(*sys.argv[1:])
+    video = client.jobs.wait(job, poll=0.05, timeout=30)
+    print(video.job.status, video.size)
+""",
+    "async": """
+import asyncio, sys
+from techforge import AsyncTechForge
+async def main():
+    async with AsyncTechForge() as client:
+        job = client.jobs.from_ids(*sys.argv[1:])
+        video = await client.jobs.wait(job, poll=0.05, timeout=30)
+        print(video.job.status, video.size)
+asyncio.run(main())
+""",
+}
+
+
+def test_another_process_goes_on(colour: str, both: Any, mock: MockServer, media: dict[str, str]) -> None:
+    """Two ids on a command line are all that another process needs to wait for the same job."""
+    mock.store.pace = type(mock.store.pace)(looks=3)
+    with pytest.raises(JobTimeoutError) as caught:
+        both.jobs.create_and_wait(**media, poll=10, timeout=0.05)
+    job = caught.value.job
+    assert job is not None
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROGRAM[colour], job.id, job.project_id],
+        env={
+            "PYTHONPATH": ":".join(filter(None, sys.path)),
+            "TFI_API_KEY": mock.api_key,
+            "TFI_BASE_URL": mock.url,
+        },
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    stored = mock.store.get(job.output_path)
+    assert stored is not None
+    assert (run.returncode, run.stderr, run.stdout) == (0, "", f"done {len(stored.data)}\n")
+    assert mock.journal.count(operation="createJob") == 1
+
+
+def test_from_ids_checks_and_sends_nothing(both: Any, mock: MockServer, done: Job) -> None:
+    """Ids are checked, since they build a storage key, and nothing is sent."""
+    job = both.jobs.from_ids(done.id.upper(), done.project_id, output_path="elsewhere/a.mp4")
+    assert job == Job(done.id, done.project_id, output_path="elsewhere/a.mp4")
+    for wrong in (("../..", done.project_id), (done.id, ""), (done.project_id, "1/2")):
+        with pytest.raises(InvalidArgumentError):
+            both.jobs.from_ids(*wrong)
+    with pytest.raises(InvalidArgumentError):
+        both.jobs.from_ids(done.id, done.project_id, output_path="../x")
+    assert mock.journal.count() == 0
+
+
+def test_create_and_wait(both: Any, mock: MockServer, media: dict[str, str]) -> None:
+    """One call from two URLs to a video; `on_update` hears of the job's id before the first poll."""
+    heard: list[tuple[int, str, int]] = []
+
+    def note(update: JobUpdate) -> None:
+        heard.append((update.polls, update.job.id, mock.journal.count(operation=SIGN)))
+
+    video = both.jobs.create_and_wait(**media, poll=0.02, timeout=10, on_update=note)
+    assert heard == [(0, video.job.id, 0), (1, video.job.id, 1)]
+    assert operations(mock) == ["createJob", SIGN, STORAGE]
+
+
+@pytest.mark.parametrize(
+    ("fault", "options", "kind"),
+    [
+        (f"status=404;operation={SIGN};times=0", {"timeout": 0.2}, JobTimeoutError),
+        (f"status=403;operation={SIGN};times=0", {"timeout": 5}, APIError),
+        (f"status=503;operation={SIGN};times=0", {"timeout": 5}, InternalServerError),
+        (f"status=429;retry-after=60;operation={SIGN}", {"timeout": 5}, JobTimeoutError),
+    ],
+)
+def test_errors_after_the_submission_carry_the_job(
+    both: Any, mock: MockServer, media: dict[str, str], fault: str, options: Any, kind: type[TechForgeError]
+) -> None:
+    """What has been paid for is not lost: every error after the submission carries the job."""
+    mock.faults.add(fault)
+    with pytest.raises(kind) as caught:
+        both.jobs.create_and_wait(**media, poll=0.02, **options)
+    (record,) = mock.journal.requests(operation="createJob")
+    assert caught.value.job is not None
+    assert caught.value.job.id == record.job_id
+    mock.faults.clear()
+    assert both.jobs.wait(caught.value.job, poll=0.02, timeout=5).job.status == "done"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"timeout": 0}, {"timeout": -1}, {"timeout": float("nan")}, {"timeout": "1"}, {"poll": 0}, {"poll": -1},
+     {"poll": float("inf")}, {"poll": "1"}],
+)  # fmt: skip
+def test_wrong_waits_cost_nothing(
+    both: Any, mock: MockServer, media: dict[str, str], wrong: dict[str, Any]
+) -> None:
+    """A wrong `timeout` or `poll` is refused before the job is submitted."""
+    with pytest.raises(InvalidArgumentError):
+        both.jobs.create_and_wait(**media, **wrong)
+    assert mock.journal.count() == 0
+
+
+def test_what_is_no_job_is_refused(both: Any, mock: MockServer, done: Job) -> None:
+    """An id is no job; the error says how to make one from it."""
+    for call in (both.jobs.wait, both.jobs.find):
+        with pytest.raises(InvalidArgumentError, match="from_ids"):
+            call(done.id)
+    assert mock.journal.count() == 0
+
+
+# --- ending a wait from outside -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["between two polls", "during a request"])
+def test_close_ends_a_wait_in_another_thread(mock: MockServer, done: Job, where: str) -> None:
+    """`close()` ends every wait, at once, wherever it is: between two polls or in a request that hangs."""
+    if where == "during a request":
+        mock.faults.add(f"delay=30;operation={SIGN};times=0")
+    else:
+        mock.faults.add("cdn-status=404;times=0")
+    client = TechForge(mock.api_key, base_url=mock.url)
+    ended: list[tuple[float, BaseException]] = []
+
+    def wait() -> None:
+        try:
+            client.jobs.wait(done, poll=1.5, timeout=3)
+        except TechForgeError as error:
+            ended.append((time.monotonic(), error))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    _until(lambda: mock.journal.count() >= (1 if where == "during a request" else 2))
+    time.sleep(0.1)
+    closed = time.monotonic()
+    client.close()
+    thread.join()
+    ((at, error),) = ended
+    assert isinstance(error, ConfigurationError), error
+    assert error.job == done
+    assert at - closed < 0.2
+
+
+@pytest.mark.parametrize("where", ["between two polls", "during a request"])
+async def test_close_ends_a_wait_in_another_task(mock: MockServer, done: Job, where: str) -> None:
+    """The same for the async client."""
+    if where == "during a request":
+        mock.faults.add(f"delay=30;operation={SIGN};times=0")
+    else:
+        mock.faults.add("cdn-status=404;times=0")
+    client = AsyncTechForge(mock.api_key, base_url=mock.url)
+    task = asyncio.create_task(client.jobs.wait(done, poll=30, timeout=30))
+    await asyncio.sleep(0.3)
+    closed = time.monotonic()
+    await client.close()
+    with pytest.raises(ConfigurationError) as caught:
+        await task
+    assert time.monotonic() - closed < 0.2
+    assert caught.value.job == done
+
+
+@pytest.mark.parametrize(
+    "fault", [f"delay=30;operation={SIGN}", "delay=30;operation=storage", "cdn-status=404"]
+)
+async def test_a_cancelled_wait(mock: MockServer, done: Job, fault: str) -> None:
+    """Cancelling a wait is prompt, leaves nothing open, and notes how to go on."""
+    mock.faults.add(f"{fault};times=0")
+    async with AsyncTechForge(mock.api_key, base_url=mock.url) as client:
+        task = asyncio.create_task(client.jobs.wait(done, poll=30, timeout=30))
+        await asyncio.sleep(0.2)
+        task.cancel()
+        started = time.monotonic()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+        assert time.monotonic() - started < 0.2
+        notes = [note for error in _chain(caught.value) for note in getattr(error, "__notes__", ())]
+        assert any(done.id in note and done.project_id in note for note in notes), notes
+        assert inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_CLOSED  # type: ignore[arg-type]
+
+
+async def test_a_cancelled_submission(mock: MockServer, media: dict[str, str]) -> None:
+    """A cancelled `create` notes the project in which a job may now exist."""
+    mock.faults.add("delay=30;operation=createJob")
+    async with AsyncTechForge(mock.api_key, base_url=mock.url) as client:
+        task = asyncio.create_task(client.jobs.create(**media))  # type: ignore[arg-type]
+        await asyncio.to_thread(_until, lambda: mock.journal.count() == 1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+    project = json.loads(mock.journal.requests()[0].body)["project_id"]
+    notes = [note for error in _chain(caught.value) for note in getattr(error, "__notes__", ())]
+    assert any(project in note for note in notes), notes
+
+
+def _chain(error: BaseException) -> Iterable[BaseException]:
+    # Awaiting a cancelled task raises a new CancelledError, whose context is the one inside the task.
+    here: BaseException | None = error
+    while here is not None:
+        yield here
+        here = here.__context__
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.01)

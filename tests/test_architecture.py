@@ -1,0 +1,230 @@
+"""The layers: who may import whom, and how much code there may be."""
+
+from __future__ import annotations
+
+import ast
+import io
+import tokenize
+from pathlib import Path
+
+import pytest
+from attrs import frozen
+
+import techforge
+import techforge_api
+
+CORE = Path(techforge.__file__).parent
+GENERATED = Path(techforge_api.__file__).parent
+BESIDE_THE_CORE = {"mock", "batch", "cli"}
+LIMIT = 1_500
+
+
+@frozen
+class Import:
+    """One module that a file imports; `lazy` inside a function, `typing` for type checkers only."""
+
+    module: str
+    typing: bool
+    lazy: bool
+
+    def of(self, *packages: str) -> bool:
+        """Tell whether it is one of these packages, or inside one."""
+        return any(self.module == package or self.module.startswith(f"{package}.") for package in packages)
+
+
+def module_of(path: Path) -> str:
+    """Return the dotted name of a file of either package."""
+    root = CORE.parent if path.is_relative_to(CORE) else GENERATED.parent
+    name = ".".join(path.relative_to(root).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+def imports(path: Path) -> list[Import]:
+    """Return all that a file imports, wherever in it, relative imports resolved."""
+    found: list[Import] = []
+    package = module_of(path).split(".")
+    if path.name != "__init__.py":
+        package = package[:-1]
+
+    def visit(node: ast.AST, *, typing: bool, lazy: bool) -> None:
+        match node:
+            case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+                for child in node.body:
+                    visit(child, typing=True, lazy=lazy)
+                for child in node.orelse:
+                    visit(child, typing=typing, lazy=lazy)
+                return
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                lazy = True
+            case ast.Import():
+                found.extend(Import(alias.name, typing, lazy) for alias in node.names)
+            case ast.ImportFrom():
+                base = package[: len(package) - node.level + 1] if node.level else []
+                module = ".".join([*base, *([node.module] if node.module else [])])
+                # `from a import b` may name the module a.b, or something in a: count both.
+                found.extend(Import(f"{module}.{alias.name}", typing, lazy) for alias in node.names)
+            case _:
+                pass
+        for child in ast.iter_child_nodes(node):
+            visit(child, typing=typing, lazy=lazy)
+
+    visit(ast.parse(path.read_text("utf-8")), typing=False, lazy=False)
+    return found
+
+
+def core() -> list[Path]:
+    """Return the files of the hand-written core."""
+    files = sorted(CORE.rglob("*.py"))
+    return [path for path in files if path.relative_to(CORE).parts[0] not in BESIDE_THE_CORE]
+
+
+def offenders(files: list[Path], *packages: str, typing_too: bool = True) -> list[str]:
+    """Return who of these files imports one of these packages."""
+    return [
+        f"{module_of(path)} imports {imported.module}"
+        for path in files
+        for imported in imports(path)
+        if imported.of(*packages) and (typing_too or not imported.typing)
+    ]
+
+
+def inside(*parts: str) -> list[Path]:
+    """Return the files of the core within these packages."""
+    return [path for path in core() if path.relative_to(CORE).parts[0] in parts]
+
+
+def outside(*parts: str) -> list[Path]:
+    """Return the files of the core that are not within these packages."""
+    return [path for path in core() if path.relative_to(CORE).parts[0] not in parts]
+
+
+def test_there_is_something_to_look_at() -> None:
+    """The tests below look at the files that they mean to."""
+    assert len(core()) > 20
+    assert len(inside("_flows")) > 4
+    assert len(inside("policy")) > 3
+    assert len(inside("_drivers")) > 2
+    assert len(list(GENERATED.rglob("*.py"))) > 10
+
+
+def test_generated_code_imports_nothing_of_ours() -> None:
+    """The generated package stands on its own: it can be regenerated without a look at the wrapper."""
+    assert offenders(sorted(GENERATED.rglob("*.py")), "techforge") == []
+
+
+def test_policies_import_errors_only() -> None:
+    """Decisions know nothing of requests: of ours, they import the errors."""
+    own = [
+        line for line in offenders(inside("policy"), "techforge") if "imports techforge.errors" not in line
+    ]
+    assert own == []
+
+
+def test_flows_and_policies_do_no_io() -> None:
+    """Flows say what they want done; they have no network, loop, clock or randomness to do it with."""
+    forbidden = (
+        "httpx",
+        "httpcore",
+        "asyncio",
+        "time",
+        "random",
+        "socket",
+        "ssl",
+        "requests",
+        "subprocess",
+        "queue",
+    )
+    assert offenders(inside("_flows", "policy"), *forbidden) == []
+    assert offenders(inside("_flows"), "threading") == []
+    locks = [i.module for p in inside("policy") for i in imports(p) if i.of("threading")]
+    assert set(locks) <= {"threading.Lock"}
+
+
+def test_flows_import_no_driver() -> None:
+    """The loops do not know who carries them out."""
+    assert (
+        offenders(
+            [*inside("_flows", "policy"), CORE / "_flow.py"], "techforge._drivers", "techforge.resources"
+        )
+        == []
+    )
+
+
+def test_only_drivers_import_httpx() -> None:
+    """Httpx could be replaced by changing one package: elsewhere it is named for type checkers only."""
+    assert offenders(outside("_drivers"), "httpx", "httpcore", typing_too=False) == []
+    named = offenders(outside("_drivers"), "httpx", "httpcore")
+    assert {line.partition(" ")[0] for line in named} <= {"techforge._client"}
+
+
+def test_only_drivers_import_asyncio() -> None:
+    """Nothing but the drivers knows of event loops."""
+    assert offenders(outside("_drivers"), "asyncio", "anyio", "concurrent", typing_too=False) == []
+
+
+def test_one_seam_to_the_generated_code() -> None:
+    """Operations and models of the generated package are used by the flows alone, and not by the drivers."""
+    named = offenders(outside("_flows"), "techforge_api", typing_too=False)
+    assert named == []
+
+
+def test_the_core_does_without_the_rest() -> None:
+    """What is beside the core needs the core, and never the other way round, lazily neither."""
+    assert offenders(core(), *(f"techforge.{name}" for name in BESIDE_THE_CORE)) == []
+
+
+def test_the_core_imports_what_it_declares() -> None:
+    """The core needs attrs, httpx and dateutil of others, and nothing that an extra brings."""
+    import sys  # noqa: PLC0415
+
+    others = {
+        imported.module.partition(".")[0]
+        for path in core()
+        for imported in imports(path)
+        if imported.module.partition(".")[0] not in sys.stdlib_module_names
+    }
+    assert others <= {"techforge", "techforge_api", "attrs", "httpx", "httpcore", "dateutil", "__future__"}
+
+
+def code_lines(source: str) -> int:
+    """Return how many lines of a source hold code: no blank lines, comments or docstrings."""
+    layout = {
+        tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
+        tokenize.ENCODING, tokenize.ENDMARKER,
+    }  # fmt: skip
+    lines = {
+        line
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type not in layout
+        for line in range(token.start[0], token.end[0] + 1)
+    }
+    for node in ast.walk(ast.parse(source)):
+        # A string that stands alone documents what is before it, or what it is in.
+        if (
+            isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str)
+        ):
+            lines -= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return len(lines)
+
+
+def test_lines_are_counted_right() -> None:
+    """The counter counts code, and only code."""
+    source = (
+        '"""Doc."""\n\n# comment\nx = 1  # with a comment\n"""Says what x is."""\n'
+        'def f():\n    """Doc.\n\n    More.\n    """\n    return """a\n    b"""\n'
+    )
+    assert code_lines(source) == 4
+
+
+def test_the_core_stays_small() -> None:
+    """The hand-written core stays below 1,500 lines of code: past that the design has failed."""
+    counted = {module_of(path): code_lines(path.read_text("utf-8")) for path in core()}
+    assert sum(counted.values()) <= LIMIT, sorted(counted.items(), key=lambda item: -item[1])
+
+
+@pytest.mark.parametrize("colour", ["sync", "aio"])
+def test_a_driver_stays_thin(colour: str) -> None:
+    """A driver carries out, and decides nothing: what is written twice stays below 200 lines each."""
+    assert code_lines((CORE / "_drivers" / f"{colour}.py").read_text("utf-8")) <= 200
