@@ -16,6 +16,7 @@ import pytest
 
 from techforge import (
     APIError,
+    APITimeoutError,
     AsyncTechForge,
     AuthenticationError,
     ConfigurationError,
@@ -298,7 +299,10 @@ def test_a_job_that_takes_too_long(
     error = caught.value
     assert 0.29 <= stopwatch.seconds < 0.8
     assert isinstance(error, TimeoutError)
-    assert (error.job, error.last_status, error.last_error) == (job, "queued", None)
+    assert (error.job, error.last_status) == (job, "queued")
+    # A poll may have been on its way at the deadline; one that was never sent is no failure to speak of.
+    assert error.last_error is None or isinstance(error.last_error, APITimeoutError)
+    assert "before it was sent" not in str(error)
     assert error.polls == mock.journal.count(operation=SIGN) >= 5
     assert 0.29 <= error.elapsed < 0.8
     assert f"jobs.from_ids({job.id!r}, {job.project_id!r})" in str(error)

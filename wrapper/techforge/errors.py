@@ -241,7 +241,7 @@ class JobFailedError(JobError):
             f"job {job.id} (project {job.project_id}) failed: {reason or 'no reason was given'}. "
             "It will not finish; correct the input and create a new job."
         )
-        self.job = job
+        self.job: Job = job  # pyright: ignore[reportIncompatibleVariableOverride] - here always known
         self.reason = reason
 
 
@@ -268,7 +268,7 @@ class JobTimeoutError(JobError, TimeoutError):
             + "). The job goes on. Wait again with jobs.wait(error.job), or from another process with "
             f"jobs.wait(jobs.from_ids({job.id!r}, {job.project_id!r}))."
         )
-        self.job = job
+        self.job: Job = job  # pyright: ignore[reportIncompatibleVariableOverride] - here always known
         self.last_status = last_status
         self.elapsed = elapsed
         self.polls = polls
