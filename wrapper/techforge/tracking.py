@@ -57,14 +57,14 @@ class Tracker(Protocol):
     'done'
     """
 
-    def check(self, job: Job) -> JobState | str:
-        """Return where the job stands: a status, or a `JobState` that says more."""
+    def check(self, job: Job) -> JobState | str | None:
+        """Return where the job stands: a status, a `JobState` that says more, None for no news."""
         ...
 
 
 class AsyncTracker(Protocol):
     """The same for `AsyncTechForge`."""
 
-    async def check(self, job: Job) -> JobState | str:
-        """Return where the job stands: a status, or a `JobState` that says more."""
+    async def check(self, job: Job) -> JobState | str | None:
+        """Return where the job stands: a status, a `JobState` that says more, None for no news."""
         ...

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 MAX_ANSWER = 1 << 20
 """Bytes of an API answer that are read; the contract's answers have a few hundred."""
 
-LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=100, keepalive_expiry=5.0)
+# Many servers close a connection that was idle for 5 s. A POST that crosses with that has an unknown outcome,
+# so idle connections are given up well before.
+LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=100, keepalive_expiry=2.0)
 NETWORK_ERRORS = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError)
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 # Another transport may call "connect error" what happened after the server had read the request, so the

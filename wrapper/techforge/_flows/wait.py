@@ -196,6 +196,8 @@ class _Wait:
         if self.tracker is not None:
             remaining = deadline - self.settings.now()
             said = yield from invoke(self.tracker.check, self.job, timeout=remaining)
+            if said is None:
+                return None
             state = said if isinstance(said, JobState) else JobState(str(said))
             self.message = state.message
             self.job = evolve(
