@@ -18,6 +18,7 @@ from techforge import (
     ConfigurationError,
     InvalidArgumentError,
     Job,
+    JobOutcomeUnknownError,
     TechForge,
     TechForgeError,
 )
@@ -250,7 +251,7 @@ def test_connections_are_kept(both: Any, done: Job) -> None:
     """Calls in a row share one connection: no handshake for each poll."""
     both.storage.sign(done.output_path)
     driver = both._driver
-    pool = driver._own["api"]._transport._pool
+    pool = driver.http("api")._transport._pool
     for _ in range(3):
         both.storage.sign(done.output_path)
     assert len(pool.connections) == 1
@@ -312,7 +313,7 @@ def test_a_transport_that_blames_the_connection(media: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("error", [RuntimeError("proxy"), KeyError("k"), ValueError("v")])
 def test_a_bug_of_ones_own_transport_is_not_hidden(media: dict[str, str], error: Exception) -> None:
-    """What an `http_client` of one's own raises of itself comes out as it is: it is no answer of the API."""
+    """What an `http_client` of one's own raises comes out as it is, or as the cause where a job may exist."""
 
     def handler(_request: httpx.Request) -> httpx.Response:
         raise error
@@ -320,9 +321,12 @@ def test_a_bug_of_ones_own_transport_is_not_hidden(media: dict[str, str], error:
     with (
         httpx.Client(transport=httpx.MockTransport(handler)) as own,
         TechForge("key", base_url="http://127.0.0.1:1", http_client=own) as client,
-        pytest.raises(type(error)),
     ):
-        client.jobs.create(**media)  # type: ignore[arg-type]
+        with pytest.raises(type(error)):
+            client.storage.sign("a/b")
+        with pytest.raises(JobOutcomeUnknownError) as caught:
+            client.jobs.create(**media)  # type: ignore[arg-type]
+    assert caught.value.__cause__ is error
 
 
 def test_an_http_client_of_the_wrong_kind(mock: MockServer) -> None:

@@ -92,7 +92,7 @@ def test_extra_fields_pass_through(both: Any, mock: MockServer, media: dict[str,
         ({"language": b"en"}, "language"),
         ({"extra": {"version": 4}}, "extra"),
         ({"extra": {"when": object()}}, "when"),
-        ({"extra": {"deep": {"list": [float("inf")]}}}, "deep.list[0]"),
+        ({"extra": {"deep": {"list": [float("inf")]}}}, "deep"),
     ],
 )
 def test_wrong_arguments_cost_nothing(

@@ -424,7 +424,7 @@ def test_another_process_goes_on(colour: str, both: Any, mock: MockServer, media
 
 def test_from_ids_checks_and_sends_nothing(both: Any, mock: MockServer, done: Job) -> None:
     """Ids are checked, since they build a storage key, and nothing is sent."""
-    job = both.jobs.from_ids(done.id.upper(), done.project_id, output_path="elsewhere/a.mp4")
+    job = both.jobs.from_ids(done.id, done.project_id.upper(), output_path="elsewhere/a.mp4")
     assert job == Job(done.id, done.project_id, output_path="elsewhere/a.mp4")
     for wrong in (("../..", done.project_id), (done.id, ""), (done.project_id, "1/2")):
         with pytest.raises(InvalidArgumentError):

@@ -23,13 +23,13 @@ from techforge_api.models import SignedUrl
 
 NOW = datetime(2024, 12, 1, tzinfo=UTC)
 GET = call(generate_signed_path, SignedUrl, path="a", client=CLIENT)
-POST = GET.never_twice()
+POST = GET.never_twice("look in project P")
 
 seconds = st.floats(0, 1e6)
 pauses = st.none() | seconds
 failures = st.builds(
     lambda status, retry_after: answered(status, retry_after=retry_after),
-    st.sampled_from([303, 400, 401, 404, 429, 500, 503, 520]),
+    st.sampled_from([408, 400, 401, 404, 429, 500, 503, 520]),
     pauses,
 ) | st.builds(lost, st.sampled_from([Outcome.NOT_SENT, Outcome.UNKNOWN]))
 
@@ -52,7 +52,7 @@ def test_a_call_keeps_its_bounds(script, max_retries: int, retry_timeout: float,
     error = outcome_of(by_hand, request(GET, settings))
     assert error is None or error.attempts == len(by_hand.of(Send))
     assert len(by_hand.of(Send)) <= max_retries + 1
-    assert by_hand.clock.now - started < retry_timeout
+    assert by_hand.clock.now - started <= retry_timeout
     for failure, slept in zip(script, by_hand.slept, strict=False):
         assert slept >= (failure.retry_after or 0)
 

@@ -41,6 +41,7 @@ class ByHand:
     reads: list[Any] = field(factory=list)
     clock: Clock = field(factory=Clock)
     jitter: float = 0.5
+    on_sleep: BaseException | None = None
     commands: list[_flow.Command] = field(factory=list)
 
     def settings(self, api_key: Any = "key", **options: Any) -> Settings:
@@ -84,6 +85,8 @@ class ByHand:
             case _flow.Read():
                 return self._answer(self.reads, command)
             case _flow.Sleep():
+                if self.on_sleep is not None:
+                    raise self.on_sleep
                 self.clock.now += command.seconds
             case _flow.Invoke() | _flow.Block():
                 return command.function(*command.arguments)

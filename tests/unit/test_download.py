@@ -465,6 +465,57 @@ def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
     assert victim.read_bytes() == b"precious"
 
 
+def test_a_planted_link_in_place_of_the_note_is_not_followed(tmp_path: Path) -> None:
+    """The same for what is written beside the part."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    (tmp_path / "v.part.json").symlink_to(victim)
+    with pytest.raises(DownloadError, match="cannot write"):
+        fetch(Cdn().by_hand(), tmp_path / "v")
+    assert victim.read_bytes() == b"precious"
+
+
+def test_only_files_are_replaced(tmp_path: Path) -> None:
+    """`overwrite=True` means a file, and not a pipe or a device."""
+    os.mkfifo(tmp_path / "pipe")
+    by_hand = Cdn().by_hand()
+    with pytest.raises(InvalidArgumentError, match="regular"):
+        fetch(by_hand, tmp_path / "pipe", overwrite=True)
+    assert not by_hand.of(Send)
+
+
+def test_somebody_elses_part_file_survives_a_failure(tmp_path: Path) -> None:
+    """Until something better begins, what lies there stays."""
+    (tmp_path / "v.part").write_bytes(b"a browser's")
+    with pytest.raises(NotFoundError):
+        fetch(Cdn().by_hand([answered(404)]), tmp_path / "v")
+    assert (tmp_path / "v.part").read_bytes() == b"a browser's"
+
+
+def test_an_end_that_nobody_announced_proves_nothing(tmp_path: Path) -> None:
+    """Without a length or chunks, a lost connection looks like the end of the file."""
+    by_hand = ByHand(sends=[SIGNED], opens=[Opened(200, {})], reads=[b"x", b""])
+    with pytest.raises(DownloadError, match="where it ends"):
+        fetch(by_hand, tmp_path / "v")
+    by_hand = ByHand(sends=[SIGNED], opens=[Opened(200, {"transfer-encoding": "chunked"})], reads=[b"x", b""])
+    assert fetch(by_hand, tmp_path / "v").read_bytes() == b"x"
+
+
+def test_an_etag_that_is_no_header_value_is_not_used(tmp_path: Path) -> None:
+    """It could not be sent back."""
+    cdn = Cdn(etag='"ü"')
+    cdn.break_after = [300]
+    assert fetch(cdn.by_hand(), tmp_path / "v").read_bytes() == CONTENT
+
+
+def test_a_path_that_is_a_url_is_not_repeated_whole(tmp_path: Path) -> None:
+    """Whoever passes a signed URL by mistake does not find its signature in the log."""
+    by_hand = Cdn().by_hand()
+    with pytest.raises(InvalidArgumentError) as caught:
+        by_hand.run(download(str(URL), tmp_path / "v", by_hand.settings()))
+    assert "secret" not in str(caught.value)
+
+
 def test_a_full_disk_is_said(tmp_path: Path) -> None:
     """The system's own words, and no file at the target."""
     if not Path("/dev/full").exists():

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import pickle
+import threading
 
 import pytest
 from support.by_hand import JOB_ID, PROJECT_ID
@@ -73,6 +74,30 @@ def test_errors_survive_pickle_and_copy(cls) -> None:
         assert state(again) == state(error)
 
 
+def test_a_foreign_error_inside_does_not_stop_pickle() -> None:
+    """A tracker's error may hold a lock or need arguments; its text survives."""
+
+    class AwkwardError(Exception):
+        def __init__(self, *, lock: object) -> None:
+            super().__init__("awkward")
+            self.lock = lock
+
+    error = JobTimeoutError(
+        JOB, last_status="queued", elapsed=1, polls=1, last_error=AwkwardError(lock=threading.Lock())
+    )
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert "AwkwardError: awkward" in str(again.last_error)
+    assert copy.deepcopy(error).job == JOB
+
+
+def test_an_error_about_a_job_says_how_to_go_on() -> None:
+    """A poll that was refused says nothing against the job."""
+    error = status_error(401, "", method="GET", path="/")
+    error.job = JOB
+    assert "Nothing was done" not in str(error)
+    assert "jobs.wait(error.job)" in str(error)
+
+
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_one_class_catches_them_all(cls) -> None:
     """`except TechForgeError` is enough."""
@@ -92,12 +117,13 @@ def test_errors_are_also_what_python_calls_them() -> None:
     ("status", "name", "outcome"),
     [
         (300, "APIStatusError", Outcome.DEFINITIVE),
-        (303, "APIStatusError", Outcome.UNKNOWN),
+        (303, "APIStatusError", Outcome.DEFINITIVE),
         (307, "APIStatusError", Outcome.DEFINITIVE),
         (400, "BadRequestError", Outcome.DEFINITIVE),
         (401, "AuthenticationError", Outcome.DEFINITIVE),
         (403, "PermissionDeniedError", Outcome.DEFINITIVE),
         (404, "NotFoundError", Outcome.DEFINITIVE),
+        (408, "APIStatusError", Outcome.UNKNOWN),
         (409, "ConflictError", Outcome.DEFINITIVE),
         (418, "APIStatusError", Outcome.DEFINITIVE),
         (422, "UnprocessableEntityError", Outcome.DEFINITIVE),

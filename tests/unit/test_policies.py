@@ -23,6 +23,10 @@ NOW = datetime(2024, 12, 1, 12, 0, tzinfo=UTC)
         ("120", 120),
         (" 120 ", 120),
         ("1.5", 1.5),
+        ("60, 60", 60),
+        ("1,90", 90),
+        ("1,soon", None),
+        ("Sun, 01 Dec 2024 12:00:30 XYZT", 30),
         ("Sun, 01 Dec 2024 12:00:30 GMT", 30),
         ("Sunday, 01-Dec-24 12:00:30 GMT", 30),
         ("Sun Dec  1 12:00:30 2024", 30),
@@ -148,6 +152,9 @@ def test_an_excerpt_is_short_masked_and_never_fails() -> None:
     assert excerpt(b"\xff\xfe" + b"x" * 10_000_000).endswith("…")
     assert len(excerpt(b"x" * 10_000_000)) == 1001
     assert "key-1" not in excerpt(b"x" * 998 + b"key-1", "key-1")
+    assert "s3cret" not in excerpt(
+        rb'{"url": "https:\/\/a.example\/b?s3cret", "key": "a\/s3cret"}', "a/s3cret"
+    )
 
 
 @pytest.mark.parametrize(
@@ -158,6 +165,7 @@ def test_an_excerpt_is_short_masked_and_never_fails() -> None:
         (b'{"message": "", "error": "no"}', "no"),
         (b'{"error": {"message": "no", "code": 1}}', "no"),
         (b'{"message": ["a", "b"]}', '["a", "b"]'),
+        (b'{"message": "key-1 at https://a.example/b?c"}', "*** at https://a.example/b?***"),
         (b'{"detail": "no"}', ""),
         (b"[]", ""),
         (b"null", ""),
@@ -169,7 +177,7 @@ def test_an_excerpt_is_short_masked_and_never_fails() -> None:
 )
 def test_a_reason_in_any_shape(body: bytes, reason: str) -> None:
     """The API promises no shape for its errors."""
-    assert reason_in(body) == reason
+    assert reason_in(body, "key-1") == reason
 
 
 def test_a_long_reason_is_cut() -> None:
@@ -191,6 +199,8 @@ def test_a_long_reason_is_cut() -> None:
         ({"jobId": None}, (None, None)),
         ({"message": "Job not found"}, (None, None)),
         ([], (None, None)),
+        ({"error": {"uuid": JOB_ID}}, (None, None)),
+        ({"trace": '"jobId": "x"'}, (None, None)),
     ],
 )
 def test_a_job_in_an_answer(answer: object, found: tuple[str | None, str | None]) -> None:

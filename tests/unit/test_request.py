@@ -3,7 +3,7 @@
 import pytest
 from support.by_hand import ByHand, answered, lost
 
-from techforge._flow import CLIENT, Send, call
+from techforge._flow import CLIENT, Invoke, Send, call
 from techforge._flows.request import request
 from techforge.errors import (
     APIConnectionError,
@@ -27,7 +27,7 @@ BODY = JobRequest.from_dict(
         "project_id": "468ea7a0-66e1-4357-a760-236e54167f3e",
     }
 )
-POST = call(create_job, JobAccepted, body=BODY, client=CLIENT).never_twice()
+POST = call(create_job, JobAccepted, body=BODY, client=CLIENT).never_twice("look in project P")
 
 SENT_AGAIN = {
     # failure: (a GET is sent again, a POST is sent again)
@@ -36,7 +36,7 @@ SENT_AGAIN = {
     "server failed": (lambda: answered(503), True, True),
     "odd server failure": (lambda: answered(520), True, True),
     "unknown": (lost, True, False),
-    "see other": (lambda: answered(303), True, False),
+    "request timeout": (lambda: answered(408), True, False),
     "bad request": (lambda: answered(400), False, False),
     "unauthorized": (lambda: answered(401), False, False),
     "not found": (lambda: answered(404), False, False),
@@ -218,6 +218,32 @@ def test_a_provider_must_give_a_key(key) -> None:
         by_hand.run(request(GET, by_hand.settings(lambda: key)))
     assert by_hand.of(Send) == []
     assert not (isinstance(key, str) and key and key in str(caught.value))
+
+
+def test_a_provider_that_hangs_is_given_up() -> None:
+    """An async provider gets no more time than an attempt."""
+
+    def hangs() -> str:
+        raise TimeoutError
+
+    by_hand = ByHand(sends=["answer"])
+    with pytest.raises(APITimeoutError, match="no API key was given in time"):
+        by_hand.run(request(GET, by_hand.settings(hangs, timeout=3.0)))
+    assert [command.timeout for command in by_hand.of(Invoke)] == [3.0]
+
+
+def test_retry_timeout_bounds_the_attempts_too() -> None:
+    """The last attempt gets what is left of the whole."""
+
+    def slow(send: Send):
+        by_hand.clock.now += send.timeout
+        return lost()
+
+    by_hand = ByHand(sends=[slow])
+    started = by_hand.clock.now
+    with pytest.raises(APIConnectionError):
+        by_hand.run(request(GET, by_hand.settings(timeout=2.0, retry_timeout=2.5)))
+    assert by_hand.clock.now - started <= 2.5
 
 
 def test_a_provider_may_not_give_the_mock_key_to_the_live_api() -> None:

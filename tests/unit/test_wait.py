@@ -1,11 +1,12 @@
 """Waiting: who is asked, how often, and what ends it."""
 
 import pickle
+from enum import Enum
 
 import pytest
 from support.by_hand import AUDIO, IMAGE, JOB_ID, PROJECT_ID, ByHand, answered, lost
 
-from techforge._flow import Close, Open, Opened, Send
+from techforge._flow import Close, Invoke, Open, Opened, Send
 from techforge._flows.wait import create_and_wait, look, wait
 from techforge.errors import (
     APIConnectionError,
@@ -215,9 +216,60 @@ def test_a_failed_job_ends_the_wait(status: str) -> None:
 def test_unknown_statuses_keep_polling() -> None:
     """A status that nobody knows is no end, and no crash."""
     by_hand = ByHand(sends=[SIGNED], opens=[THERE])
-    tracker = Script("cancelled", "Überprüfung", "", None, "success")
+    tracker = Script("cancelled", "Überprüfung", "", None, "success")  # None: no news
     waiting(by_hand, tracker=tracker)
     assert len(tracker.asked) == 5
+
+
+class Status(str, Enum):  # noqa: UP042 - the older way, whose str() is not the value
+    """A user's own statuses, in the usual way."""
+
+    FAILED = "failed"
+
+
+@pytest.mark.parametrize("said", [Status.FAILED, JobState(Status.FAILED)])
+def test_a_status_may_be_an_enum(said) -> None:
+    """Its value counts, and not its Python name."""
+    with pytest.raises(JobFailedError) as caught:
+        waiting(ByHand(), tracker=Script(said))
+    assert f"{caught.value.job.status}" == "failed"
+
+
+@pytest.mark.parametrize("said", [7, {"status": "done"}, object()])
+def test_a_tracker_that_answers_nonsense_is_told_of(said) -> None:
+    """A mistake in a tracker is no status to poll on."""
+    with pytest.raises(InvalidArgumentError, match="tracker"):
+        waiting(ByHand(), tracker=Script(said))
+
+
+def test_a_job_that_was_born_failed_is_not_waited_for() -> None:
+    """The API's own answer to the submission may say so."""
+    by_hand = ByHand()
+    with pytest.raises(JobFailedError):
+        waiting(by_hand, Job(JOB_ID, PROJECT_ID, "failed"))
+    assert by_hand.of(Send) == []
+
+
+def test_a_storage_that_refuses_is_named_at_the_end() -> None:
+    """A 403 behind each signed URL may be why the wait lasts."""
+    by_hand = ByHand(sends=[SIGNED], opens=[Opened(403, {})])
+    with pytest.raises(JobTimeoutError, match="403") as caught:
+        waiting(by_hand, timeout=3)
+    assert caught.value.last_error.status_code == 403
+
+
+def test_a_trackers_error_may_have_attributes_of_any_kind() -> None:
+    """Its `retry_after` is not ours."""
+    error = OSError("busy")
+    error.retry_after = "30"
+    assert waiting(ByHand(sends=[SIGNED], opens=[THERE]), tracker=Script(error, "done")).size == 1234
+
+
+def test_user_code_gets_what_is_left_of_the_time() -> None:
+    """An async tracker or `on_update` that hangs ends with the wait."""
+    by_hand = ByHand(sends=[SIGNED], opens=[THERE])
+    waiting(by_hand, tracker=Script("x", "done"), on_update=print, timeout=10)
+    assert {command.timeout for command in by_hand.of(Invoke)} == {10, 9}
 
 
 def test_a_tracker_may_know_another_path() -> None:

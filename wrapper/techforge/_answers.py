@@ -2,10 +2,14 @@
 
 import json
 import re
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
+
+from techforge._masking import mask
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
-_ID_IN_TEXT = re.compile(rf'"(?:jobId|uuid)"\s*:\s*"({_ID.pattern})"')
+_ID_IN_TEXT = re.compile(
+    rf'"jobId"\s*:\s*"({_ID.pattern})"|"job"\s*:\s*\{{[^{{}}]*"uuid"\s*:\s*"({_ID.pattern})"'
+)
 _REASON_LENGTH = 300
 
 
@@ -17,15 +21,20 @@ def _parsed(body: bytes) -> dict[str, Any] | None:
     return cast("dict[str, Any]", answer) if isinstance(answer, dict) else None
 
 
-def reason_in(body: bytes) -> str:
-    """Return what an error answer says of itself: `message` or `error`, in whatever shape they come."""
+def is_job_id(value: object) -> TypeGuard[str]:
+    """Tell whether a value can be the id of a job: a UUID in v1.0.0, and in any case safe in a path."""
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
+
+
+def reason_in(body: bytes, *secrets: str) -> str:
+    """Return what an error answer says of itself, masked: its `message` or `error`, in any shape."""
     answer = _parsed(body) or {}
     for name in ("message", "error"):
         said = answer.get(name)
         if isinstance(said, dict):
             said = cast("dict[str, Any]", said).get("message")
         if said:
-            text = said if isinstance(said, str) else json.dumps(said)
+            text = mask(said if isinstance(said, str) else json.dumps(said), *secrets)
             return text if len(text) <= _REASON_LENGTH else text[:_REASON_LENGTH] + "…"
     return ""
 
@@ -42,8 +51,11 @@ def job_in(body: bytes) -> tuple[str | None, str | None]:
         row = cast("dict[str, Any]", row) if isinstance(row, dict) else {}
         for source, id_name, status_name in ((answer, "jobId", "status"), (row, "uuid", "job_status")):
             job_id = source.get(id_name)
-            if isinstance(job_id, str) and _ID.fullmatch(job_id):
+            if is_job_id(job_id):
                 status = source.get(status_name)
                 return job_id, status if isinstance(status, str) else "unknown"
-    found = _ID_IN_TEXT.search(body.decode("utf-8", "replace"))
-    return (found[1], None) if found else (None, None)
+    else:
+        found = _ID_IN_TEXT.search(body.decode("utf-8", "replace"))
+        if found:
+            return found[1] or found[2], None
+    return None, None

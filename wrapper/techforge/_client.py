@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 from techforge._config import ClientOptions, Settings
 from techforge._drivers import AsyncDriver, SyncDriver
@@ -14,10 +14,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from techforge._flow import Flow
     from techforge.auth import KeyProvider
-
-T = TypeVar("T")
 
 
 class TechForge:
@@ -80,9 +77,6 @@ class TechForge:
     def __repr__(self) -> str:
         return f"{type(self).__name__}(base_url={self._settings.base_url!r})"
 
-    def _run(self, flow: Flow[T]) -> T:
-        return self._driver.run(flow)
-
 
 class AsyncTechForge:
     """A client of the TechForge Innovate API, for asyncio; it belongs to one event loop.
@@ -144,6 +138,3 @@ class AsyncTechForge:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(base_url={self._settings.base_url!r})"
-
-    async def _run(self, flow: Flow[T]) -> T:
-        return await self._driver.run(flow)

@@ -71,7 +71,8 @@ class Settings:
             ConfigurationError: there is no key, or it does not belong to the base URL's host.
             InvalidArgumentError: an option is wrong.
         """
-        base_url = options.get("base_url") or environ.get(BASE_URL_VARIABLE) or LIVE_URL
+        # An empty argument is a mistake, and not a way to the live API.
+        base_url = options.get("base_url", environ.get(BASE_URL_VARIABLE) or LIVE_URL)
         bare = cls(
             api_key=resolve_api_key(api_key, environ),
             base_url=base_url,

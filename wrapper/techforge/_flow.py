@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
-from attrs import evolve, field, frozen
+from attrs import define, evolve, field, frozen
 
 from techforge._masking import SecretUrl
 
@@ -42,10 +42,19 @@ class Call(Generic[T]):
     arguments: Mapping[str, Any] = field(repr=False)
     returns: type[T]
     repeatable: bool = True
+    about: str = ""
 
-    def never_twice(self) -> Call[T]:
-        """Return the same call, marked as not repeatable."""
-        return evolve(self, repeatable=False)
+    def never_twice(self, about: str) -> Call[T]:
+        """Return the same call, marked as not repeatable; `about` says for people where it would show."""
+        return evolve(self, repeatable=False, about=about)
+
+
+@define
+class Attempts:
+    """What the attempts at a call have come to so far; `in_doubt` when one may have been carried out."""
+
+    count: int = 0
+    in_doubt: bool = False
 
 
 CLIENT = cast("AuthenticatedClient", None)
@@ -120,8 +129,8 @@ class Invoke(Command):
     """
 
     function: Callable[..., Any]
-    arguments: tuple[Any, ...] = ()
-    timeout: float | None = None
+    arguments: tuple[Any, ...]
+    timeout: float
 
 
 @frozen
@@ -165,7 +174,7 @@ def read(timeout: float) -> Flow[bytes]:
     return cast("bytes", (yield Read(timeout)))
 
 
-def invoke(function: Callable[..., Any], *arguments: object, timeout: float | None = None) -> Flow[Any]:
+def invoke(function: Callable[..., Any], *arguments: object, timeout: float) -> Flow[Any]:
     """Yield an `Invoke`."""
     return (yield Invoke(function, arguments, timeout))
 

@@ -1,11 +1,13 @@
 """One log line per attempt, under the standard logger `techforge`."""
 
 import logging
-
-from techforge._masking import mask
+import re
 
 logger = logging.getLogger("techforge")
 logger.addHandler(logging.NullHandler())
+
+
+_LOCATION = re.compile(r"(\(b'location', b')[^']*'", re.IGNORECASE)
 
 
 class _MaskRedirects(logging.Filter):
@@ -13,7 +15,7 @@ class _MaskRedirects(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         if "receive_response_headers" in record.msg:
-            record.msg, record.args = mask(record.getMessage()), ()
+            record.msg, record.args = _LOCATION.sub(r"\1***'", record.getMessage()), ()
         return True
 
 

@@ -1,9 +1,11 @@
 """What may be shown of URLs and answers: nothing that grants access."""
 
 import re
+from collections.abc import Mapping, Sequence
+from typing import cast
 
-_QUERY = re.compile(r"([a-z][a-z0-9+.-]*://[^\s\"'<>?#]+)[?#][^\s\"'<>]*", re.IGNORECASE)
-_USERINFO = re.compile(r"([a-z][a-z0-9+.-]*://)[^\s/\"'<>@?#]*@", re.IGNORECASE)
+_QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]{0,15}://[^\s\"'<>?#]+)[?#][^\s\"'<>]*", re.IGNORECASE)
+_USERINFO = re.compile(r"(\b[a-z][a-z0-9+.-]{0,15}://)[^\s/\"'<>@?#]*@", re.IGNORECASE)
 _EXCERPT = 1_000
 
 
@@ -16,6 +18,18 @@ def mask(text: str, *secrets: str) -> str:
         if secret:
             text = text.replace(secret, "***")
     return _USERINFO.sub(r"\1***@", _QUERY.sub(r"\1?***", text))
+
+
+def mask_all(value: object) -> object:
+    """Return a JSON value with every text in it masked."""
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, Mapping):
+        items = cast("Mapping[object, object]", value).items()
+        return {key: mask_all(item) for key, item in items}
+    if isinstance(value, list | tuple):
+        return [mask_all(item) for item in cast("Sequence[object]", value)]
+    return value
 
 
 class Secret(str):
@@ -48,5 +62,6 @@ class SecretUrl(str):
 def excerpt(body: bytes, *secrets: str) -> str:
     """Return the beginning of an answer as masked text."""
     # A secret cut in half by the limit would no longer be recognised: mask first.
-    text = mask(body[: 8 * _EXCERPT].decode("utf-8", "replace"), *secrets).strip()
+    text = body[: 8 * _EXCERPT].decode("utf-8", "replace").replace("\\/", "/")
+    text = mask(text, *secrets).strip()
     return text if len(text) <= _EXCERPT else text[:_EXCERPT] + "…"

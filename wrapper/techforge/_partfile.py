@@ -41,6 +41,12 @@ def target_for(path: str, to: str | os.PathLike[str]) -> Path:
     return target
 
 
+def _open_here(path: Path) -> IO[bytes]:
+    # A link planted at a predictable name must not lead our bytes elsewhere.
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0)
+
+
 @define
 class PartFile:
     """The beginning of an object, on disk. All of its methods may block."""
@@ -64,10 +70,13 @@ class PartFile:
         try:
             self.target = target_for(self.path, self.to)
             exists = os.path.lexists(self.target)
+            regular = not exists or self.target.is_symlink() or self.target.is_file()
         except InvalidArgumentError:
             raise
         except (OSError, ValueError, TypeError) as error:
             raise InvalidArgumentError("to", f"{self.to!r} cannot be written to: {error}") from None
+        if not regular:
+            raise InvalidArgumentError("to", f"{str(self.target)!r} is not a regular file")
         if exists and not self.overwrite:
             raise self.exists()
         try:
@@ -87,9 +96,7 @@ class PartFile:
         return self.target.with_name(self.target.name + ".part.json")
 
     def _open(self) -> None:
-        # A link planted at a predictable name must not lead our bytes elsewhere.
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-        file = os.fdopen(os.open(self.part, flags, 0o666), "r+b", buffering=0)
+        file = _open_here(self.part)
         try:
             self._claim(file)
         except BaseException:
@@ -121,8 +128,7 @@ class PartFile:
     def _take_up(self) -> None:
         self.etag, self.total = self._noted()
         if self.etag is None:
-            self._cut(0)
-            return
+            return  # whatever lies there stays until something better begins
         # Even a whole part is asked about once more: its last byte brings the ETag that proves it current.
         there = os.fstat(self._opened.fileno()).st_size
         self._cut(min(there, max(0, self.total - 1)) if self.total is not None else there)
@@ -147,7 +153,9 @@ class PartFile:
                 self.note.unlink(missing_ok=True)
             else:
                 noted = json.dumps({"path": self.path, "etag": etag, "total": total})
-                self.note.write_text(noted, "utf-8")
+                with _open_here(self.note) as note:
+                    note.truncate()
+                    note.write(noted.encode())
         except OSError as error:
             raise self.failed(f"cannot write beside it: {error.strerror or error}") from error
 
@@ -209,12 +217,12 @@ class PartFile:
         """Let go of the part file; an empty one is removed, since there is nothing to go on with."""
         if self._file is None:
             return
-        empty = self.size == 0 and self.part.exists()
-        self._file.close()
-        self._file = None
-        if empty:
+        # Before the lock goes: afterwards it may be another download's.
+        if os.fstat(self._file.fileno()).st_size == 0 and self.part.exists():
             self.part.unlink(missing_ok=True)
             self.note.unlink(missing_ok=True)
+        self._file.close()
+        self._file = None
 
     def failed(self, problem: str, error: APIError | None = None) -> DownloadError:
         """Return the error for a problem with this file."""

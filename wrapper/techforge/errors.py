@@ -59,6 +59,11 @@ def _restore(cls: type[TechForgeError], args: tuple[Any, ...], state: dict[str, 
     return error
 
 
+def _portable(value: object) -> object:
+    foreign = isinstance(value, BaseException) and not isinstance(value, TechForgeError)
+    return TechForgeError(f"{type(value).__name__}: {value}") if foreign else value
+
+
 class TechForgeError(Exception):
     """Base of every error that the SDK raises."""
 
@@ -66,8 +71,10 @@ class TechForgeError(Exception):
     """The job that the failed call was about, where one exists."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The default would call __init__ with args alone, and lose what is passed by keyword.
-        return _restore, (type(self), self.args, self.__dict__)
+        # The default would call __init__ with args alone, and lose what is passed by keyword. An error that
+        # is not ours, a tracker's say, may not survive pickle itself: its text does.
+        state = {name: _portable(value) for name, value in self.__dict__.items()}
+        return _restore, (type(self), self.args, state)
 
 
 class ConfigurationError(TechForgeError, ValueError):
@@ -87,7 +94,8 @@ class APIError(TechForgeError):
 
     `outcome` says what may have happened at the server, `job_may_exist` whether a job may have been
     created by any of the `attempts`. `retry_after` is in seconds. `body` is an excerpt, masked. `job_id` is
-    the id of a job that the answer names, `job_status` its status where the answer could be read.
+    the id of a job that the answer names, `job_status` its status where the answer could be read,
+    `project_id` the project to look in for a job that may exist.
     """
 
     def __init__(
@@ -115,6 +123,7 @@ class APIError(TechForgeError):
         self.job_may_exist = False
         self.job_id: str | None = None
         self.job_status: str | None = None
+        self.project_id: str | None = None
 
     def __str__(self) -> str:
         facts = [f"attempts: {self.attempts}"]
@@ -125,8 +134,11 @@ class APIError(TechForgeError):
         return f"{self.method} {self.path}: {self.message} ({', '.join(facts)}). {self._advice()}".strip()
 
     def _advice(self) -> str:
+        if self.job is not None:
+            return "The job goes on: wait again with jobs.wait(error.job)."
         if self.job_may_exist:
-            return "A job may exist: look for it before you submit again."
+            where = f" in project {self.project_id}" if self.project_id else ""
+            return f"A job may exist{where}: look for it before you submit again."
         return {
             Outcome.NOT_SENT: "Nothing was sent; check the network and base_url, then try again.",
             Outcome.REFUSED: "Nothing was done; reduce concurrency and try again later.",
@@ -209,11 +221,11 @@ def status_error(
     cls = InternalServerError if status_code >= 500 else _BY_STATUS.get(status_code, APIStatusError)
     if status_code >= 500:
         outcome = Outcome.SERVER_FAILED
-    elif status_code == 303:
-        # RFC 9110, section 15.4.4: the answer to a POST that was carried out may be a 303.
-        outcome = Outcome.UNKNOWN
+    elif status_code == 429:
+        outcome = Outcome.REFUSED
     else:
-        outcome = Outcome.REFUSED if status_code == 429 else Outcome.DEFINITIVE
+        # RFC 9110, section 15.5.9: after a 408 a client may ask again. What was read of it is not known.
+        outcome = Outcome.UNKNOWN if status_code == 408 else Outcome.DEFINITIVE
     if 300 <= status_code < 400:
         reason = "a redirect, which is not followed so that the key stays with the API; check base_url"
     message = f"{status_code}" + (f": {reason}" if reason else "")
@@ -273,7 +285,7 @@ class JobTimeoutError(JobError, TimeoutError):
         self.elapsed = elapsed
         self.polls = polls
         self.last_error = last_error
-        self.retry_after: float | None = getattr(last_error, "retry_after", None)
+        self.retry_after = last_error.retry_after if isinstance(last_error, APIError) else None
 
 
 class JobOutcomeUnknownError(JobError):

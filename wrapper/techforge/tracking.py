@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 
 if TYPE_CHECKING:
     from techforge.models import Job
 
 DONE = frozenset({"done", "success"})
 FAILED = frozenset({"failed"})
+
+
+def _plain(status: str) -> str:
+    # str() of a member of a (str, Enum) is "Status.FAILED", and not its value.
+    return str.__str__(status)
 
 
 @frozen
@@ -25,7 +30,7 @@ class JobState:
     'no face found'
     """
 
-    status: str
+    status: str = field(converter=_plain)
     message: str | None = None
     output_path: str | None = None
 

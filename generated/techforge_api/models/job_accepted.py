@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, TypeVar, cast
-from uuid import UUID
 
 from attrs import define as _attrs_define
 from attrs import field as _attrs_field
@@ -17,7 +16,7 @@ T = TypeVar("T", bound="JobAccepted")
 class JobAccepted:
     """A job that has been accepted."""
 
-    job_id: UUID
+    job_id: str
     """ Identifier of the job; also the name of its output file. """
     status: JobStatus | str
     """ Where the job stands. """
@@ -26,7 +25,7 @@ class JobAccepted:
     additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        job_id = str(self.job_id)
+        job_id = self.job_id
 
         status: str
         if isinstance(self.status, JobStatus):
@@ -52,7 +51,7 @@ class JobAccepted:
     @classmethod
     def from_dict(cls: type[T], src_dict: Mapping[str, Any]) -> T:
         d = dict(src_dict)
-        job_id = UUID(d.pop("jobId"))
+        job_id = d.pop("jobId")
 
         def _parse_status(data: object) -> JobStatus | str:
             try:

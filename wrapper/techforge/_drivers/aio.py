@@ -12,6 +12,7 @@ import httpx
 from techforge import _flow
 from techforge._drivers.facade import (
     CLOSED,
+    DIRECT,
     LIMITS,
     NETWORK_ERRORS,
     UNREADABLE,
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_TURNS = 5
+"""Turns of the event loop in which a task hears of its timeout, cleans up, and is done."""
+
 
 class AsyncDriver:
     """Carries flows out on asyncio; belongs to one event loop."""
@@ -43,6 +47,7 @@ class AsyncDriver:
         self._given = http_client
         self._own: dict[str, httpx.AsyncClient] = {}
         self._closed = asyncio.Event()
+        self.running: set[asyncio.Timeout] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self, flow: _flow.Flow[T]) -> T:
@@ -118,7 +123,7 @@ class AsyncDriver:
         raise ConfigurationError(CLOSED)
 
     async def _send(self, command: _flow.Send) -> object:
-        facade = _AsyncFacade(command, self.http("api"))
+        facade = _AsyncFacade(command, self)
         answer = problem = None
         try:
             answer = await command.call.endpoint.asyncio_detailed(**facade.arguments)
@@ -130,18 +135,29 @@ class AsyncDriver:
         return facade.parsed(answer, problem)
 
     def http(self, purpose: str) -> httpx.AsyncClient:
-        """Return the client for the API, or the one for storage, which is always ours and gets no key."""
+        """Return the client for a purpose; the one for storage is always ours, and gets no key."""
         if self._closed.is_set():
             raise ConfigurationError(CLOSED)
-        if purpose == "api" and self._given is not None:
+        if self._given is not None and purpose != "storage":
             return self._given
         if purpose not in self._own:
-            self._own[purpose] = httpx.AsyncClient(verify=tls_context(), limits=LIMITS)
+            try:
+                self._own[purpose] = httpx.AsyncClient(
+                    verify=tls_context(), limits=LIMITS[purpose], mounts={**DIRECT}
+                )
+            except Exception as error:
+                raise ConfigurationError(f"no connections can be set up: {error}") from error
         return self._own[purpose]
 
     async def close(self) -> None:
         """Close our own connections, and end every wait; a second time does nothing."""
+        self._check_loop()
         self._closed.set()
+        for running in self.running:
+            running.reschedule(asyncio.get_running_loop().time())
+        # What runs must notice before its connection goes: afterwards its error would be an odd one.
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
         while self._own:
             _, client = self._own.popitem()
             await client.aclose()
@@ -151,26 +167,31 @@ class _AsyncFacade(Facade):
     # A little later than the timeouts of httpx, which say more precisely what happened.
     _GRACE = 0.05
 
-    def __init__(self, command: _flow.Send, http: httpx.AsyncClient) -> None:
+    def __init__(self, command: _flow.Send, driver: AsyncDriver) -> None:
         super().__init__(command)
-        self._http = http
+        self._driver = driver
+        self._http = driver.http("api" if command.call.repeatable else "submit")
 
     async def request(self, **kwargs: Any) -> Reply:
         if self._http.is_closed:
             raise ConfigurationError(CLOSED)
-        body = Body(self.deadline)
+        response, body = None, Body()
+        running = asyncio.timeout(self._command.timeout + self._GRACE)
         try:
             request = self.build(**kwargs)
-            async with asyncio.timeout(self._command.timeout + self._GRACE):
+            async with running:
+                self._driver.running.add(running)
                 response = await self._http.send(request, stream=True, follow_redirects=False)
                 try:
                     await body.aread(response)
                 finally:
                     await response.aclose()
         except NETWORK_ERRORS as error:
-            failure = self.broken(error)
+            failure = self.broken(error, response, body)
         else:
             return self.accept(response, body.content())
+        finally:
+            self._driver.running.discard(running)
         # Outside the except block: the error of httpx holds the request, and with it the key.
         raise failure
 

@@ -27,6 +27,8 @@ _LONGEST = 86_400.0
 """Sockets take no infinite timeout."""
 _GLANCE = 0.1
 """Seconds after which a waiting thread looks whether its client was closed."""
+_PIECE = 65_536
+"""Bytes after which a writing thread looks at the clock."""
 
 _current = threading.local()
 
@@ -42,9 +44,9 @@ def until(deadline: float) -> Generator[None]:
         _current.deadline = outer
 
 
-def remaining(deadline: float | None) -> float:
+def remaining(deadline: float) -> float:
     """Return the seconds that are left, in a form that a socket accepts."""
-    return _LONGEST if deadline is None else min(_LONGEST, max(0.001, deadline - time.monotonic()))
+    return min(_LONGEST, max(0.001, deadline - time.monotonic()))
 
 
 def guard(http: httpx.Client, closed: threading.Event) -> None:
@@ -61,6 +63,8 @@ class _Backend(httpcore.NetworkBackend):
         self._closed = closed
 
     def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
+        if self._closed.is_set():
+            raise httpcore.ConnectError("the client was closed")
         return _Stream(self._inner.connect_tcp(*args, **kwargs), self._closed)
 
 
@@ -70,19 +74,30 @@ class _Stream(httpcore.NetworkStream):
         self._closed = closed
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        stalls_at = None if timeout is None else time.monotonic() + timeout
+        stalls_at = time.monotonic() + (_LONGEST if timeout is None else timeout)
         while True:
-            left = min(remaining(stalls_at), remaining(getattr(_current, "deadline", None)))
+            left = self._left(stalls_at, httpcore.ReadTimeout)
+            if self._closed.is_set():
+                raise httpcore.ReadError("the client was closed")
             try:
                 return self._inner.read(max_bytes, min(left, _GLANCE))
             except httpcore.ReadTimeout:
-                if self._closed.is_set():
-                    raise httpcore.ReadError("the client was closed") from None
-                if left <= _GLANCE:
-                    raise
+                continue
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._inner.write(buffer, timeout)
+        stalls_at = time.monotonic() + (_LONGEST if timeout is None else timeout)
+        for start in range(0, len(buffer), _PIECE):
+            left = self._left(stalls_at, httpcore.WriteTimeout)
+            if self._closed.is_set():
+                raise httpcore.WriteError("the client was closed")
+            self._inner.write(buffer[start : start + _PIECE], left)
+
+    @staticmethod
+    def _left(stalls_at: float, timeout: type[Exception]) -> float:
+        deadline = min(stalls_at, getattr(_current, "deadline", None) or stalls_at)
+        if time.monotonic() >= deadline:
+            raise timeout("the deadline passed")
+        return remaining(deadline)
 
     def close(self) -> None:
         self._inner.close()

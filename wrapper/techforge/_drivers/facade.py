@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import zlib
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self
@@ -37,9 +38,13 @@ if TYPE_CHECKING:
 MAX_ANSWER = 1 << 20
 """Bytes of an API answer that are read; the contract's answers have a few hundred."""
 
-# Many servers close a connection that was idle for 5 s. A POST that crosses with that has an unknown outcome,
-# so idle connections are given up well before.
-LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=100, keepalive_expiry=2.0)
+_POOL = httpx.Limits(max_connections=100, max_keepalive_connections=100)
+_FRESH = httpx.Limits(max_connections=100, max_keepalive_connections=0)
+# A server may close an idle connection just as a request is sent on it, and then nobody knows whether the
+# request was read. So what must not run twice gets a connection of its own.
+LIMITS = {"api": _POOL, "submit": _FRESH, "storage": _POOL}
+# Nor does anything for this machine go over a proxy: plain http is allowed there because nobody is between.
+DIRECT: dict[str, None] = dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]"))
 NETWORK_ERRORS = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError)
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 # Another transport may call "connect error" what happened after the server had read the request, so the
@@ -77,8 +82,11 @@ class _Timeouts(dict[str, float]):
         super().__init__()
         self._deadline = deadline
 
-    def get(self, _key: str, _default: object = None) -> float:
+    def __missing__(self, _phase: str) -> float:
         return remaining(self._deadline)
+
+    def get(self, phase: str, _default: object = None) -> float:
+        return self[phase]
 
 
 @frozen
@@ -147,19 +155,26 @@ class Facade:
             return reply
         error: APIError = status_error(
             reply.status_code,
-            mask(reason_in(body), self._command.api_key),
+            reason_in(body, self._command.api_key),
             method=self._method,
             path=self._path,
             request_id=self._request_id,
             retry_after=_retry_after(reply.headers),
             body=excerpt(body, self._command.api_key),
         )
-        if error.outcome is Outcome.SERVER_FAILED and not self._command.call.repeatable:
-            error.job_id, error.job_status = job_in(body)
-            if error.job_id is not None:
-                # It failed, and yet it speaks of a job: to submit again would be to pay twice.
-                error.outcome, error.job_status = Outcome.UNKNOWN, None
+        if not self._command.call.repeatable:
+            self._doubt(error, body)
         raise error
+
+    @staticmethod
+    def _doubt(error: APIError, body: bytes) -> None:
+        """Take an error for what it may hide: a job that was created all the same."""
+        if error.outcome is Outcome.SERVER_FAILED:
+            # It failed, and yet it may speak of a job: to submit again would be to pay twice.
+            error.job_id, _ = job_in(body)
+        redirect = error.status_code is not None and error.status_code < 400
+        if redirect or error.job_id is not None:
+            error.outcome = Outcome.UNKNOWN
 
     def parsed(self, answer: Response[Any] | None, problem: Exception | None) -> object:
         """Return what a generated function has parsed; raise where that is not what the contract says."""
@@ -183,10 +198,25 @@ class Facade:
             error.job_id, error.job_status = job_in(body)
         raise error
 
-    def broken(self, error: Exception) -> APIError:
-        """Return the error for an attempt that brought no answer."""
+    def broken(self, error: Exception, response: httpx.Response | None, body: Body) -> APIError:
+        """Return the error for an attempt whose answer did not come, or not to its end."""
+        if response is None:
+            self._log(type(error).__name__)
+            return no_answer(error, method=self._method, path=self._path)
+        begun = body.content()
+        if not 200 <= response.status_code < 300:
+            # The status has said it; what else the answer would have told is lost.
+            try:
+                self.accept(response, begun)
+            except APIError as refusal:
+                return refusal
+        self._reply = Reply(response.status_code, response.headers, begun)
+        self._log(f"{response.status_code}, {type(error).__name__}")
         failure = no_answer(error, method=self._method, path=self._path)
-        self._log(type(error).__name__)
+        failure.status_code, failure.request_id = response.status_code, self._request_id
+        failure.body = excerpt(begun, self._command.api_key)
+        if not self._command.call.repeatable:
+            failure.job_id, _ = job_in(begun)
         return failure
 
     @property
@@ -223,7 +253,7 @@ def no_answer(error: Exception, *, method: str, path: str) -> APIError:
         problem, outcome = "cannot connect", Outcome.NOT_SENT
     if isinstance(error, httpx.TimeoutException | TimeoutError):
         cls, problem = APITimeoutError, "no answer in time"
-    elif isinstance(error, httpx.DecodingError | _TooLargeError):
+    elif isinstance(error, _UnreadableError):
         cls, problem = APIResponseError, "an answer that cannot be read"
     detail = mask(str(error))
     return cls(
@@ -234,15 +264,14 @@ def no_answer(error: Exception, *, method: str, path: str) -> APIError:
     )
 
 
-class _TooLargeError(OSError):
-    """An answer that goes on and on."""
+class _UnreadableError(OSError):
+    """An answer that is too long, or packed in an unknown way."""
 
 
 class Body:
-    """The bytes of an answer, bounded in size and time."""
+    """The bytes of an answer, bounded."""
 
-    def __init__(self, deadline: float) -> None:
-        self._deadline = deadline
+    def __init__(self) -> None:
         self._chunks: list[bytes] = []
         self._size = 0
 
@@ -250,21 +279,33 @@ class Body:
 
     def read(self, response: httpx.Response) -> None:
         """Read the answer to its end."""
-        for chunk in response.iter_bytes():
+        for chunk in response.iter_raw():
             self._add(chunk)
+        self._unpack(response.headers.get("content-encoding", "identity"))
 
     async def aread(self, response: httpx.Response) -> None:
         """Read the answer to its end."""
-        async for chunk in response.aiter_bytes():
+        async for chunk in response.aiter_raw():
             self._add(chunk)
+        self._unpack(response.headers.get("content-encoding", "identity"))
 
     def _add(self, chunk: bytes) -> None:
         self._size += len(chunk)
         if self._size > MAX_ANSWER:
-            raise _TooLargeError(f"more than {MAX_ANSWER} bytes")
-        if time.monotonic() > self._deadline:
-            raise TimeoutError("the answer came too slowly")
+            raise _UnreadableError(f"more than {MAX_ANSWER} bytes")
         self._chunks.append(chunk)
+
+    def _unpack(self, encoding: str) -> None:
+        """Undo a compression that was not asked for, since the answer may name a paid job; bounded, too."""
+        if encoding == "identity":
+            return
+        if encoding not in {"gzip", "deflate"}:
+            raise _UnreadableError(f"content-encoding {encoding[:50]!r}")
+        try:
+            plain = zlib.decompressobj(wbits=47).decompress(self.content(), MAX_ANSWER)
+        except zlib.error as error:
+            raise _UnreadableError(str(error)) from None
+        self._chunks = [plain]
 
     def content(self) -> SecretBytes:
         """Return what has been read."""
@@ -285,6 +326,7 @@ def storage_request(command: _flow.Open) -> httpx.Request:
 
 
 def opened(response: httpx.Response, started: float) -> _flow.Opened:
+    """Return the head of an answer of storage, and log it."""
     url = response.request.url
     log_attempt(
         "GET",

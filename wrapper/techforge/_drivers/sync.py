@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -13,6 +14,7 @@ from techforge import _flow
 from techforge._drivers.deadline import guard, until
 from techforge._drivers.facade import (
     CLOSED,
+    DIRECT,
     LIMITS,
     NETWORK_ERRORS,
     UNREADABLE,
@@ -42,8 +44,9 @@ class SyncDriver:
                 f"http_client: must be an httpx.Client, not {type(http_client).__name__}"
             )
         self._given = http_client
-        self._own: dict[str, httpx.Client] = {}
-        self._lock = threading.Lock()
+        self._own: dict[str, tuple[int, httpx.Client]] = {}
+        self._left_behind: list[object] = []
+        self._lock = threading.RLock()
         self._closed = threading.Event()
 
     def run(self, flow: _flow.Flow[T]) -> T:
@@ -89,7 +92,7 @@ class SyncDriver:
         return result
 
     def _send(self, command: _flow.Send) -> object:
-        facade = _SyncFacade(command, self.http("api"))
+        facade = _SyncFacade(command, self.http("api" if command.call.repeatable else "submit"))
         answer = problem = None
         try:
             answer = command.call.endpoint.sync_detailed(**facade.arguments)
@@ -101,23 +104,30 @@ class SyncDriver:
         return facade.parsed(answer, problem)
 
     def http(self, purpose: str) -> httpx.Client:
-        """Return the client for the API, or the one for storage, which is always ours and gets no key."""
+        """Return the client for a purpose; the one for storage is always ours, and gets no key."""
         with self._lock:
             if self._closed.is_set():
                 raise ConfigurationError(CLOSED)
-            if purpose == "api" and self._given is not None:
+            if self._given is not None and purpose != "storage":
                 return self._given
-            if purpose not in self._own:
-                self._own[purpose] = httpx.Client(verify=tls_context(), limits=LIMITS)
-                guard(self._own[purpose], self._closed)
-            return self._own[purpose]
+            # A connection that two processes share brings each the other's answers.
+            if purpose not in self._own or self._own[purpose][0] != os.getpid():
+                try:
+                    http = httpx.Client(verify=tls_context(), limits=LIMITS[purpose], mounts={**DIRECT})
+                except Exception as error:
+                    raise ConfigurationError(f"no connections can be set up: {error}") from error
+                guard(http, self._closed)
+                self._left_behind.extend(self._own.get(purpose, ())[1:])
+                self._own[purpose] = os.getpid(), http
+            return self._own[purpose][1]
 
     def close(self) -> None:
         """Close our own connections, and end every wait; a second time does nothing."""
         with self._lock:
             self._closed.set()
-            for client in self._own.values():
-                client.close()
+            for process, http in self._own.values():
+                if process == os.getpid():
+                    http.close()
             self._own.clear()
 
 
@@ -129,7 +139,7 @@ class _SyncFacade(Facade):
     def request(self, **kwargs: Any) -> Reply:
         if self._http.is_closed:
             raise ConfigurationError(CLOSED)
-        body = Body(self.deadline)
+        response, body = None, Body()
         try:
             request = self.build(**kwargs)
             with until(self.deadline):
@@ -139,7 +149,7 @@ class _SyncFacade(Facade):
                 finally:
                     response.close()
         except NETWORK_ERRORS as error:
-            failure = self.broken(error)
+            failure = self.broken(error, response, body)
         else:
             return self.accept(response, body.content())
         # Outside the except block: the error of httpx holds the request, and with it the key.

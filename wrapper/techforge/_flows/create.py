@@ -1,18 +1,26 @@
 """Submitting a job: the one request that costs money, and is never sent twice in doubt."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Required, TypedDict
+from typing import Any, Required, TypedDict, cast
 from uuid import UUID, uuid4
 
 from attrs import fields_dict
 
 from techforge import _checks
+from techforge._answers import is_job_id
 from techforge._config import Settings
-from techforge._flow import CLIENT, Flow, T, call
+from techforge._flow import CLIENT, Attempts, Flow, T, call
 from techforge._flows.request import request
 from techforge._logging import logger
-from techforge._masking import mask
-from techforge.errors import APIError, InvalidArgumentError, JobOutcomeUnknownError, Outcome
+from techforge._masking import mask, mask_all
+from techforge.errors import (
+    APIConnectionError,
+    APIError,
+    APIResponseError,
+    InvalidArgumentError,
+    JobOutcomeUnknownError,
+    Outcome,
+)
 from techforge.models import Job
 from techforge_api import models
 from techforge_api.api.jobs import create_job
@@ -88,8 +96,10 @@ def create(
     if version is not None and (isinstance(version, bool) or version not in _VERSIONS):
         allowed = ", ".join(map(str, _VERSIONS))
         raise InvalidArgumentError("version", f"{version!r} is not a model version; the API has {allowed}")
-    if isinstance(values, str | Mapping):
-        raise InvalidArgumentError("values", f"must be a list of str, not one {type(values).__name__}")
+    if values is not None and not isinstance(cast("object", values), list | tuple):
+        raise InvalidArgumentError("values", f"must be a list of str, not a {type(values).__name__}")
+    if extra is not None and not isinstance(cast("object", extra), Mapping):
+        raise InvalidArgumentError("extra", f"must be a mapping, not a {type(extra).__name__}")
     body = models.JobRequest(
         image_url=_checks.http_url("image_url", image_url),
         audio_url=_checks.http_url("audio_url", audio_url),
@@ -112,7 +122,7 @@ def create(
     sent = body.to_dict()
     for name, value in sent.items():
         _checks.json_value(name, value)
-    return _submit(body, _masked(sent), settings)
+    return _submit(body, cast("dict[str, Any]", mask_all(sent)), settings)
 
 
 def _given(value: T | None) -> T | Unset:
@@ -124,38 +134,76 @@ def _text(value: object) -> str | None:
     return str(value) if isinstance(value, str) else None
 
 
-def _masked(sent: dict[str, Any]) -> dict[str, Any]:
-    return {name: mask(value) if isinstance(value, str) else value for name, value in sent.items()}
-
-
 def _submit(body: models.JobRequest, sent: dict[str, Any], settings: Settings) -> Flow[Job]:
     project_id = str(body.project_id)
-    submission = call(create_job, models.JobAccepted, body=body, client=CLIENT).never_twice()
+    about = f"look in project {project_id} for more than one job"
+    submission = call(create_job, models.JobAccepted, body=body, client=CLIENT).never_twice(about)
+    attempts = Attempts()
+    job: Job | None = None
     try:
-        accepted = yield from request(submission, settings)
-        job = Job(
-            id=str(accepted.job_id),
-            project_id=project_id,
-            status=_text(accepted.status) or "unknown",
-            message=_text(accepted.message),
-        )
-    except APIError as error:
-        if error.outcome is not Outcome.UNKNOWN:
+        try:
+            job = _job(project_id, (yield from request(submission, settings, attempts=attempts)))
+        except APIError as error:
+            job = _job_despite(error, project_id)
+            if job is None:
+                _in_words(error, sent, project_id)
+                raise
+        logger.info("job %s accepted in project %s (status: %s)", job.id, project_id, job.status)
+        return job  # noqa: TRY300 - until it is returned, an interruption must note it
+    except (APIError, JobOutcomeUnknownError, GeneratorExit):
+        raise
+    except Exception as error:
+        if not attempts.in_doubt:
             raise
-        if error.job_id is None or error.job_status is None:
-            unknown = JobOutcomeUnknownError(error, sent=sent, project_id=project_id)
-            logger.warning("%s", unknown)
-            raise unknown from error
-        # The answer is not what the contract says, and still it names the job: a later revision's shape.
-        job = Job(id=error.job_id, project_id=project_id, status=error.job_status)
-    except GeneratorExit:
-        raise
+        # The user's own code, or a client that was closed in between, has broken in after a job may exist.
+        lost = APIConnectionError(
+            f"{type(error).__name__}: {mask(str(error))}",
+            outcome=Outcome.UNKNOWN,
+            method="POST",
+            path="/jobs/v2",
+        )
+        lost.attempts, lost.job_id = attempts.count, job.id if job else None
+        raise _unknown(lost, sent, project_id) from error
     except BaseException as error:
-        if not isinstance(error, Exception):
-            error.add_note(
-                f"techforge: a job may have been submitted in project {project_id}; look for it before you "
-                "submit again"
-            )
+        if attempts.in_doubt:
+            known = f"job {job.id} was accepted" if job else "a job may have been submitted"
+            note = f"techforge: {known} in project {project_id}; look for it before you submit again"
+            error.add_note(note)
+            # A cancelled task's error is often never seen.
+            logger.warning("%s", note)
         raise
-    logger.info("job %s accepted in project %s (status: %s)", job.id, project_id, job.status)
-    return job
+
+
+def _job(project_id: str, accepted: models.JobAccepted) -> Job:
+    job_id = accepted.job_id
+    if not is_job_id(job_id):
+        raise APIResponseError(
+            f"the answer's jobId is {mask(repr(job_id))[:100]}",
+            outcome=Outcome.UNKNOWN,
+            method="POST",
+            path="/jobs/v2",
+        )
+    status, message = _text(accepted.status), _text(accepted.message)
+    return Job(id=job_id, project_id=project_id, status=status or "unknown", message=message)
+
+
+def _job_despite(error: APIError, project_id: str) -> Job | None:
+    """Return the job of an answer that could be read, though not as the contract's: a later revision's."""
+    if error.outcome is not Outcome.UNKNOWN or error.job_id is None or error.job_status is None:
+        return None
+    return Job(id=error.job_id, project_id=project_id, status=error.job_status)
+
+
+def _in_words(error: APIError, sent: dict[str, Any], project_id: str) -> None:
+    """Let an error say where to look for a job that may exist."""
+    if error.outcome is Outcome.UNKNOWN:
+        raise _unknown(error, sent, project_id) from error
+    if error.job_may_exist:
+        error.project_id = project_id
+        logger.warning("%s", error)
+
+
+def _unknown(error: APIError, sent: dict[str, Any], project_id: str) -> JobOutcomeUnknownError:
+    unknown = JobOutcomeUnknownError(error, sent=sent, project_id=project_id)
+    logger.warning("%s", unknown)
+    return unknown

@@ -112,9 +112,14 @@ class _Fetch:
             raise unreadable("storage sent it compressed, which was not asked for", part.path)
         etag = answer.headers.get("etag")
         # RFC 9110, section 13.1.5: a weak ETag does not say that the bytes are the same.
-        strong = etag if etag and not etag.startswith("W/") else None
+        strong = etag if etag and etag.isascii() and not etag.startswith("W/") else None
         if answer.status_code == 200:
-            yield from block(part.restart, strong, total_size(answer))
+            total = total_size(answer)
+            if total is None and "chunked" not in answer.headers.get("transfer-encoding", ""):
+                raise part.failed(
+                    "storage does not say where it ends, so nobody could tell whether it is whole"
+                )
+            yield from block(part.restart, strong, total)
             return True
         match = _RANGE.fullmatch(answer.headers.get("content-range", ""))
         total = total_size(answer)
@@ -131,7 +136,7 @@ class _Fetch:
                 # Only what is new forgives a failure: a server may send the same beginning for ever.
                 self.furthest, self.failures, self.signed_again = part.size, 0, False
             if self.on_progress is not None:
-                yield from invoke(self.on_progress, part.size, part.total)
+                yield from invoke(self.on_progress, part.size, part.total, timeout=self._timeout())
 
     def _pause(self, failure: APIError | None) -> Flow[None]:
         self.failures += 1

@@ -3,40 +3,59 @@
 import math
 
 from techforge._config import Settings
-from techforge._flow import Call, Flow, Send, Sleep, T, invoke, send
+from techforge._flow import Attempts, Call, Flow, Send, Sleep, T, invoke, send
+from techforge._logging import logger
 from techforge.auth import check_api_key
-from techforge.errors import APIConnectionError, APIError, APITimeoutError, AuthenticationError, Outcome
+from techforge.errors import (
+    APIConnectionError,
+    APIError,
+    APITimeoutError,
+    AuthenticationError,
+    Outcome,
+    TechForgeError,
+)
 
 _MAY_HAVE_RUN = frozenset({Outcome.SERVER_FAILED, Outcome.UNKNOWN})
 
 
-def request(call: Call[T], settings: Settings, deadline: float = math.inf) -> Flow[T]:
+def request(
+    call: Call[T], settings: Settings, deadline: float = math.inf, attempts: Attempts | None = None
+) -> Flow[T]:
     """Carry out a call within its retries, its time and the client's budget.
 
     Raises:
         APIError: it failed for good; `attempts` and `job_may_exist` speak of all its attempts.
     """
+    attempts = attempts or Attempts()
     started = settings.now()
+    deadline = min(deadline, started + settings.retry.retry_timeout)
     settings.budget.deposit()
-    api_key = yield from _current_key(settings)
-    attempt, retries, renewed, job_may_exist = 0, 0, False, False
+    api_key = yield from _current_key(settings, deadline)
+    retries, renewed, in_doubt = 0, False, False
     while True:
-        attempt += 1
         timeout = min(settings.timeout, deadline - settings.now())
         if timeout <= 0:
             raise APITimeoutError("the deadline passed before it was sent", outcome=Outcome.NOT_SENT)
-        command = Send(call, api_key, settings.base_url, settings.headers, timeout, attempt)
+        attempts.count += 1
+        # Whatever ends the flow while it is under way leaves it in doubt.
+        attempts.in_doubt = not call.repeatable
+        command = Send(call, api_key, settings.base_url, settings.headers, timeout, attempts.count)
         try:
             return (yield from send(command, call.returns))
         except APIError as error:
             failure = error
-        job_may_exist |= not call.repeatable and failure.outcome in _MAY_HAVE_RUN
-        failure.attempts, failure.job_may_exist = attempt, job_may_exist
+        except TechForgeError:
+            # The driver had nothing to send with.
+            attempts.in_doubt = in_doubt
+            raise
+        in_doubt |= not call.repeatable and failure.outcome in _MAY_HAVE_RUN
+        attempts.in_doubt = in_doubt
+        failure.attempts, failure.job_may_exist = attempts.count, in_doubt
 
         if isinstance(failure, AuthenticationError) and callable(settings.api_key) and not renewed:
             # The key may have been rotated since it was handed out. A 401 did nothing, so this is no retry.
             renewed = True
-            newer = yield from _current_key(settings)
+            newer = yield from _current_key(settings, deadline)
             if newer != api_key:
                 api_key = newer
                 continue
@@ -51,14 +70,21 @@ def request(call: Call[T], settings: Settings, deadline: float = math.inf) -> Fl
         )
         if delay is None or now + delay >= deadline or not settings.budget.withdraw():
             raise failure
+        if in_doubt:
+            logger.warning("%s It is sent again, as the API's documents advise; %s", failure, call.about)
         retries += 1
         yield Sleep(delay)
 
 
-def _current_key(settings: Settings) -> Flow[str]:
+def _current_key(settings: Settings, deadline: float) -> Flow[str]:
     if isinstance(settings.api_key, str):
         return settings.api_key
-    api_key = check_api_key((yield from invoke(settings.api_key)))
+    timeout = max(0.0, min(settings.timeout, deadline - settings.now()))
+    try:
+        given = yield from invoke(settings.api_key, timeout=timeout)
+    except TimeoutError as error:
+        raise APITimeoutError("no API key was given in time", outcome=Outcome.NOT_SENT) from error
+    api_key = check_api_key(given)
     settings.check_key(api_key)
     return api_key
 

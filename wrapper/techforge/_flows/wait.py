@@ -16,6 +16,7 @@ from techforge._flows.storage import open_signed, sign
 from techforge._logging import logger
 from techforge.errors import (
     APIError,
+    APIStatusError,
     InvalidArgumentError,
     JobError,
     JobFailedError,
@@ -45,33 +46,39 @@ def check_job(job: object) -> Job:
     return job
 
 
-def find(job: Job, settings: Settings, deadline: float) -> Flow[Video | None]:
-    """Return the job's video if storage has it, None if it has not (yet).
+def find(job: Job, settings: Settings, deadline: float) -> Flow[Video | APIStatusError]:
+    """Return the job's video if storage has it, else the answer that says that it has not (yet).
 
     A signature alone does not prove that there is an object, so its first byte is asked for.
     """
     try:
         signed = yield from sign(job.output_path, settings, deadline)
-    except NotFoundError:
-        return None
+    except NotFoundError as error:
+        return error
     answer = yield from open_signed(signed, {"range": "bytes=0-0"}, settings, deadline)
     yield Close()
     if answer.status_code in {200, 206}:
         return _video(job, signed, answer)
-    if answer.status_code in _NOT_THERE:
-        return None
-    raise status_error(
+    refusal = status_error(
         answer.status_code,
-        "storage would not say whether the object is there",
+        "storage's answer for the signed URL",
         method="GET",
         path=job.output_path,
         retry_after=answer.retry_after,
     )
+    if answer.status_code in _NOT_THERE:
+        return refusal
+    raise refusal
 
 
 def look(job: Job, settings: Settings) -> Flow[Video | None]:
     """Look once for the job's video."""
-    return find(check_job(job), settings, math.inf)
+    return _look(check_job(job), settings)
+
+
+def _look(job: Job, settings: Settings) -> Flow[Video | None]:
+    found = yield from find(job, settings, math.inf)
+    return found if isinstance(found, Video) else None
 
 
 def _video(job: Job, signed: SignedUrl, answer: Opened) -> Video:
@@ -151,69 +158,84 @@ class _Wait:
     on_update: OnUpdate | None
     message: str | None = None
     started: float = 0.0
+    deadline: float = math.inf
     polls: int = 0
     failures: int = 0
     last_error: Exception | None = None
 
     def run(self, timeout: float) -> Flow[Video]:
-        now = self.settings.now
-        self.started = now()
-        deadline = self.started + timeout
+        self.started = self.settings.now()
+        self.deadline = self.started + timeout
         try:
             yield from self._report()
+            if self.tracker is None:
+                self._check_failed(self.job.message)
             while True:
                 pause = self.schedule.interval(self.polls, self.settings.random())
                 self.polls += 1
-                video = yield from self._tolerant_poll(deadline)
+                video = yield from self._tolerant_poll()
                 yield from self._report()
                 if video is not None:
                     logger.info("job %s done after %d polls", self.job.id, self.polls)
                     return video
-                yield Sleep(self._pause(pause, deadline))
-                self._check(deadline)
+                yield Sleep(self._pause(pause))
+                self._check_time(0.0)
         except GeneratorExit:
             raise
         except BaseException as error:
             self._keep_job(error)
             raise
 
-    def _tolerant_poll(self, deadline: float) -> Flow[Video | None]:
+    def _tolerant_poll(self) -> Flow[Video | None]:
         try:
-            video = yield from self._poll(deadline)
+            video = yield from self._poll()
         except JobFailedError:
             yield from self._report()
             raise
         except Exception as error:  # noqa: BLE001 - a tracker is the user's, and may fail in any way
             # At the deadline the timeout speaks, and names this error as the last one.
-            if self.settings.now() < deadline:
+            if self.settings.now() < self.deadline:
                 self._tolerate(error)
             self.last_error = error
             return None
-        self.failures, self.last_error = 0, None
+        self.failures = 0
         return video
 
-    def _poll(self, deadline: float) -> Flow[Video | None]:
+    def _poll(self) -> Flow[Video | None]:
         if self.tracker is not None:
-            remaining = deadline - self.settings.now()
-            said = yield from invoke(self.tracker.check, self.job, timeout=remaining)
+            said = yield from invoke(self.tracker.check, self.job, timeout=self._left())
+            self.last_error = None
             if said is None:
                 return None
-            state = said if isinstance(said, JobState) else JobState(str(said))
-            self.message = state.message
-            self.job = evolve(
-                self.job,
-                status=state.status,
-                message=state.message,
-                output_path=state.output_path or self.job.output_path,
-            )
-            if state.status.lower() in FAILED:
-                raise JobFailedError(self.job, state.message)
-            if state.status.lower() not in DONE:
+            self._learn(said)
+            self._check_failed(self.message)
+            if self.job.status.lower() not in DONE:
                 return None
-        video = yield from find(self.job, self.settings, deadline)
-        if video is not None:
-            self.job = video.job
-        return video
+        found = yield from find(self.job, self.settings, self.deadline)
+        if isinstance(found, Video):
+            self.job = found.job
+            return found
+        # A plain 404 is what waiting is about; anything else may be the reason why it lasts.
+        self.last_error = None if isinstance(found, NotFoundError) else found
+        return None
+
+    def _check_failed(self, reason: str | None) -> None:
+        if self.job.status.lower() in FAILED:
+            raise JobFailedError(self.job, reason)
+
+    def _learn(self, said: object) -> None:
+        state = JobState(said) if isinstance(said, str) else said
+        if not isinstance(state, JobState):
+            raise InvalidArgumentError(
+                "tracker", f"check() must return a str, a JobState or None, not a {type(said).__name__}"
+            )
+        self.message = state.message
+        self.job = evolve(
+            self.job,
+            status=state.status,
+            message=state.message,
+            output_path=state.output_path or self.job.output_path,
+        )
 
     def _tolerate(self, error: Exception) -> None:
         """Count a failed poll; raise it if waiting on would not help."""
@@ -225,31 +247,29 @@ class _Wait:
             raise error
 
     def _report(self) -> Flow[None]:
-        if self.on_update is not None:
-            elapsed = self.settings.now() - self.started
-            update = JobUpdate(self.job, self.job.status, self.message, elapsed, self.polls)
-            yield from invoke(self.on_update, update)
+        if self.on_update is None:
+            return
+        elapsed = self.settings.now() - self.started
+        update = JobUpdate(self.job, self.job.status, self.message, elapsed, self.polls)
+        yield from invoke(self.on_update, update, timeout=self._left())
 
-    def _pause(self, pause: float, deadline: float) -> float:
-        """Return the seconds to sleep; raise where there is no time left for what was asked."""
-        left = deadline - self.settings.now()
-        asked = getattr(self.last_error, "retry_after", None) or 0.0
-        if asked >= left:
-            raise self._timed_out()
-        return min(max(pause, asked), left)
+    def _left(self) -> float:
+        return max(0.0, self.deadline - self.settings.now())
 
-    def _check(self, deadline: float) -> None:
-        if self.settings.now() >= deadline:
-            raise self._timed_out()
+    def _pause(self, pause: float) -> float:
+        asked = (self.last_error.retry_after or 0.0) if isinstance(self.last_error, APIError) else 0.0
+        self._check_time(asked)
+        return min(max(pause, asked), self._left())
 
-    def _timed_out(self) -> JobTimeoutError:
-        return JobTimeoutError(
-            self.job,
-            last_status=self.job.status,
-            elapsed=self.settings.now() - self.started,
-            polls=self.polls,
-            last_error=self.last_error,
-        )
+    def _check_time(self, needed: float) -> None:
+        if self._left() <= needed:
+            raise JobTimeoutError(
+                self.job,
+                last_status=self.job.status,
+                elapsed=self.settings.now() - self.started,
+                polls=self.polls,
+                last_error=self.last_error,
+            )
 
     def _keep_job(self, error: BaseException) -> None:
         if isinstance(error, TechForgeError):

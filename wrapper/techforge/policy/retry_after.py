@@ -2,13 +2,17 @@
 
 import math
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 
 from dateutil import parser
 
 _YEAR = re.compile(r"\d{4}|\d-[A-Za-z]{3}-\d\d")
 _LONGEST = 64
-_SECONDS = re.compile(r"\d+(\.\d+)?", re.ASCII)
+_SECONDS = re.compile(r"\d+(\.\d+)?(\s*,\s*\d+(\.\d+)?)*", re.ASCII)
+
+
+def _zone(_name: str | None, offset: int | None) -> timezone:
+    return timezone(timedelta(seconds=offset or 0))
 
 
 def read_instant(text: object) -> datetime | None:
@@ -23,7 +27,8 @@ def read_instant(text: object) -> datetime | None:
     if not isinstance(text, str) or not _YEAR.search(text) or len(text) > _LONGEST:
         return None
     try:
-        instant = parser.parse(text)
+        # A zone that the parser does not know is taken as UTC; without this it would warn.
+        instant = parser.parse(text, tzinfos=_zone)
         return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
     except (ValueError, OverflowError, TypeError):
         return None
@@ -43,8 +48,9 @@ def read_retry_after(value: str | None, now: datetime) -> float | None:
     if value is None:
         return None
     value = value.strip()
+    # A header that came twice arrives as one, with a comma; the longer pause is the safe one.
     if _SECONDS.fullmatch(value):
-        seconds = float(value)
+        seconds = max(float(pause) for pause in value.split(","))
         return seconds if math.isfinite(seconds) else None
     instant = read_instant(value)
     return None if instant is None else max(0.0, (instant - now).total_seconds())

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from attrs import evolve
 
 from techforge import _checks
+from techforge._answers import is_job_id
 from techforge._flows.create import create
 from techforge._flows.download import DEFAULT_TIMEOUT as DOWNLOAD_TIMEOUT
 from techforge._flows.download import download
 from techforge._flows.wait import DEFAULT_TIMEOUT as WAIT_TIMEOUT
 from techforge._flows.wait import check_job, create_and_wait, look, wait
+from techforge.errors import InvalidArgumentError
 from techforge.models import Job, Video
 
 if TYPE_CHECKING:
@@ -31,7 +33,9 @@ if TYPE_CHECKING:
 
 def job_from_ids(job_id: str | UUID, project_id: str | UUID, *, output_path: str | None = None) -> Job:
     """Return the job of these ids; nothing is sent."""
-    job = Job(str(_checks.uuid("job_id", job_id)), str(_checks.uuid("project_id", project_id)))
+    if not is_job_id(str(job_id)):
+        raise InvalidArgumentError("job_id", f"{job_id!r} is not the id of a job; give what job.id was")
+    job = Job(str(job_id), str(_checks.uuid("project_id", project_id)))
     return (
         job
         if output_path is None
@@ -182,7 +186,7 @@ class Jobs:
         """Return the job of these ids, to go on with it in another process; nothing is sent.
 
         Raises:
-            InvalidArgumentError: one of them is no UUID.
+            InvalidArgumentError: one of them cannot be an id.
 
         >>> client.jobs.from_ids(done.id, done.project_id).output_path == done.output_path
         True
@@ -329,7 +333,7 @@ class AsyncJobs:
         """Return the job of these ids, to go on with it in another process; nothing is sent.
 
         Raises:
-            InvalidArgumentError: one of them is no UUID.
+            InvalidArgumentError: one of them cannot be an id.
 
         >>> client.jobs.from_ids(done.id, done.project_id).output_path == done.output_path
         True

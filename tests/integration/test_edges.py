@@ -1,0 +1,234 @@
+"""Where connections, processes and proxies could cost a job or a key; over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from techforge import AsyncTechForge, ConfigurationError, JobOutcomeUnknownError, TechForge, TechForgeError
+from techforge._drivers import aio, sync
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from techforge import Job
+    from techforge.mock import MockServer
+
+JOB_ID = "15a6331b-3837-4ae8-8fa7-d3ead3388d77"
+ACCEPTED = json.dumps({"jobId": JOB_ID, "status": "queued"}).encode()
+
+
+def answer(status: str, body: bytes, *headers: str, length: int | None = None) -> bytes:
+    """Return an answer as it goes over the wire, with a length that may be a lie."""
+    lines = [f"HTTP/1.1 {status}", f"content-length: {len(body) if length is None else length}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def test_each_submission_has_a_connection_of_its_own(both: Any, media: dict[str, str]) -> None:
+    """On a connection that was idle, nobody knows whether a POST that got no answer was read."""
+    for _ in range(3):
+        both.jobs.create(**media)
+    assert both._driver.http("submit")._transport._pool.connections == []
+
+
+def test_a_job_id_in_an_answer_that_was_cut_is_kept(
+    connect: Callable[..., Any], scripted: Callable[..., Any], media: dict[str, str]
+) -> None:
+    """What has arrived of a 202 is read, however it ends."""
+    server = scripted(lambda _head, _socket: answer("202 Accepted", ACCEPTED[:-10], length=500))
+    with pytest.raises(JobOutcomeUnknownError) as caught:
+        connect("key", base_url=server.url).jobs.create(**media)
+    assert (caught.value.job_id, caught.value.status_code) == (JOB_ID, 202)
+    assert len(server.heads) == 1
+
+
+def test_a_refusal_that_was_cut_is_a_refusal(
+    connect: Callable[..., Any], scripted: Callable[..., Any], media: dict[str, str]
+) -> None:
+    """The status has said it: a 429 with half a body created no job, and is asked again."""
+    answers = iter([answer("429 Slow Down", b"{", length=50), answer("202 Accepted", ACCEPTED)])
+    server = scripted(lambda _head, _socket: next(answers))
+    assert connect("key", base_url=server.url).jobs.create(**media).id == JOB_ID
+    assert len(server.heads) == 2
+
+
+def test_a_compressed_answer_is_read_all_the_same(
+    connect: Callable[..., Any], scripted: Callable[..., Any], media: dict[str, str]
+) -> None:
+    """It was not asked for, but it may name a paid job."""
+    packed = answer("202 Accepted", gzip.compress(ACCEPTED), "content-encoding: gzip")
+    server = scripted(lambda _head, _socket: packed)
+    assert connect("key", base_url=server.url).jobs.create(**media).id == JOB_ID
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip", "br"])
+def test_a_bomb_does_not_go_off(
+    connect: Callable[..., Any], scripted: Callable[..., Any], media: dict[str, str], encoding: str
+) -> None:
+    """What unpacks to more than any answer is not unpacked."""
+    bomb = gzip.compress(bytes(200_000_000), compresslevel=1)[:900_000]
+    server = scripted(lambda _head, _socket: answer("202 Accepted", bomb, f"content-encoding: {encoding}"))
+    with pytest.raises(JobOutcomeUnknownError):
+        connect("key", base_url=server.url).jobs.create(**media)
+
+
+def test_this_machine_is_reached_past_every_proxy(
+    connect: Callable[..., Any],
+    scripted: Callable[..., Any],
+    mock: MockServer,
+    media: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Plain http is allowed to loopback because nobody is between; so nobody must be."""
+    proxy = scripted(lambda _head, _socket: answer("202 Accepted", ACCEPTED))
+    for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy.url)
+    for host in ("127.0.0.1", "localhost"):
+        client = connect(mock.api_key, base_url=mock.url.replace("127.0.0.1", host))
+        client.jobs.wait(client.jobs.create(**media), poll=0.02, timeout=5)
+    assert proxy.heads == []
+
+
+def test_other_machines_are_reached_over_the_proxy(
+    connect: Callable[..., Any],
+    scripted: Callable[..., Any],
+    media: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    stopwatch: Any,
+) -> None:
+    """The environment's proxy carries the API's requests, and deadlines hold there, too."""
+
+    def serve(head: str, connection: socket.socket) -> bytes | None:
+        if "jobs/v2" in head:
+            return answer("202 Accepted", ACCEPTED)
+        proxy.drip(connection, b"HTTP/1.1 200 OK\r\nx: " + b"x" * 100, 0.05)
+        return None
+
+    proxy = scripted(serve)
+    monkeypatch.setenv("HTTP_PROXY", proxy.url)
+    client = connect("key", base_url="http://api.invalid", allow_http=True, timeout=0.4, max_retries=0)
+    assert client.jobs.create(**media).id == JOB_ID
+    assert proxy.heads[0].startswith("POST http://api.invalid/jobs/v2 ")
+    with stopwatch, pytest.raises(TechForgeError):
+        client.storage.sign("a/b")
+    assert stopwatch.seconds < 1
+
+
+def test_a_proxy_that_cannot_be_is_an_error_of_ours(
+    connect: Callable[..., Any], mock: MockServer, media: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the environment asks for and httpx cannot do is told as what it is."""
+    monkeypatch.setenv("ALL_PROXY", "socks9://127.0.0.1:1")
+    with pytest.raises(ConfigurationError, match="connections"):
+        connect(mock.api_key, base_url=mock.url).jobs.create(**media)
+
+
+FORKED = """
+import os, sys, warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+from techforge import TechForge
+client = TechForge(sys.argv[1], base_url=sys.argv[2])
+client.storage.sign("own/0.mp4")
+child = os.fork()
+who = "own" if child else "other"
+wrong = sum(f"/{who}/{n}.mp4" not in client.storage.sign(f"{who}/{n}.mp4").url for n in range(100))
+if not child:
+    os._exit(min(wrong, 99))
+print(wrong, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not fork")
+def test_a_fork_does_not_mix_answers_up(mock: MockServer) -> None:
+    """After a fork each process has connections of its own."""
+    for who in ("own", "other"):
+        for number in range(100):
+            mock.store.put(f"{who}/{number}.mp4", b"x")
+    script = [sys.executable, "-c", FORKED, mock.api_key, mock.url]
+    output = subprocess.run(script, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert output.split() == ["0", "0"]
+
+
+ONE = httpx.Limits(max_connections=1, max_keepalive_connections=0)
+
+
+def test_nothing_goes_out_after_close(
+    mock: MockServer, media: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Submissions that wait for a connection are not sent by a client that was closed meanwhile."""
+    monkeypatch.setitem(sync.LIMITS, "submit", ONE)
+    mock.faults.add("delay=0.4;operation=createJob;times=0")
+    client = TechForge(mock.api_key, base_url=mock.url)
+    ended: list[BaseException | Job] = []
+
+    def work() -> None:
+        try:
+            ended.append(client.jobs.create(**media))  # type: ignore[arg-type]
+        except TechForgeError as error:
+            ended.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.15)
+    client.close()
+    for thread in threads:
+        thread.join()
+    time.sleep(0.5)
+    assert mock.journal.count(operation="createJob") <= 1
+    assert all(isinstance(end, JobOutcomeUnknownError | ConfigurationError) for end in ended)
+
+
+async def test_nothing_goes_out_after_close_in_tasks_either(
+    mock: MockServer, media: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same for asyncio."""
+    monkeypatch.setitem(aio.LIMITS, "submit", ONE)
+    mock.faults.add("delay=0.4;operation=createJob;times=0")
+    client = AsyncTechForge(mock.api_key, base_url=mock.url)
+    tasks = [asyncio.create_task(client.jobs.create(**media)) for _ in range(4)]  # type: ignore[arg-type]
+    await asyncio.sleep(0.15)
+    await client.close()
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.sleep(0.5)
+    assert mock.journal.count(operation="createJob") <= 1
+    assert all(isinstance(end, JobOutcomeUnknownError | ConfigurationError) for end in ended)
+
+
+async def test_a_client_is_closed_where_it_was_used(mock: MockServer, done: Job) -> None:
+    """Closing in another event loop says so, and does not fail deep inside."""
+    client = AsyncTechForge(mock.api_key, base_url=mock.url)
+    await client.storage.sign(done.output_path)
+
+    def elsewhere() -> None:
+        asyncio.run(client.close())
+
+    with pytest.raises(ConfigurationError, match="event loop"):
+        await asyncio.to_thread(elsewhere)
+    await client.close()
+
+
+async def test_user_code_that_hangs_ends_with_the_wait(mock: MockServer, done: Job) -> None:
+    """An async `on_update`, or key provider, cannot hold a wait."""
+
+    async def hangs(*_: object) -> Any:
+        await asyncio.sleep(30)
+
+    started = time.monotonic()
+    async with AsyncTechForge(hangs, base_url=mock.url, timeout=0.3, max_retries=0) as client:
+        with pytest.raises(TechForgeError):
+            await client.storage.sign(done.output_path)
+    async with AsyncTechForge(mock.api_key, base_url=mock.url) as client:
+        with pytest.raises(TimeoutError):
+            await client.jobs.wait(done, timeout=0.3, on_update=hangs)
+    assert time.monotonic() - started < 2
