@@ -39,6 +39,7 @@ else:
 
 
 _KEEP_ALIVE_SECONDS = 30
+_TURNS = 5
 
 
 class MockServer:
@@ -202,8 +203,12 @@ async def _listening(app: ASGIApp, host: str, port: int) -> AsyncGenerator[str]:
         yield _url_of(listener.sockets[0])
     finally:
         listener.close()
-        for connection in list(state.connections):
-            connection.transport.abort()
+        # What was accepted just before is announced in one of the loop's next turns, and what is aborted is
+        # closed in another.
+        for _ in range(_TURNS):
+            for connection in list(state.connections):
+                connection.transport.abort()
+            await asyncio.sleep(0)
         tasks = list(state.tasks)
         for task in tasks:
             task.cancel()
