@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_GRACE = 0.05
+"""Seconds that the timeouts of httpx have to speak first: they say more, and clean up more."""
 _TURNS = 5
 """Turns of the event loop in which a task hears of its timeout, cleans up, and is done."""
 
@@ -164,9 +166,6 @@ class AsyncDriver:
 
 
 class _AsyncFacade(Facade):
-    # A little later than the timeouts of httpx, which say more precisely what happened.
-    _GRACE = 0.05
-
     def __init__(self, command: _flow.Send, driver: AsyncDriver) -> None:
         super().__init__(command)
         self._driver = driver
@@ -176,7 +175,7 @@ class _AsyncFacade(Facade):
         if self._http.is_closed:
             raise ConfigurationError(CLOSED)
         response, body = None, Body()
-        running = asyncio.timeout(self._command.timeout + self._GRACE)
+        running = asyncio.timeout(self._command.timeout + _GRACE)
         try:
             request = self.build(**kwargs)
             async with running:
@@ -209,7 +208,7 @@ class _AsyncStream:
         started = time.monotonic()
         try:
             request = storage_request(command)
-            async with asyncio.timeout(command.timeout):
+            async with asyncio.timeout(command.timeout + _GRACE):
                 response = await self._driver.http("storage").send(
                     request, stream=True, follow_redirects=False
                 )

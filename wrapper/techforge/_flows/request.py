@@ -15,6 +15,8 @@ from techforge.errors import (
     TechForgeError,
 )
 
+_LEAST = 0.01
+"""Seconds below which no connection comes about; one that is cut off while it does may be left open."""
 _MAY_HAVE_RUN = frozenset({Outcome.SERVER_FAILED, Outcome.UNKNOWN})
 
 
@@ -33,9 +35,7 @@ def request(
     api_key = yield from _current_key(settings, deadline)
     retries, renewed, in_doubt = 0, False, False
     while True:
-        timeout = min(settings.timeout, deadline - settings.now())
-        if timeout <= 0:
-            raise APITimeoutError("the deadline passed before it was sent", outcome=Outcome.NOT_SENT)
+        timeout = time_for(settings, deadline)
         attempts.count += 1
         # Whatever ends the flow while it is under way leaves it in doubt.
         attempts.in_doubt = not call.repeatable
@@ -74,6 +74,18 @@ def request(
             logger.warning("%s It is sent again, as the API's documents advise; %s", failure, call.about)
         retries += 1
         yield Sleep(delay)
+
+
+def time_for(settings: Settings, deadline: float) -> float:
+    """Return the seconds that an attempt may take.
+
+    Raises:
+        APITimeoutError: there are too few left to begin one.
+    """
+    left = deadline - settings.now()
+    if left < _LEAST:
+        raise APITimeoutError("the deadline passed before it was sent", outcome=Outcome.NOT_SENT)
+    return min(settings.timeout, left)
 
 
 def _current_key(settings: Settings, deadline: float) -> Flow[str]:

@@ -7,7 +7,7 @@ from urllib.parse import urljoin
 from techforge import _checks
 from techforge._config import Settings
 from techforge._flow import CLIENT, Flow, Open, Opened, call, opened
-from techforge._flows.request import request
+from techforge._flows.request import request, time_for
 from techforge._masking import SecretUrl
 from techforge.errors import APIResponseError, InvalidArgumentError, Outcome
 from techforge.models import SignedUrl
@@ -47,8 +47,7 @@ def open_signed(
     """
     url = signed.url
     for _ in range(_MAX_REDIRECTS + 1):
-        timeout = min(settings.timeout, deadline - settings.now())
-        answer = yield from opened(Open(url, headers, max(0.0, timeout)))
+        answer = yield from opened(Open(url, headers, time_for(settings, deadline)))
         location = answer.headers.get("location")
         if answer.status_code not in _REDIRECTS or not location:
             return answer
