@@ -192,6 +192,7 @@ def main() -> int | str:
     except DemoError as error:
         return f"\ndemo: {error}"
     except KeyboardInterrupt:
+        console.print("\ndemo: stopped")
         return 130
     return 0
 

@@ -65,7 +65,9 @@ def environment(name: str, *requirements: str) -> Path:
     pip = create(folder, python)
     quiet = [] if "PIP_VERBOSE" in os.environ else ["--quiet"]
     if run([*pip, "install", *quiet, *requirements], cwd=ROOT, env=os.environ | PIP_SETTINGS):
-        sys.exit("The installation failed. To see more of it, set PIP_VERBOSE=1 and run this again.")
+        sys.exit(
+            "The installation failed; it needs a package index. To see more, set PIP_VERBOSE=1 and run this again."
+        )
     # Last of all: an installation that was cut short has no stamp, and is done anew.
     stamp.write_text(wanted, encoding="utf-8")
     return python

@@ -11,7 +11,12 @@ from techforge.mock import MockServer
 from techforge.policy.polling import PollSchedule
 
 ROOT = Path(__file__).resolve().parent.parent
-PROGRAMS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "mock.md"]
+PROGRAMS = [
+    program
+    for document in DOCUMENTS
+    for program in re.findall(r"```python\n(.*?)```", document.read_text("utf-8"), re.DOTALL)
+]
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=range(len(PROGRAMS)))
@@ -24,7 +29,8 @@ def test_a_program_of_the_readme_runs(program: str, tmp_path: Path, monkeypatch,
         names: dict[str, object] = {"__name__": "__main__"}
         code = compile(program.replace("http://127.0.0.1:8642", mock.url), "README.md", "exec")
         exec(code, names)  # noqa: S102
-        assert mock.journal.count(operation="createJob") == 1
+        if "MockServer" not in program:
+            assert mock.journal.count(operation="createJob") == 1
         video = names.get("video")
         assert video is None or video.job.status == "done"
     assert "failed:" not in capsys.readouterr().out

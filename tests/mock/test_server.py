@@ -195,3 +195,18 @@ def test_stopping_leaves_no_connection_open() -> None:
         for client in clients:
             client.close()
     gc.collect()
+
+
+def test_the_command_says_why_a_job_failed(job: dict[str, Any]) -> None:
+    """The API tells nobody; whoever runs the mock reads it on stderr."""
+    command = [sys.executable, "-m", "techforge.mock", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        url = server.stdout.readline().split()[3].rstrip(",")
+        bad = {**job, "image_url": "http://127.0.0.1:1/x.png"}
+        job_id = httpx.post(url + "/jobs/v2", json=bad, headers={"x-api-key": mock.TEST_API_KEY}).json()[
+            "jobId"
+        ]
+        line = server.stderr.readline()
+        server.terminate()
+    assert job_id in line
+    assert "image_url" in line

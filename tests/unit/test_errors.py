@@ -90,6 +90,12 @@ def test_a_foreign_error_inside_does_not_stop_pickle() -> None:
     assert copy.deepcopy(error).job == JOB
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_key_says_where_keys_come_from(status: int) -> None:
+    """What to do next is to look at the key."""
+    assert "TFI_API_KEY" in str(status_error(status, "", method="GET", path="/"))
+
+
 def test_an_error_about_a_job_says_how_to_go_on() -> None:
     """A poll that was refused says nothing against the job."""
     error = status_error(401, "", method="GET", path="/")

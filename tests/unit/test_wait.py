@@ -242,6 +242,12 @@ def test_a_tracker_that_answers_nonsense_is_told_of(said) -> None:
         waiting(ByHand(), tracker=Script(said))
 
 
+def test_a_tracker_must_be_able_to_check() -> None:
+    """What cannot is refused before anything is asked."""
+    with pytest.raises(InvalidArgumentError, match="tracker"):
+        waiting(ByHand(), tracker=object())
+
+
 def test_a_job_that_was_born_failed_is_not_waited_for() -> None:
     """The API's own answer to the submission may say so."""
     by_hand = ByHand()

@@ -139,6 +139,11 @@ class APIError(TechForgeError):
         if self.job_may_exist:
             where = f" in project {self.project_id}" if self.project_id else ""
             return f"A job may exist{where}: look for it before you submit again."
+        if self.status_code in {401, 403}:
+            return (
+                "Nothing was done; check the API key (api_key= or TFI_API_KEY). "
+                "Keys are made in the web app, under /api-access."
+            )
         return {
             Outcome.NOT_SENT: "Nothing was sent; check the network and base_url, then try again.",
             Outcome.REFUSED: "Nothing was done; reduce concurrency and try again later.",
@@ -249,8 +254,9 @@ class JobFailedError(JobError):
     """The tracker reported that the job failed; `job` is the job, `reason` what was said of it."""
 
     def __init__(self, job: Job, reason: str | None) -> None:
+        why = (reason or "no reason was given").rstrip(".")
         super().__init__(
-            f"job {job.id} (project {job.project_id}) failed: {reason or 'no reason was given'}. "
+            f"job {job.id} (project {job.project_id}) failed: {why}. "
             "It will not finish; correct the input and create a new job."
         )
         self.job: Job = job  # pyright: ignore[reportIncompatibleVariableOverride] - here always known

@@ -111,6 +111,8 @@ def wait(
 ) -> Flow[Video]:
     """Wait until the job's video is there; `Jobs.wait` says what the arguments mean."""
     check_job(job)
+    if tracker is not None and not callable(getattr(tracker, "check", None)):
+        raise InvalidArgumentError("tracker", "must have a method check(job)")
     schedule = _schedule(poll)
     # Polling is not retrying: the next poll is the retry.
     return _Wait(job, settings.once(), schedule, tracker, on_update).run(_checks.seconds("timeout", timeout))

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import logging
 import signal
 import sys
 
@@ -69,6 +70,10 @@ async def _serve(options: argparse.Namespace) -> None:
         if options.print_json:
             facts = {"url": server.url, "storage_url": server.storage_url, "api_key": server.api_key}
             lines.append(json.dumps(facts))
+        else:
+            # For people; a script that reads the JSON asks for what it wants to know.
+            logging.basicConfig(format="%(message)s")
+            logging.getLogger("techforge.mock").setLevel(logging.INFO)
         print(*lines, sep="\n", flush=True)  # noqa: T201 - this is a command
         await stop.wait()
 

@@ -57,10 +57,13 @@ class Jobs:
     def create(self, **params: Unpack[JobParams]) -> Job:
         """Submit a job: `POST /jobs/v2`.
 
-        `JobParams` lists what can be given; `image_url` and `audio_url` are required. The API has no
-        idempotency key, so a request that may have been carried out is never sent again: after a 429 or
-        a failure to connect it is retried, after a 5xx too (the API's documents advise it) unless
-        `resubmit_on_server_error=False`.
+        `JobParams` says what each argument means: `image_url` and `audio_url`, which are required,
+        `project_id`, `job_type`, `is_clone_required`, `language`, `version`, `output_size`, `crop`,
+        `dynamic_scale`, `iteration_count`, `expand_ratio`, `values`, and `extra` for other fields.
+
+        The API has no idempotency key, so a request whose outcome is unknown is never sent again. After
+        a 429 or a failure to connect it is, since no job was created; after a 5xx it is as well, as the
+        API's documents advise, unless `resubmit_on_server_error=False`.
 
         Raises:
             InvalidArgumentError: an argument is wrong; nothing was sent.
@@ -204,10 +207,13 @@ class AsyncJobs:
     async def create(self, **params: Unpack[JobParams]) -> Job:
         """Submit a job: `POST /jobs/v2`.
 
-        `JobParams` lists what can be given; `image_url` and `audio_url` are required. The API has no
-        idempotency key, so a request that may have been carried out is never sent again: after a 429 or
-        a failure to connect it is retried, after a 5xx too (the API's documents advise it) unless
-        `resubmit_on_server_error=False`.
+        `JobParams` says what each argument means: `image_url` and `audio_url`, which are required,
+        `project_id`, `job_type`, `is_clone_required`, `language`, `version`, `output_size`, `crop`,
+        `dynamic_scale`, `iteration_count`, `expand_ratio`, `values`, and `extra` for other fields.
+
+        The API has no idempotency key, so a request whose outcome is unknown is never sent again. After
+        a 429 or a failure to connect it is, since no job was created; after a 5xx it is as well, as the
+        API's documents advise, unless `resubmit_on_server_error=False`.
 
         Raises:
             InvalidArgumentError: an argument is wrong; nothing was sent.
