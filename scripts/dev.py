@@ -66,7 +66,8 @@ def environment(name: str, *requirements: str) -> Path:
     quiet = [] if "PIP_VERBOSE" in os.environ else ["--quiet"]
     if run([*pip, "install", *quiet, *requirements], cwd=ROOT, env=os.environ | PIP_SETTINGS):
         sys.exit(
-            "The installation failed; it needs a package index. To see more, set PIP_VERBOSE=1 and run this again."
+            "The installation failed; it needs a package index."
+            " To see more of it, set PIP_VERBOSE=1 and run this again."
         )
     # Last of all: an installation that was cut short has no stamp, and is done anew.
     stamp.write_text(wanted, encoding="utf-8")
