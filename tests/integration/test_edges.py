@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
 import subprocess
@@ -207,6 +208,25 @@ async def test_nothing_goes_out_after_close_in_tasks_either(
     await asyncio.sleep(0.5)
     assert mock.journal.count(operation="createJob") <= 1
     assert all(isinstance(end, JobOutcomeUnknownError | ConfigurationError) for end in ended)
+
+
+async def test_closing_as_a_request_runs_out_of_time(mock: MockServer, done: Job) -> None:
+    """A timeout that has struck already is no obstacle to closing."""
+    client = AsyncTechForge(mock.api_key, base_url=mock.url)
+    expiring = asyncio.timeout(0)
+
+    async def late() -> None:
+        with contextlib.suppress(TimeoutError):
+            async with expiring:
+                client._driver.running.add(expiring)
+                await asyncio.sleep(30)
+
+    await client.storage.sign(done.output_path)
+    task = asyncio.create_task(late())
+    while not expiring.expired():  # noqa: ASYNC110 - the turn of the loop in which it strikes is the point
+        await asyncio.sleep(0)
+    await client.close()
+    await task
 
 
 async def test_a_client_is_closed_where_it_was_used(mock: MockServer, done: Job) -> None:

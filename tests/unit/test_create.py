@@ -10,6 +10,7 @@ from techforge._flow import Send
 from techforge._flows.create import create
 from techforge.errors import (
     APIResponseError,
+    APITimeoutError,
     BadRequestError,
     ConfigurationError,
     InternalServerError,
@@ -230,6 +231,34 @@ def test_an_error_after_doubt_names_the_project(caplog) -> None:
     assert caught.value.project_id == PROJECT_ID
     assert f"A job may exist in project {PROJECT_ID}" in str(caught.value)
     assert [PROJECT_ID in record.getMessage() for record in caplog.records] == [True, True]
+
+
+def test_a_call_that_runs_out_of_time_between_attempts_keeps_the_doubt() -> None:
+    """The deadline after a 503 is no news of the job that the 503 may have left."""
+    by_hand = ByHand(sends=[answered(503)], jitter=0.5)
+    settings = by_hand.settings(retry_timeout=0.255)
+    with pytest.raises(APITimeoutError) as caught:
+        by_hand.run(create(settings, image_url=IMAGE, audio_url=AUDIO, project_id=PROJECT_ID))
+    assert (caught.value.job_may_exist, caught.value.project_id) == (True, PROJECT_ID)
+    assert f"A job may exist in project {PROJECT_ID}" in str(caught.value)
+    assert "Nothing was sent" not in str(caught.value)
+
+
+def test_a_provider_that_hangs_after_doubt_keeps_it() -> None:
+    """Nor is a key that is not given in time, on the renewal after a 503 and a 401."""
+    keys = iter(["old"])
+
+    def provider() -> str:
+        try:
+            return next(keys)
+        except StopIteration:
+            raise TimeoutError from None
+
+    by_hand = ByHand(sends=[answered(503), answered(401)])
+    settings = by_hand.settings(provider)
+    with pytest.raises(APITimeoutError) as caught:
+        by_hand.run(create(settings, image_url=IMAGE, audio_url=AUDIO, project_id=PROJECT_ID))
+    assert (caught.value.job_may_exist, caught.value.attempts) == (True, 2)
 
 
 def test_a_resubmission_that_succeeds_is_logged(caplog) -> None:

@@ -148,7 +148,7 @@ class AsyncDriver:
                     verify=tls_context(), limits=LIMITS[purpose], mounts={**DIRECT}
                 )
             except Exception as error:
-                raise ConfigurationError(f"no connections can be set up: {error}") from error
+                raise ConfigurationError(f"no connections can be set up: {mask(str(error))}") from error
         return self._own[purpose]
 
     async def close(self) -> None:
@@ -156,7 +156,8 @@ class AsyncDriver:
         self._check_loop()
         self._closed.set()
         for running in self.running:
-            running.reschedule(asyncio.get_running_loop().time())
+            if not running.expired():
+                running.reschedule(asyncio.get_running_loop().time())
         # What runs must notice before its connection goes: afterwards its error would be an odd one.
         for _ in range(_TURNS):
             await asyncio.sleep(0)

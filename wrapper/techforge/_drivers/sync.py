@@ -115,7 +115,7 @@ class SyncDriver:
                 try:
                     http = httpx.Client(verify=tls_context(), limits=LIMITS[purpose], mounts={**DIRECT})
                 except Exception as error:
-                    raise ConfigurationError(f"no connections can be set up: {error}") from error
+                    raise ConfigurationError(f"no connections can be set up: {mask(str(error))}") from error
                 guard(http, self._closed)
                 self._left_behind.extend(self._own.get(purpose, ())[1:])
                 self._own[purpose] = os.getpid(), http

@@ -144,6 +144,9 @@ def _submit(body: models.JobRequest, sent: dict[str, Any], settings: Settings) -
         try:
             job = _job(project_id, (yield from request(submission, settings, attempts=attempts)))
         except APIError as error:
+            # What ends the call between two attempts knows nothing of the attempt before it.
+            error.job_may_exist = error.job_may_exist or attempts.in_doubt
+            error.attempts = max(error.attempts, attempts.count)
             job = _job_despite(error, project_id)
             if job is None:
                 _in_words(error, sent, project_id)
