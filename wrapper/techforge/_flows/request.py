@@ -15,7 +15,7 @@ from techforge.errors import (
     TechForgeError,
 )
 
-_LEAST = 0.01
+LEAST = 0.01
 """Seconds below which no connection comes about; one that is cut off while it does may be left open."""
 _MAY_HAVE_RUN = frozenset({Outcome.SERVER_FAILED, Outcome.UNKNOWN})
 
@@ -83,7 +83,7 @@ def time_for(settings: Settings, deadline: float) -> float:
         APITimeoutError: there are too few left to begin one.
     """
     left = deadline - settings.now()
-    if left < _LEAST:
+    if left < LEAST:
         raise APITimeoutError("the deadline passed before it was sent", outcome=Outcome.NOT_SENT)
     return min(settings.timeout, left)
 

@@ -11,7 +11,7 @@ from techforge import _checks
 from techforge._config import Settings
 from techforge._flow import Close, Flow, Opened, Sleep, invoke
 from techforge._flows.create import JobParams, create
-from techforge._flows.request import is_passing
+from techforge._flows.request import LEAST, is_passing
 from techforge._flows.storage import open_signed, sign
 from techforge._logging import logger
 from techforge.errors import (
@@ -181,7 +181,8 @@ class _Wait:
                     logger.info("job %s done after %d polls", self.job.id, self.polls)
                     return video
                 yield Sleep(self._pause(pause))
-                self._check_time(0.0)
+                # Twice, so that there is still enough when the poll gets to be sent.
+                self._check_time(2 * LEAST)
         except GeneratorExit:
             raise
         except BaseException as error:
