@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from attrs import evolve
+from support.contract_guard import ContractGuard, watching
 
 from techforge import AsyncTechForge, TechForge
 from techforge.resources.jobs import AsyncJobs
 from techforge.resources.storage import AsyncStorage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Generator, Iterator
 
     from techforge import Job
     from techforge.mock import MockServer
@@ -32,6 +34,54 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("TFI_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+
+
+HELD = Counter({"requests": 0, "answers": 0, "lies": 0})
+"""What all tests together have sent and were answered."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the two marks that the guard obeys."""
+    config.addinivalue_line("markers", "lying(why): answers break the contract, as they are meant to")
+    config.addinivalue_line("markers", "undeclared(*fields): sent on purpose as the contract has them not")
+
+
+@pytest.fixture(autouse=True)
+def guard(request: pytest.FixtureRequest) -> Iterator[ContractGuard]:
+    """Watch what the wrapper sends and is answered; what breaks the contract fails the test.
+
+    An answer may break it in a test marked `@pytest.mark.lying("why")`, and then one must; the mark of a
+    module only says that they may. `@pytest.mark.undeclared("field", …)` names fields that are sent on
+    purpose as the contract does not have them, and must be sent then.
+    """
+    undeclared = (name for mark in request.node.iter_markers("undeclared") for name in mark.args)
+    with watching(ContractGuard(frozenset(undeclared))) as guard:
+        yield guard
+    HELD.update(requests=len(guard.requests), answers=guard.answers, lies=len(guard.lies))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Ask the guard when a test is over, and let it fail the test rather than its teardown."""
+    guard = item.funcargs["guard"]
+    try:
+        result = yield
+    except BaseException as error:
+        for problem in guard.problems:
+            error.add_note(f"Against the contract: {problem}")
+        raise
+    if "mock" in item.funcargs:
+        guard.missed(item.funcargs["mock"].journal)
+    lying = item.get_closest_marker("lying")
+    guard.verify(may_lie=lying is not None, must_lie=lying in item.own_markers)
+    return result
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how much was held to the contract."""
+    if any(HELD.values()):
+        said = "held to openapi.json: {requests} requests and {answers} answers, {lies} lies on purpose"
+        terminalreporter.write_line(said.format(**HELD))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import logging
 import pickle
 import re
 import traceback
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -129,9 +130,13 @@ class _Tracker:
 SIGN = "operation=generateSignedPath;times=0"
 POST = "operation=createJob;times=0"
 ECHO = f'{{"message":"bad key {CANARY} for http://127.0.0.1/x?signature=0123456789abcdef and https://u:{INPUT}@h/"}}'
+lies = partial(pytest.param, marks=pytest.mark.lying("an answer that the contract does not have"))
 FLOWS = [
     Flow("create", lambda c, m, _j, _f: _create(c, m)),
-    Flow("create: 400", lambda c, m, _j, _f: _create(c, m, output_size="big")),
+    pytest.param(
+        Flow("create: 400", lambda c, m, _j, _f: _create(c, m, output_size="big")),
+        marks=pytest.mark.undeclared("output_size"),
+    ),
     Flow("create: 400 that echoes", lambda c, m, _j, _f: _create(c, m), f"status=400;json={ECHO};{POST}"),
     Flow("create: 500 that echoes", lambda c, m, _j, _f: _create(c, m), f"status=500;json={ECHO};{POST}"),
     Flow("create: 401", lambda c, m, _j, _f: _create(c, m), f"status=401;{POST}"),
@@ -140,9 +145,9 @@ FLOWS = [
     Flow("create: lost", lambda c, m, _j, _f: _create(c, m), f"close=after-body;{POST}"),
     Flow("create: reset", lambda c, m, _j, _f: _create(c, m), f"close=mid-answer;reset=1;{POST}"),
     Flow("create: late", lambda c, m, _j, _f: _create(c, m), f"delay=9;{POST}", options={"timeout": 0.2}),
-    Flow("create: broken JSON", lambda c, m, _j, _f: _create(c, m), f"body=broken-json;{POST}"),
-    Flow("create: 202 that echoes", lambda c, m, _j, _f: _create(c, m), f"json={ECHO};{POST}"),
-    Flow("create: HTML", lambda c, m, _j, _f: _create(c, m), f"body=html;{POST}"),
+    lies(Flow("create: broken JSON", lambda c, m, _j, _f: _create(c, m), f"body=broken-json;{POST}")),
+    lies(Flow("create: 202 that echoes", lambda c, m, _j, _f: _create(c, m), f"json={ECHO};{POST}")),
+    lies(Flow("create: HTML", lambda c, m, _j, _f: _create(c, m), f"body=html;{POST}")),
     Flow(
         "create: refused", lambda c, m, _j, _f: c.with_options(base_url="http://127.0.0.1:1").jobs.create(**m)
     ),
@@ -155,22 +160,34 @@ FLOWS = [
     Flow("sign", lambda c, _m, j, _f: c.storage.sign(j.output_path)),
     Flow("sign: 404", lambda c, _m, _j, _f: c.storage.sign("a/b")),
     Flow("sign: 500", lambda c, _m, j, _f: c.storage.sign(j.output_path), f"status=500;{SIGN}"),
-    Flow("sign: broken JSON", lambda c, _m, j, _f: c.storage.sign(j.output_path), f"body=broken-json;{SIGN}"),
+    lies(
+        Flow(
+            "sign: broken JSON",
+            lambda c, _m, j, _f: c.storage.sign(j.output_path),
+            f"body=broken-json;{SIGN}",
+        )
+    ),
     Flow("sign: truncated", lambda c, _m, j, _f: c.storage.sign(j.output_path), f"body=truncated;{SIGN}"),
-    Flow(
-        "sign: by another number",
-        lambda c, _m, j, _f: c.storage.sign(j.output_path),
-        f'status=201;json={{"signedUrl":"https://h/x?signature=0123456789abcdef"}};{SIGN}',
+    lies(
+        Flow(
+            "sign: by another number",
+            lambda c, _m, j, _f: c.storage.sign(j.output_path),
+            f'status=201;json={{"signedUrl":"https://h/x?signature=0123456789abcdef"}};{SIGN}',
+        )
     ),
-    Flow(
-        "sign: no web server",
-        lambda c, _m, j, _f: c.storage.sign(j.output_path),
-        f'json={{"signedUrl":"ftp://h/x?signature=0123456789abcdef"}};{SIGN}',
+    lies(
+        Flow(
+            "sign: no web server",
+            lambda c, _m, j, _f: c.storage.sign(j.output_path),
+            f'json={{"signedUrl":"ftp://h/x?signature=0123456789abcdef"}};{SIGN}',
+        )
     ),
-    Flow(
-        "sign: plain http",
-        lambda c, _m, j, _f: c.storage.sign(j.output_path),
-        f'json={{"signedUrl":"http://h/x?signature=0123456789abcdef"}};{SIGN}',
+    lies(
+        Flow(
+            "sign: plain http",
+            lambda c, _m, j, _f: c.storage.sign(j.output_path),
+            f'json={{"signedUrl":"http://h/x?signature=0123456789abcdef"}};{SIGN}',
+        )
     ),
     Flow("find", lambda c, _m, j, _f: c.jobs.find(j)),
     Flow("find: 500", lambda c, _m, j, _f: c.jobs.find(j), "cdn-status=500;times=0"),
@@ -181,15 +198,19 @@ FLOWS = [
         "delay=9;operation=storage;times=0",
         options={"timeout": 0.2},
     ),
-    Flow(
-        "find: no such host",
-        lambda c, _m, j, _f: c.jobs.find(j),
-        f'json={{"signedUrl":"https://ex_ämple.invalid/x?signature=0123456789abcdef"}};{SIGN}',
+    lies(
+        Flow(
+            "find: no such host",
+            lambda c, _m, j, _f: c.jobs.find(j),
+            f'json={{"signedUrl":"https://ex_ämple.invalid/x?signature=0123456789abcdef"}};{SIGN}',
+        )
     ),
-    Flow(
-        "find: no such port",
-        lambda c, _m, j, _f: c.jobs.find(j),
-        f'json={{"signedUrl":"http://127.0.0.1:1/x?signature=0123456789abcdef"}};{SIGN}',
+    lies(
+        Flow(
+            "find: no such port",
+            lambda c, _m, j, _f: c.jobs.find(j),
+            f'json={{"signedUrl":"http://127.0.0.1:1/x?signature=0123456789abcdef"}};{SIGN}',
+        )
     ),
     Flow("wait", lambda c, _m, j, _f: c.jobs.wait(j, poll=0.02, timeout=5)),
     Flow("wait: 404", lambda c, _m, j, _f: c.jobs.wait(j, poll=0.02, timeout=0.1), "cdn-status=404;times=0"),
@@ -280,7 +301,8 @@ def test_nothing_gets_out(
 
 def test_a_redirect_of_storage(connect: Any, mock: MockServer, done: Any, log: Lines, tmp_path: Path) -> None:
     """The location of a redirect may be signed, too: no library logs it."""
-    mock.faults.add(f'status=200;json={{"signedUrl":"{_redirector(done, mock)}"}};{SIGN}')
+    answer = f'{{"signedUrl":"{_redirector(done, mock)}","expiresAt":"2030-01-01T00:00:00Z"}}'
+    mock.faults.add(f"status=200;json={answer};{SIGN}")
     with contextlib.suppress(TechForgeError):
         connect(CANARY, base_url=mock.url).jobs.download(done, tmp_path)
     assert [leak for line in log.lines for leak in leaks(line)] == []

@@ -6,6 +6,7 @@ import asyncio
 import math
 import threading
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -26,6 +27,8 @@ from techforge import (
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from support.contract_guard import ContractGuard
 
     from techforge.mock import MockServer
 
@@ -227,8 +230,12 @@ def test_with_options(both: Any, mock: MockServer, media: dict[str, str]) -> Non
     assert last.headers["user-agent"].startswith("techforge-python/")
 
 
-def test_a_base_url_with_a_path(connect: Callable[..., Any], scripted: Callable[..., Any]) -> None:
+@pytest.mark.lying("an answer in short, without type and expiry")
+def test_a_base_url_with_a_path(
+    connect: Callable[..., Any], scripted: Callable[..., Any], guard: ContractGuard
+) -> None:
     """A base URL may lead through a gateway's path."""
+    guard.prefix = "/gateway/v1"
     server = scripted(lambda *_: b'HTTP/1.1 200 OK\r\ncontent-length: 27\r\n\r\n{"signedUrl":"https://a/b"}')
     connect("key", base_url=f"{server.url}/gateway/v1/").storage.sign("a/b")
     assert server.heads[0].startswith("GET /gateway/v1/storage/generate-signed-path?path=a%2Fb ")
@@ -327,6 +334,48 @@ def test_a_bug_of_ones_own_transport_is_not_hidden(media: dict[str, str], error:
         with pytest.raises(JobOutcomeUnknownError) as caught:
             client.jobs.create(**media)  # type: ignore[arg-type]
     assert caught.value.__cause__ is error
+
+
+def _whole(request: httpx.Request) -> httpx.Response:
+    return httpx.Response(202, json={"jobId": str(UUID(int=len(request.content))), "status": "queued"})
+
+
+def test_an_answer_that_was_read_before(mock: MockServer, done: Job, media: dict[str, str]) -> None:
+    """A hook may have read the answer, and a test's transport gives it as a whole: it is the answer still."""
+
+    def read(response: httpx.Response) -> None:
+        response.read()
+
+    with (
+        httpx.Client(event_hooks={"response": [read]}) as own,
+        TechForge(mock.api_key, base_url=mock.url, http_client=own) as client,
+    ):
+        assert client.storage.sign(done.output_path).path == done.output_path
+    with (
+        httpx.Client(transport=httpx.MockTransport(_whole)) as own,
+        TechForge("key", base_url="http://127.0.0.1:1", http_client=own) as client,
+    ):
+        assert client.jobs.create(**media).status == "queued"  # type: ignore[arg-type]
+
+
+async def test_an_answer_that_was_read_before_in_async(
+    mock: MockServer, done: Job, media: dict[str, str]
+) -> None:
+    """The same for asyncio."""
+
+    async def read(response: httpx.Response) -> None:
+        await response.aread()
+
+    async with (
+        httpx.AsyncClient(event_hooks={"response": [read]}) as own,
+        AsyncTechForge(mock.api_key, base_url=mock.url, http_client=own) as client,
+    ):
+        assert (await client.storage.sign(done.output_path)).path == done.output_path
+    async with (
+        httpx.AsyncClient(transport=httpx.MockTransport(_whole)) as own,
+        AsyncTechForge("key", base_url="http://127.0.0.1:1", http_client=own) as client,
+    ):
+        assert (await client.jobs.create(**media)).status == "queued"  # type: ignore[arg-type]
 
 
 def test_an_http_client_of_the_wrong_kind(mock: MockServer) -> None:

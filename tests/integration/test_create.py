@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -70,6 +71,7 @@ def test_a_uuid_in_any_spelling(both: Any, mock: MockServer, media: dict[str, st
     assert sent(mock)["project_id"] == job.project_id == PROJECT
 
 
+@pytest.mark.undeclared("template_id", "nested")
 def test_extra_fields_pass_through(both: Any, mock: MockServer, media: dict[str, str]) -> None:
     """A field that this SDK does not know reaches the API as it is, nested or not."""
     extra = {"template_id": "t", "nested": {"list": [1, None, {"deep": True}]}}
@@ -105,6 +107,7 @@ def test_wrong_arguments_cost_nothing(
     assert mock.journal.count() == 0
 
 
+@pytest.mark.undeclared("output_size")
 def test_the_server_judges_the_rest(both: Any, mock: MockServer, media: dict[str, str]) -> None:
     """Values that only the server can judge are sent, and its 400 says what is wrong; it is final."""
     with pytest.raises(BadRequestError, match="output_size") as caught:
@@ -131,15 +134,18 @@ def test_the_head_of_a_request(both: Any, mock: MockServer, media: dict[str, str
     assert record.headers["user-agent"].startswith(f"techforge-python/{__version__} python/3.")
 
 
+moved_on = partial(pytest.param, marks=pytest.mark.lying("a server that has moved on"))
+
+
 @pytest.mark.parametrize(
     ("answer", "status", "message"),
     [
-        ('{"jobId":"$job_id","status":"QUANTUM","message":"m","new":[1]}', "QUANTUM", "m"),
+        moved_on('{"jobId":"$job_id","status":"QUANTUM","message":"m","new":[1]}', "QUANTUM", "m"),
         ('{"jobId":"$job_id","status":"done"}', "done", None),
-        ('{"jobId":"$job_id","status":7}', "unknown", None),
-        ('{"jobId":"$job_id"}', "unknown", None),
-        ('{"message":"ok","job":{"uuid":"$job_id","job_status":"QUEUED"}}', "QUEUED", None),
-        ('{"job":{"uuid":"$job_id"}}', "unknown", None),
+        moved_on('{"jobId":"$job_id","status":7}', "unknown", None),
+        moved_on('{"jobId":"$job_id"}', "unknown", None),
+        moved_on('{"message":"ok","job":{"uuid":"$job_id","job_status":"QUEUED"}}', "QUEUED", None),
+        moved_on('{"job":{"uuid":"$job_id"}}', "unknown", None),
     ],
 )
 def test_answers_of_a_server_that_has_moved_on(
@@ -153,6 +159,7 @@ def test_answers_of_a_server_that_has_moved_on(
 
 
 @pytest.mark.parametrize("status", [200, 201, 203, 299])
+@pytest.mark.lying("statuses that the contract does not know")
 def test_a_success_by_another_number(both: Any, mock: MockServer, media: dict[str, str], status: int) -> None:
     """A 2xx that the contract does not know is no failure where its body names the job."""
     mock.faults.add(f'status={status};json={{"jobId":"$job_id","status":"queued"}};operation=createJob')
@@ -175,6 +182,7 @@ def test_a_success_by_another_number(both: Any, mock: MockServer, media: dict[st
         "status=303",
     ],
 )
+@pytest.mark.lying("answers that nobody promised")
 def test_a_success_that_names_no_job(both: Any, mock: MockServer, media: dict[str, str], fault: str) -> None:
     """A 2xx that cannot be read may have created a job: it is sent once, and the error tells so."""
     mock.faults.add(f"{fault};operation=createJob;create=1")
@@ -188,6 +196,7 @@ def test_a_success_that_names_no_job(both: Any, mock: MockServer, media: dict[st
     assert mock.journal.count() == 1
 
 
+@pytest.mark.lying("JSON that breaks off")
 def test_an_id_in_broken_json_is_kept(both: Any, mock: MockServer, media: dict[str, str]) -> None:
     """Where an answer breaks off after the job's id, the id is not lost: it is what was paid for."""
     mock.faults.add("body=broken-json;operation=createJob")

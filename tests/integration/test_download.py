@@ -51,7 +51,8 @@ def names(folder: Path) -> list[str]:
 
 def leads_to(mock: MockServer, url: str) -> None:
     """Let every signed URL be this one, whether or not there is an object."""
-    mock.faults.add(f'status=200;json={{"signedUrl":"{url}"}};operation={SIGN};times=0')
+    answer = f'{{"signedUrl":"{url}","expiresAt":"2030-01-01T00:00:00Z"}}'
+    mock.faults.add(f"status=200;json={answer};operation={SIGN};times=0")
 
 
 def ranges(mock: MockServer) -> list[str | None]:

@@ -75,7 +75,8 @@ def tracker(colour: str) -> Callable[..., Says]:
 
 def leads_to(mock: MockServer, url: str) -> None:
     """Let every signed URL be this one, whether or not there is an object."""
-    mock.faults.add(f'status=200;json={{"signedUrl":"{url}"}};operation={SIGN};times=0')
+    answer = f'{{"signedUrl":"{url}","expiresAt":"2030-01-01T00:00:00Z"}}'
+    mock.faults.add(f"status=200;json={answer};operation={SIGN};times=0")
 
 
 def operations(mock: MockServer) -> list[str | None]:
@@ -138,6 +139,7 @@ def test_a_storage_that_ignores_the_range(both: Any, mock: MockServer, done: Job
     assert stopwatch.seconds < 1.0
 
 
+@pytest.mark.lying("no expiresAt")
 def test_an_answer_without_an_expiry(both: Any, mock: MockServer, done: Job) -> None:
     """A later revision signs without `expiresAt`: the expiry is None then, and nothing fails."""
     url = both.storage.sign(done.output_path).url
@@ -297,14 +299,14 @@ def test_a_job_that_takes_too_long(
     with stopwatch, pytest.raises(JobTimeoutError) as caught:
         both.jobs.wait(job, poll=0.05, timeout=0.3)
     error = caught.value
-    assert 0.29 <= stopwatch.seconds < 0.8
+    assert 0.27 <= stopwatch.seconds < 0.8
     assert isinstance(error, TimeoutError)
     assert (error.job, error.last_status) == (job, "queued")
     # A poll may have been on its way at the deadline; one that was never sent is no failure to speak of.
     assert error.last_error is None or isinstance(error.last_error, APITimeoutError)
     assert "before it was sent" not in str(error)
-    assert error.polls == mock.journal.count(operation=SIGN) >= 5
-    assert 0.29 <= error.elapsed < 0.8
+    assert error.polls == mock.journal.count(operation=SIGN) >= 2
+    assert 0.27 <= error.elapsed < 0.8
     assert f"jobs.from_ids({job.id!r}, {job.project_id!r})" in str(error)
 
 
@@ -340,6 +342,7 @@ def test_a_pause_beyond_the_deadline(both: Any, mock: MockServer, done: Job, sto
     assert stopwatch.seconds < 0.5
 
 
+@pytest.mark.lying("HTML among the failures")
 def test_a_server_that_stumbles_while_we_wait(both: Any, mock: MockServer, done: Job) -> None:
     """Failed polls are the next poll's to make good: 5xx, lost connections and refusals do not end a wait."""
     mock.faults.add(
@@ -450,7 +453,12 @@ def test_create_and_wait(both: Any, mock: MockServer, media: dict[str, str]) -> 
     ("fault", "options", "kind"),
     [
         (f"status=404;operation={SIGN};times=0", {"timeout": 0.2}, JobTimeoutError),
-        (f"status=403;operation={SIGN};times=0", {"timeout": 5}, APIError),
+        pytest.param(
+            f"status=403;operation={SIGN};times=0",
+            {"timeout": 5},
+            APIError,
+            marks=pytest.mark.lying("a status that signing does not have"),
+        ),
         (f"status=503;operation={SIGN};times=0", {"timeout": 5}, InternalServerError),
         (f"status=429;retry-after=60;operation={SIGN}", {"timeout": 5}, JobTimeoutError),
     ],

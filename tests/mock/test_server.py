@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -17,6 +18,9 @@ import pytest
 
 from techforge import auth, mock
 from techforge.mock import MockServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def test_many_servers(job: dict[str, Any]) -> None:
@@ -139,14 +143,15 @@ def test_missing_extra_is_explained() -> None:
     assert 'techforge.mock needs av: install it with  pip install "techforge[mock]"' in result.stderr
 
 
-def command(*options: str) -> "subprocess.Popen[str]":
-    """Start the command."""
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "techforge.mock", "--port", "0", *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@contextmanager
+def command(*options: str) -> "Iterator[subprocess.Popen[str]]":
+    """Run the command, and end it whatever the test makes of it."""
+    program = [sys.executable, "-W", "error", "-m", "techforge.mock", "--port", "0", *options]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -199,14 +204,13 @@ def test_stopping_leaves_no_connection_open() -> None:
 
 def test_the_command_says_why_a_job_failed(job: dict[str, Any]) -> None:
     """The API tells nobody; whoever runs the mock reads it on stderr."""
-    command = [sys.executable, "-m", "techforge.mock", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+    with command() as server:
+        assert server.stdout
+        assert server.stderr
         url = server.stdout.readline().split()[3].rstrip(",")
         bad = {**job, "image_url": "http://127.0.0.1:1/x.png"}
-        job_id = httpx.post(url + "/jobs/v2", json=bad, headers={"x-api-key": mock.TEST_API_KEY}).json()[
-            "jobId"
-        ]
+        answer = httpx.post(url + "/jobs/v2", json=bad, headers={"x-api-key": mock.TEST_API_KEY})
+        job_id = answer.json()["jobId"]
         line = server.stderr.readline()
-        server.terminate()
     assert job_id in line
     assert "image_url" in line

@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import define, field
 
+from support import contract_guard
 from techforge import _flow
 from techforge._config import Settings
 from techforge.errors import APIConnectionError, APIError, Outcome, status_error
@@ -79,6 +80,7 @@ class ByHand:
     def _carry_out(self, command: _flow.Command) -> Any:
         match command:
             case _flow.Send():
+                contract_guard.by_hand(command)
                 return self._answer(self.sends, command)
             case _flow.Open():
                 return self._answer(self.opens, command)

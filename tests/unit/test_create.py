@@ -83,6 +83,7 @@ def test_every_field_is_sent_as_given() -> None:
     }
 
 
+@pytest.mark.undeclared("template_id", "effects")
 def test_extra_fields_pass_through() -> None:
     """Fields of a later revision can be sent today."""
     by_hand = ByHand(sends=[accepted()])
@@ -303,6 +304,7 @@ def test_an_id_is_kept_as_it_is_spelt(job_id: str) -> None:
     assert job_from_ids(job.id, job.project_id) == Job(job_id, job.project_id)
 
 
+@pytest.mark.undeclared("assets")
 def test_what_was_sent_is_shown_without_queries_at_any_depth() -> None:
     """A signature in an extra field is masked as one in a URL field is."""
     with pytest.raises(JobOutcomeUnknownError) as caught:
@@ -314,6 +316,7 @@ def test_what_was_sent_is_shown_without_queries_at_any_depth() -> None:
     assert "s3cret" not in repr(caught.value.sent)
 
 
+@pytest.mark.undeclared("blob")
 def test_a_large_extra_field_is_no_trouble() -> None:
     """Masking takes time in proportion to the text."""
     run(ByHand(sends=[accepted()]), extra={"blob": "y" * 1_000_000})

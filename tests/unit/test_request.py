@@ -21,8 +21,8 @@ from techforge_api.models import JobAccepted, JobRequest, SignedUrl
 GET = call(generate_signed_path, SignedUrl, path="a", client=CLIENT)
 BODY = JobRequest.from_dict(
     {
-        "image_url": "i",
-        "audio_url": "a",
+        "image_url": "https://cdn.example.com/i",
+        "audio_url": "https://cdn.example.com/a",
         "job_type": "ai_talking_video",
         "project_id": "468ea7a0-66e1-4357-a760-236e54167f3e",
     }

@@ -279,15 +279,25 @@ class Body:
 
     def read(self, response: httpx.Response) -> None:
         """Read the answer to its end."""
+        if self._taken(response):
+            return
         for chunk in response.iter_raw():
             self._add(chunk)
         self._unpack(response.headers.get("content-encoding", "identity"))
 
     async def aread(self, response: httpx.Response) -> None:
         """Read the answer to its end."""
+        if self._taken(response):
+            return
         async for chunk in response.aiter_raw():
             self._add(chunk)
         self._unpack(response.headers.get("content-encoding", "identity"))
+
+    def _taken(self, response: httpx.Response) -> bool:
+        """Take an answer that a hook or a transport of the user's has read before us, and unpacked."""
+        if response.is_stream_consumed:
+            self._add(response.content)
+        return response.is_stream_consumed
 
     def _add(self, chunk: bytes) -> None:
         self._size += len(chunk)
