@@ -1,4 +1,7 @@
-"""Build what is published, look inside, and use it where nothing else is; `nox -s package` runs this."""
+"""Check the version, build what is published, look inside, and use it where nothing else is.
+
+`nox -s package` runs this.
+"""
 
 import shutil
 import subprocess
@@ -8,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from zipfile import ZipFile
 
+from changes.release import RefusedError, check
 from dev import PIP_SETTINGS, ROOT, fingerprint
 
 WHEELHOUSE = ROOT / ".cache" / "wheelhouse"
@@ -15,6 +19,10 @@ WHEELHOUSE = ROOT / ".cache" / "wheelhouse"
 
 def main() -> None:
     """Run all steps; the first that fails ends the script."""
+    try:
+        print(check(ROOT), flush=True)
+    except RefusedError as reason:
+        sys.exit(f"package: {reason}")
     with TemporaryDirectory(prefix="techforge-package-") as name:
         folder = Path(name)
         wheel = build(folder)

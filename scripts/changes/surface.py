@@ -1,0 +1,247 @@
+"""The public names of a source tree, and what is behind each; griffe reads it, and nothing is imported.
+
+Public is what a module without a leading underscore lists in `__all__`, the modules of `techforge_api.api`,
+the members of all these, and what an attribute leads to (`client.jobs` to `Jobs`).
+"""
+
+import ast
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import griffe
+
+PACKAGES = {"wrapper": "techforge", "generated": "techforge_api"}
+FIELDS = "fields"
+"""The label of an `__init__` whose parameters are the fields of its class."""
+
+Type = str | griffe.Expr | None
+
+# Without a handler, Python would print what griffe remarks about sources that are not public.
+logging.getLogger("griffe").addHandler(logging.NullHandler())
+
+
+class Surface:
+    """The public names of the packages below wrapper/ and generated/."""
+
+    def __init__(self, root: Path) -> None:
+        self.things: dict[str, griffe.Object] = {}
+        """What each dotted public name stands for."""
+        self._names: dict[str, str] = {}
+        loader = griffe.GriffeLoader(
+            search_paths=[root / folder for folder in PACKAGES],
+            extensions=griffe.Extensions(_SetByMethods()),
+            allow_inspection=False,
+        )
+        packages = [loader.load(package, try_relative_path=False) for package in PACKAGES.values()]
+        loader.resolve_aliases()
+        self._collection = loader.modules_collection
+        for package in packages:
+            self._export(package)
+        for where, thing in list(self.things.items()):
+            if isinstance(thing, griffe.Class):
+                self._expand(where, thing, frozenset())
+
+    def _export(self, module: griffe.Object | griffe.Alias) -> None:
+        if module.name.startswith("_") or module.is_alias:
+            return
+        for submodule in module.modules.values():
+            self._export(submodule)
+        if module.exports is None and not module.path.startswith("techforge_api.api."):
+            return
+        exports = module.exports
+        if exports is None:
+            exports = [name for name, member in module.members.items() if member.is_public]
+        self.things[module.path] = _resolved(module, module.path)
+        for name in map(str, exports):
+            where = f"{module.path}.{name}"
+            if name not in module.members:
+                raise LookupError(f"{where} is listed, but not found: import it under `if TYPE_CHECKING:`")
+            thing = self.things[where] = _resolved(module.members[name], where)
+            known = self._names.get(thing.canonical_path)
+            if known is None or where.count(".") < known.count("."):
+                self._names[thing.canonical_path] = where
+
+    def _expand(self, where: str, cls: griffe.Class, above: frozenset[str]) -> None:
+        for each in reversed([cls, *cls.mro()]):
+            _construct(each)
+        for name, member in cls.all_members.items():
+            # Python calls the special methods, and attrs its own.
+            special = name.startswith("__") and member.is_function and not name.startswith("__attrs_")
+            if name.startswith("_") and not special:
+                continue
+            # What an attribute leads to is not for users to build.
+            if name == "__init__" and above:
+                continue
+            thing = self.things[f"{where}.{name}"] = _resolved(member, f"{where}.{name}")
+            leads_to = self._leads_to(thing)
+            if leads_to and leads_to.path not in above | self._names.keys() | {cls.path}:
+                self._expand(f"{where}.{name}", leads_to, above | {cls.path})
+
+    def _leads_to(self, thing: griffe.Object) -> griffe.Class | None:
+        type_ = type_of(thing)
+        found = self._find(type_.canonical_path) if isinstance(type_, griffe.Expr) else None
+        return found if isinstance(found, griffe.Class) else None
+
+    def _find(self, path: str) -> griffe.Object | None:
+        try:
+            return _resolved(self._collection[path], path)
+        except (KeyError, LookupError):
+            return None
+
+    def alternatives(self, type_: Type) -> frozenset[str]:
+        """Return the members of a union; of any other type, itself."""
+        if isinstance(type_, griffe.Expr):
+            type_ = type_.modernize()
+        if isinstance(type_, griffe.ExprBinOp) and type_.operator == "|":
+            return self.alternatives(type_.left) | self.alternatives(type_.right)
+        if isinstance(type_, griffe.ExprName) and (alias := self._private_alias(type_)) is not None:
+            return self.alternatives(alias)
+        return frozenset({self.text(type_)})
+
+    def text(self, type_: Type) -> str:
+        """Return a type or a default in words that do not depend on where our own code keeps things."""
+        if not isinstance(type_, griffe.Expr):
+            return str(type_)
+        if not isinstance(type_, griffe.ExprName | griffe.ExprAttribute):
+            return "".join(map(self.text, type_.iterate(flat=False)))
+        if (alias := self._private_alias(type_)) is not None:
+            return self.text(alias)
+        found = self._find(type_.canonical_path)
+        if found is None:
+            return type_.canonical_path
+        return self._names.get(found.canonical_path, found.name)
+
+    def _private_alias(self, name: griffe.Expr) -> Type:
+        found = self._find(name.canonical_path)
+        if not isinstance(found, griffe.Attribute) or found.canonical_path in self._names:
+            return None
+        # A call makes a thing (a type variable, say), and its name says more.
+        return None if isinstance(found.value, griffe.ExprCall) else found.value
+
+    def shape(self, where: str) -> str:
+        """Return what a thing looks like but for its name; two alike may be one that was renamed."""
+        thing = self.things[where]
+        if isinstance(thing, griffe.Function):
+            parameters = [f"{p.name}: {self.text(p.annotation)}" for p in thing.parameters]
+            return f"({', '.join(parameters)}) -> {self.text(thing.returns)}"
+        if isinstance(thing, griffe.Attribute):
+            return self.text(type_of(thing))
+        inside = (name.removeprefix(where) for name in self.things if name.startswith(f"{where}."))
+        return f"{thing.kind.value} of {sorted(inside)}"
+
+
+def type_of(thing: griffe.Object) -> Type:
+    """Return the type of an attribute, as far as its source names one."""
+    if not isinstance(thing, griffe.Attribute):
+        return None
+    value = thing.value
+    if thing.annotation is None and isinstance(value, griffe.ExprName):
+        # `self.name = name` has the type of the parameter.
+        method = value.parent
+        if isinstance(method, griffe.Function) and value.name in method.parameters:
+            return method.parameters[value.name].annotation
+        return None
+    if thing.annotation is None and isinstance(value, griffe.ExprCall):
+        return value.function
+    return thing.annotation
+
+
+def has_base(cls: griffe.Object, prefix: str, *, direct: bool = False) -> bool:
+    """Tell whether a base class has a full name that begins so."""
+    if not isinstance(cls, griffe.Class):
+        return False
+    bases = [base for each in ([cls] if direct else [cls, *cls.mro()]) for base in each.bases]
+    return any(isinstance(base, griffe.Expr) and base.canonical_path.startswith(prefix) for base in bases)
+
+
+class _SetByMethods(griffe.Extension):
+    """Attributes that methods set; griffe itself looks into `__init__` only."""
+
+    def on_function_instance(
+        self, *, node: ast.AST | griffe.ObjectNode, func: griffe.Function, **_: Any
+    ) -> None:
+        cls = func.parent
+        if not isinstance(cls, griffe.Class) or not isinstance(node, ast.FunctionDef):
+            return
+        for statement in node.body:
+            if not isinstance(statement, ast.Assign):
+                continue
+            for target in statement.targets:
+                if isinstance(target, ast.Attribute) and ast.unparse(target.value) == "self":
+                    value = griffe.safe_get_expression(statement.value, parent=cls)
+                    attribute = griffe.Attribute(target.attr, value=value, parent=cls)
+                    cls.members.setdefault(target.attr, attribute)
+
+
+def _resolved(member: griffe.Object | griffe.Alias, where: str) -> griffe.Object:
+    try:
+        target = member.final_target if isinstance(member, griffe.Alias) else member
+    except (griffe.AliasResolutionError, griffe.CyclicAliasError) as error:
+        raise LookupError(f"{where} comes from elsewhere, and cannot be looked into") from error
+    return target
+
+
+def _construct(cls: griffe.Class) -> None:
+    """Give a class the `__init__` that attrs, TypedDict or `object` would."""
+    if "__init__" in cls.members:
+        return
+    parameters = list(_fields(cls))
+    if not parameters and "__init__" in cls.all_members:
+        return
+    self = griffe.Parameter("self", kind=griffe.ParameterKind.positional_or_keyword)
+    init = griffe.Function("__init__", parameters=griffe.Parameters(self, *parameters))
+    if parameters:
+        init.labels.add(FIELDS)
+    cls.set_member("__init__", init)
+
+
+def _fields(cls: griffe.Class) -> Iterator[griffe.Parameter]:
+    typed_dict = has_base(cls, "typing.TypedDict")
+    decorators = [each for each in cls.decorators if each.callable_path in {"attrs.define", "attrs.frozen"}]
+    if not typed_dict and not decorators:
+        return
+    by_keyword = (
+        typed_dict
+        or cls.package.name == PACKAGES["generated"]
+        or any("kw_only" in _arguments(each.value) for each in decorators)
+    )
+    for base in cls.mro():
+        yield from _fields(base)
+    for member in cls.members.values():
+        # A property has no such label, and neither has a ClassVar.
+        if not isinstance(member, griffe.Attribute) or "instance-attribute" not in member.labels:
+            continue
+        parameter = _key(cls, member) if typed_dict else _field(member)
+        if parameter is not None:
+            if by_keyword:
+                parameter.kind = griffe.ParameterKind.keyword_only
+            yield parameter
+
+
+def _key(cls: griffe.Class, member: griffe.Attribute) -> griffe.Parameter:
+    annotation = member.annotation
+    required = cls.keywords.get("total") != "False"
+    if isinstance(annotation, griffe.ExprSubscript):
+        qualifier = annotation.canonical_path.rpartition(".")[2]
+        if qualifier in {"Required", "NotRequired"}:
+            annotation, required = annotation.slice, qualifier == "Required"
+    return griffe.Parameter(member.name, annotation=annotation, default=None if required else "not given")
+
+
+def _field(member: griffe.Attribute) -> griffe.Parameter | None:
+    default, options = member.value, _arguments(member.value)
+    if member.annotation is None or options.get("init") == "False":
+        return None
+    if isinstance(default, griffe.ExprCall) and default.canonical_path == "attrs.field":
+        default = options.get("default", options.get("factory"))
+    kinds = griffe.ParameterKind
+    kind = kinds.keyword_only if "kw_only" in options else kinds.positional_or_keyword
+    return griffe.Parameter(member.name.lstrip("_"), annotation=member.annotation, kind=kind, default=default)
+
+
+def _arguments(call: Type) -> dict[str, str | griffe.Expr]:
+    if not isinstance(call, griffe.ExprCall):
+        return {}
+    return {each.name: each.value for each in call.arguments if isinstance(each, griffe.ExprKeyword)}

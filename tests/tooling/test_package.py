@@ -1,0 +1,234 @@
+"""A release whose version understates its changes is refused: tried on repositories of the real sources."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import package
+from changes.release import RefusedError, check
+
+ROOT = Path(__file__).parents[2]
+HEADING = "# Changelog\n\n## {}\n\nMore.\n\n## 1.0.0 (2026-11-25)\n"
+
+WRAPPER = "wrapper/techforge/"
+BREAKING = (f"{WRAPPER}models.py", "    message: str | None = None\n", "")
+ADDITIVE = (
+    f"{WRAPPER}models.py",
+    "    content_type: str | None = None\n",
+    "    content_type: str | None = None\n    x: int = 0\n",
+)
+DOC_ONLY = (f"{WRAPPER}models.py", "A job that the API has accepted.", "A job.")
+INSIDE = (f"{WRAPPER}_partfile.py", "import os\n", "import os\n\n_MORE = 1\n")
+STATUS_ADDED = ("openapi.json", '"202": {', '"403": {"description": "Forbidden"}, "202": {')
+STATUS_CHANGED = ("openapi.json", '"202": {', '"201": {')
+
+Edit = tuple[str, str, str]
+
+
+def git(root: Path, *arguments: str) -> None:
+    """Run git, whatever the machine has set for it."""
+    environment = os.environ | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    identity = ["-c", "user.name=Test", "-c", "user.email=test@example.com"]
+    command = ["git", *identity, *arguments]
+    subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True)
+
+
+def edit(root: Path, *edits: Edit) -> None:
+    """Replace text in files; each text must be there."""
+    for name, old, new in edits:
+        text = (root / name).read_text("utf-8")
+        assert old in text
+        (root / name).write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def release(root: Path, version: str, *, heading: str | None = None) -> None:
+    """Name a version in both places."""
+    (root / WRAPPER / "_version.py").write_text(f'__version__ = "{version}"\n', encoding="utf-8")
+    changelog = HEADING.format(heading or f"{version} (unreleased)")
+    (root / "CHANGELOG.md").write_text(changelog, encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of the real sources, with one commit, tagged v1.0.0."""
+    root = tmp_path_factory.mktemp("repository")
+    for name in ("wrapper", "generated"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "openapi.json", root)
+    release(root, "1.0.0", heading="1.0.0 (2026-11-25)")
+    git(root, "init", "--quiet")
+    git(root, "add", ".")
+    git(root, "commit", "--quiet", "--message", "One")
+    git(root, "tag", "v1.0.0")
+    return root
+
+
+@pytest.fixture
+def repository(released: Path, tmp_path: Path) -> Path:
+    """A copy of that repository, to change."""
+    return Path(shutil.copytree(released, tmp_path / "repository"))
+
+
+@pytest.mark.parametrize(
+    ("edits", "too_low", "enough"),
+    [
+        ([BREAKING, ADDITIVE], "1.9.9", "2.0.0"),
+        ([ADDITIVE], "1.0.9", "1.1.0"),
+        ([DOC_ONLY], "1.0.0", "1.0.1"),
+        ([STATUS_ADDED], "1.0.1", "1.1.0"),
+        ([STATUS_CHANGED], "1.0.1", "1.1.0"),
+    ],
+    ids=["breaking", "additive", "doc-only", "contract more", "contract breaking"],
+)
+def test_the_version_says_enough(repository: Path, edits: list[Edit], too_low: str, enough: str) -> None:
+    """Understated is refused with the reasons and the version to write; right and overstated pass."""
+    edit(repository, *edits)
+    release(repository, too_low)
+    git(repository, "commit", "--all", "--quiet", "--message", "Two")
+    with pytest.raises(RefusedError, match=rf"{too_low} understates .* v1\.0\.0:\n  ") as refused:
+        check(repository)
+    assert f"Write {enough} or higher into wrapper/techforge/_version.py" in str(refused.value)
+
+    for version in (enough, "7.0.0"):
+        release(repository, version)
+        assert check(repository) == f"{version} says enough: the changes since v1.0.0 ask for {enough}."
+
+
+def test_what_is_not_committed_counts(repository: Path) -> None:
+    """It is what gets built; and whoever is refused reads what has changed, and where."""
+    edit(repository, BREAKING)
+    with pytest.raises(RefusedError, match=r"\n  breaking: techforge\.Job\.message: removed\n"):
+        check(repository)
+
+
+def test_what_users_do_not_see_asks_for_nothing(repository: Path) -> None:
+    """A change inside leaves the version as it may be."""
+    edit(repository, INSIDE)
+    git(repository, "commit", "--all", "--quiet", "--message", "Two")
+    assert check(repository) == "1.0.0 says enough: the changes since v1.0.0 ask for 1.0.0."
+
+
+def test_a_tagged_release_is_compared_with_the_one_before(repository: Path) -> None:
+    """A tag on HEAD would else compare a release with itself."""
+    edit(repository, ADDITIVE)
+    release(repository, "1.0.1")
+    git(repository, "commit", "--all", "--quiet", "--message", "Two")
+    git(repository, "tag", "v1.0.1")
+    with pytest.raises(RefusedError, match=r"since v1\.0\.0"):
+        check(repository)
+
+
+def test_a_tagged_head_is_what_the_next_release_is_compared_with(repository: Path) -> None:
+    """Once the version is raised, the release that HEAD is lies behind."""
+    release(repository, "1.0.1")
+    assert "since v1.0.0" in check(repository)
+
+
+def test_pre_releases_are_not_compared_with(repository: Path) -> None:
+    """What a pre-release brought may still change; what counts is the release before."""
+    edit(repository, ADDITIVE)
+    release(repository, "1.1.0rc1")
+    git(repository, "commit", "--all", "--quiet", "--message", "Two")
+    git(repository, "tag", "v1.1.0rc1")
+    edit(repository, ("wrapper/techforge/models.py", "    x: int = 0\n", "    y: int = 0\n"))
+    release(repository, "1.1.0")
+    git(repository, "commit", "--all", "--quiet", "--message", "Three")
+
+    assert check(repository) == "1.1.0 says enough: the changes since v1.0.0 ask for 1.1.0."
+
+
+@pytest.mark.parametrize("version", ["0.9.0", "1.0.0rc1"])
+def test_versions_do_not_go_back(repository: Path, version: str) -> None:
+    """An installer would take the older release for the newer."""
+    release(repository, version)
+    with pytest.raises(RefusedError, match=rf"{version} is lower than v1\.0\.0"):
+        check(repository)
+
+
+def test_other_tags_do_not_matter(repository: Path) -> None:
+    """Neither a tag that names no version nor one of another branch is a release that HEAD builds upon."""
+    git(repository, "tag", "vnext")
+    git(repository, "checkout", "--quiet", "-b", "other")
+    git(repository, "commit", "--allow-empty", "--quiet", "--message", "Elsewhere")
+    git(repository, "tag", "v9.0.0")
+    git(repository, "checkout", "--quiet", "-")
+    release(repository, "1.0.1")
+    assert "since v1.0.0" in check(repository)
+
+
+def test_a_missing_tag_is_an_error(repository: Path) -> None:
+    """Without the release that the changelog tells of, nothing is compared, and that must not pass."""
+    git(repository, "tag", "--delete", "v1.0.0")
+    release(repository, "1.1.0")
+    with pytest.raises(RefusedError, match=r"release 1\.0\.0, but no tag .* `git fetch --tags`"):
+        check(repository)
+
+
+def test_a_shallow_clone_is_told_how_to_get_deeper(repository: Path, tmp_path: Path) -> None:
+    """CI systems fetch one commit and no tags by default."""
+    release(repository, "1.1.0")
+    git(repository, "commit", "--all", "--quiet", "--message", "Two")
+    git(tmp_path, "clone", "--quiet", "--depth=1", repository.as_uri(), "shallow")
+    with pytest.raises(RefusedError, match="`git fetch --tags --unshallow`"):
+        check(tmp_path / "shallow")
+
+
+def test_an_sdist_is_no_checkout(repository: Path) -> None:
+    """An unpacked sdist has no tags: what cannot be compared is not passed, and not with another's tags."""
+    shutil.move(repository / ".git", repository.parent / ".git")
+    release(repository, "1.1.0")
+    with pytest.raises(RefusedError, match="no git checkout"):
+        check(repository)
+
+
+def test_the_first_release_has_nothing_to_be_compared_with(repository: Path) -> None:
+    """No tag, and no earlier release in the changelog: that is said, and passes."""
+    git(repository, "tag", "--delete", "v1.0.0")
+    assert check(repository) == "1.0.0 is the first release: there is none to compare it with."
+
+
+def test_the_changelog_tells_of_the_version(repository: Path) -> None:
+    """What is released has a heading of its own."""
+    release(repository, "1.1.0", heading="Unreleased")
+    with pytest.raises(RefusedError, match=r"CHANGELOG\.md does not tell of 1\.1\.0"):
+        check(repository)
+
+
+def test_git_says_what_is_wrong(repository: Path) -> None:
+    """A repository that git refuses to read is not taken for one without tags."""
+    (repository / ".git" / "HEAD").unlink()
+    with pytest.raises(RefusedError, match=r"git tag .* failed: fatal: "):
+        check(repository)
+
+
+def test_without_git_it_is_said(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without git cannot find the last release."""
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(RefusedError, match="not installed"):
+        check(repository)
+
+
+def test_nothing_is_built_before(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`nox -s package` ends with the refusal in its words, or says that the version is right and goes on."""
+    built: list[Path] = []
+
+    def build(folder: Path) -> Path:
+        built.append(folder)
+        raise SystemExit("built")
+
+    monkeypatch.setattr(package, "ROOT", repository)
+    monkeypatch.setattr(package, "build", build)
+    with pytest.raises(SystemExit, match="built"):
+        package.main()
+    assert capsys.readouterr().out.startswith("1.0.0 is the first release")
+
+    built.clear()
+    edit(repository, BREAKING)
+    with pytest.raises(SystemExit, match=r"package: 1\.0\.0 understates"):
+        package.main()
+    assert built == []
