@@ -1,8 +1,12 @@
 """Hold the mock server to openapi.json: schemathesis asks it everything the contract allows, and more.
 
-`nox -s contract` runs this; further arguments go to schemathesis.
+`nox -s contract` runs this; further arguments go to schemathesis. `nox -s contract -- replay ID` sends once
+more what has led to a failure, to a new mock server.
 """
 
+import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,18 +14,62 @@ from pathlib import Path
 from mock_process import mock_server
 
 ROOT = Path(__file__).resolve().parent.parent
-SETTINGS = ROOT / "tests" / "contract" / "schemathesis.toml"
-REPORT = ROOT / "reports" / "contract.xml"
+CHECKS = ROOT / "tests" / "contract"
+REPORTS = ROOT / "reports" / "contract"
+
+# Where `python -m techforge.mock` listens unless it is told otherwise.
+USUAL_URL = "http://127.0.0.1:8642"
+CASE = re.compile(r"Test Case ID: (\w+)")
+REPLAY = "python3 scripts/dev.py -s contract -- replay"
+
+
+def settings() -> list[str]:
+    """Return the arguments of schemathesis, whatever it is to do."""
+    return ["--config-file", str(CHECKS / "schemathesis.toml")]
+
+
+def suite(url: str, api_key: str) -> list[str]:
+    """Return the arguments of schemathesis that make it run the whole suite."""
+    return [*settings(), "run", str(ROOT / "openapi.json"), "--url", url, "--header", f"x-api-key: {api_key}"]
 
 
 def main(arguments: list[str]) -> int:
     """Run schemathesis against a mock server; the result is its exit code."""
     with mock_server("--no-render", "--job-looks", "0") as (_, server):
-        command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(SETTINGS)]
-        command += ["run", str(ROOT / "openapi.json"), "--url", server["url"]]
-        command += ["--header", f"x-api-key: {server['api_key']}"]
-        command += ["--report", "junit", "--report-junit-path", str(REPORT), *arguments]
-        return subprocess.run(command, cwd=ROOT, check=False).returncode
+        url, key = server["url"], server["api_key"]
+        if arguments[:1] == ["replay"]:
+            # Kept, so that the next attempt at a repair can be tried, too.
+            access = ["--url", url, "--header", f"x-api-key: {key}", "--keep"]
+            return schemathesis([*settings(), *arguments, *access], url)
+        shutil.rmtree(REPORTS, ignore_errors=True)
+        junit, html = REPORTS / "junit.xml", REPORTS / "html"
+        reports = ["--report-junit-path", str(junit), "--report-html-path", str(html)]
+        status = schemathesis([*suite(url, key), *reports, *arguments], url)
+    for report in (junit, html / "index.html"):
+        if report.exists():
+            report.write_text(reproducible(report.read_text("utf-8"), url), "utf-8")
+    if junit.exists():
+        named = CASE.sub(rf"\g<0> ({REPLAY} \1)", junit.read_text("utf-8"))
+        junit.write_text(named, "utf-8")
+    return status
+
+
+def schemathesis(arguments: list[str], url: str) -> int:
+    """Run schemathesis, and pass on what it says."""
+    command = [sys.executable, "-m", "schemathesis.cli", *arguments]
+    path = os.pathsep.join(filter(None, [str(CHECKS), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": path, "PYTHONUTF8": "1"}
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+    ) as process:
+        for line in process.stdout or ():
+            print(reproducible(line, url), end="", flush=True)
+    return process.returncode
+
+
+def reproducible(text: str, url: str) -> str:
+    """Replace what no longer works once the run's mock server is gone."""
+    return text.replace(url, USUAL_URL).replace("st replay", REPLAY)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,167 @@
+"""Test the contract tests: of a catalogue of mock servers with one deviation each, they must find every one.
+
+`nox -s contract-mutants` tries all; `nox -s contract-mutants -- TEXT …` tries those whose name contains a
+text, and shows what schemathesis says of them.
+"""
+
+import importlib
+import io
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, Literal
+
+from attrs import asdict, frozen
+
+from contract import CHECKS, REPORTS, ROOT, suite
+
+REPORT = REPORTS.with_name("contract-mutants.json")
+ORIGINAL = "the unmodified server"
+AT_ONCE = 2
+# A fork of a process that has imported all of this is ready at once.
+PRELOADED = ["schemathesis.cli.commands.run.executor", "schemathesis.specs.openapi.checks", "mutants"]
+
+
+@frozen
+class Trial:
+    """How the contract tests did on one server."""
+
+    name: str
+    failed: list[str]
+    """The checks that found something."""
+    error: str
+    """What kept the tests from a verdict, if anything did: that is no check that has failed."""
+    seconds: float
+    output: str
+
+    @property
+    def verdict(self) -> Literal["passed", "killed", "ERROR", "REFUSED", "SURVIVED"]:
+        """The outcome; what is in capitals is none to be content with."""
+        if self.error:
+            return "ERROR"
+        if self.name == ORIGINAL:
+            return "REFUSED" if self.failed else "passed"
+        return "killed" if self.failed else "SURVIVED"
+
+    def __str__(self) -> str:
+        """Return a row of the table."""
+        return (
+            f"{self.verdict:8} {self.seconds:5.1f} s  {self.name:65} {self.error or ', '.join(self.failed)}"
+        )
+
+
+def main(texts: Sequence[str]) -> int:
+    """Try the catalogue, or a part of it; the result is 0 if the tests are right about each server."""
+    document = json.loads((ROOT / "openapi.json").read_text("utf-8"))
+    return report(tried(chosen(catalogue(document), texts)), verbose=bool(texts))
+
+
+def catalogue(document: Any) -> dict[str, Any]:
+    """Return the mutants of the server that a document describes, by name."""
+    sys.path.append(str(CHECKS))
+    mutants = importlib.import_module("mutants").catalogue(document)
+    if idle := [mutant.name for mutant in mutants if mutant.document == document]:
+        sys.exit(f"These mutants change nothing, so no test can find them: {', '.join(idle)}")
+    return {mutant.name: mutant for mutant in mutants}
+
+
+def chosen(mutants: Iterable[str], texts: Sequence[str]) -> list[str]:
+    """Return the names that contain one of the texts; all of them if there is none."""
+    names = [name for name in (ORIGINAL, *mutants) if not texts or any(text in name for text in texts)]
+    if not names:
+        sys.exit(f"No mutant has {' or '.join(texts)} in its name; without arguments, all are listed.")
+    return names
+
+
+def tried(names: Sequence[str]) -> Iterator[Trial]:
+    """Try servers, each in a process of its own; the results come in the same order."""
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(CHECKS), os.environ.get("PYTHONPATH")]))
+    context.set_forkserver_preload(PRELOADED)
+    with ProcessPoolExecutor(AT_ONCE, context, max_tasks_per_child=1) as pool:
+        yield from pool.map(try_one, names)
+
+
+def try_one(name: str) -> Trial:
+    """Run the contract tests against a server, up to the first failure."""
+    started, output = time.monotonic(), io.StringIO()
+    with redirect_stdout(output), redirect_stderr(output):
+        try:
+            failed, errors = verdict(name)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it says nothing about the mutant
+            failed, errors = [], [f"{type(error).__name__}: {error}"]
+    return Trial(name, failed, ", ".join(errors), time.monotonic() - started, output.getvalue())
+
+
+def verdict(name: str) -> tuple[list[str], list[str]]:
+    """Return the checks that have failed on a server, and what else has gone wrong."""
+    # The tests of this script need no schemathesis.
+    from schemathesis.cli import schemathesis  # noqa: PLC0415
+
+    from techforge.mock import MockServer  # noqa: PLC0415
+
+    document = json.loads((ROOT / "openapi.json").read_text("utf-8"))
+    server_of = MockServer if name == ORIGINAL else catalogue(document)[name].serving
+    status = None
+    with tempfile.TemporaryDirectory() as folder:
+        run, events = Path(folder, "run.json"), Path(folder, "events.ndjson")
+        # Where schemathesis keeps its memory is relative: a trial has its own.
+        with chdir(folder), server_of(render=False, job_looks=0) as server:
+            arguments = [*suite(server.url, server.api_key), "--max-failures", "1", "--no-color"]
+            arguments += ["--report-json-path", str(run), "--report-ndjson-path", str(events)]
+            try:
+                schemathesis.main(arguments, prog_name="schemathesis")
+            except SystemExit as end:
+                status = end.code
+        errors = [each["title"] for each in json.loads(run.read_text("utf-8"))["errors"]]
+        failed = failed_checks(events.read_text("utf-8"))
+    if bool(status) != bool(failed) and not errors:
+        errors = [f"schemathesis ends with {status}, which does not fit the checks that failed"]
+    return failed, errors
+
+
+def failed_checks(events: str) -> list[str]:
+    """Return the names of the checks that failed, from schemathesis' report of everything."""
+    recorders = [
+        json.loads(line).get("ScenarioFinished", {}).get("recorder", {}) for line in events.splitlines()
+    ]
+    checks = [
+        check for recorder in recorders for case in recorder.get("checks", {}).values() for check in case
+    ]
+    return list(dict.fromkeys(check["name"] for check in checks if check["status"] == "failure"))
+
+
+def report(trials: Iterable[Trial], *, verbose: bool = False) -> int:
+    """Show each trial when it is over, then all of them in short; the result is 0 if none is in capitals."""
+    done: list[Trial] = []
+    for trial in trials:
+        done.append(trial)
+        print(trial, flush=True)
+        if verbose or trial.verdict.isupper():
+            print(trial.output)
+    REPORT.parent.mkdir(exist_ok=True)
+    rows = [asdict(trial) | {"verdict": trial.verdict} for trial in done]
+    REPORT.write_text(json.dumps(rows, indent=2, ensure_ascii=False), "utf-8")
+    mutants = [trial for trial in done if trial.name != ORIGINAL]
+    killed = sum(trial.verdict == "killed" for trial in mutants)
+    print(f"\n{killed} of {len(mutants)} killed. What schemathesis said: {REPORT}")
+    wrong = [trial for trial in done if trial.verdict.isupper()]
+    if wrong:
+        print("Close each hole with a check in tests/contract/extra_checks.py, not by dropping the mutant:")
+        print(*wrong, sep="\n")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,859 @@
+"""The catalogue of mutants: mock servers that deviate from the contract in one point each.
+
+Most follow from the OpenAPI document, so that a new field brings its own. What an operation is promised to
+do beyond that is in `_behaviours`, by hand.
+"""
+
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Any
+from unittest import mock
+from urllib.parse import parse_qs, urlencode
+
+from attrs import evolve, field, frozen
+from jsonschema_rs import Draft202012Validator
+
+import techforge.mock.server
+from techforge.mock import MockServer
+from techforge.mock.app import Api
+from techforge.mock.contract import Contract, problems, read
+from techforge.mock.signing import SignatureRefusedError, Signer
+
+Json = Any
+JSON = "application/json"
+
+
+@frozen
+class Request:
+    """What the server is asked."""
+
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    body: bytes
+
+    def with_query(self, **query: str) -> "Request":
+        """Return the request with more in its query."""
+        return evolve(self, query="&".join(filter(None, [self.query, urlencode(query)])))
+
+    def with_header(self, name: str, value: str) -> "Request":
+        """Return the request with another header, or with another value of it."""
+        return evolve(self, headers=self.headers | {name: value})
+
+
+@frozen
+class Answer:
+    """What the server says to it."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Json:
+        """The body, read."""
+        return json.loads(self.body)
+
+    def with_json(self, value: Json) -> "Answer":
+        """Return the answer with another body."""
+        return evolve(self, body=json.dumps(value).encode())
+
+    def with_header(self, name: str, value: str) -> "Answer":
+        """Return the answer with another header, or with another value of it."""
+        return evolve(self, headers=self.headers | {name: value})
+
+    def without_header(self, name: str) -> "Answer":
+        """Return the answer without a header."""
+        return evolve(self, headers={key: value for key, value in self.headers.items() if key != name})
+
+
+Ask = Callable[[Request], Request]
+Say = Callable[[Request, Answer], Answer]
+
+
+@frozen
+class Mutant:
+    """One deviation: the name says which."""
+
+    name: str
+    document: Json = None
+    """What the server holds requests to in the place of the contract."""
+    ask: Ask = lambda request: request
+    """What the server takes a request for."""
+    say: Say = lambda _request, answer: answer
+    """What it makes of its own answer."""
+    options: dict[str, Any] = field(factory=dict)
+    patches: tuple[tuple[object, str, object], ...] = ()
+    storage: Say = lambda _request, answer: answer
+    """What storage makes of its own answer."""
+
+    @contextmanager
+    def serving(self, **options: Any) -> Iterator[MockServer]:
+        """Run the mutated server."""
+        with ExitStack() as stack:
+            for target, name, value in self.patches:
+                stack.enter_context(mock.patch.object(target, name, value))
+            if self.document:
+                changed = read(self.document)
+                stack.enter_context(
+                    mock.patch.object(techforge.mock.server, "contract", return_value=changed)
+                )
+            server = MockServer(**(options | self.options))
+            api, storage = server._gates
+            server._gates = (_Layer(api, self.ask, self.say), _Layer(storage, _same, self.storage))
+            yield stack.enter_context(server)
+
+
+def catalogue(document: Json) -> list[Mutant]:
+    """Return every mutant of the server that `document` describes."""
+    mutants = []
+    for operation in _operations(document):
+        mutants += [
+            *_statuses(operation),
+            *_bodies(document, operation),
+            *_headers(document, operation),
+            *_keys(operation),
+            *_accepted(document, operation),
+            *_refused(document, operation),
+            *_http(operation),
+        ]
+    return [*mutants, *_behaviours()]
+
+
+# What follows from the document.
+
+SUCCESSES = ("200", "201", "202", "204")
+NEVER = (302, 403, 409, 422, 500, 503)
+"""Statuses that no contract asks for without a reason."""
+
+INSTEAD = {
+    "400": (200, 401, 404, 422, 500),
+    "401": (200, 400, 403, 404, 500),
+    "404": (200, 400, 401, 410, 500),
+}
+"""Statuses that are tempting in the place of others."""
+
+WRONG = {
+    "string": (7, True, ["text"], {"text": "text"}, None),
+    "integer": ("7", 7.5, True, [7], None),
+    "number": ("7", True, [7], None),
+    "boolean": ("true", 1, None),
+    "array": ("text", {}, None),
+    "object": ("text", [], None),
+}
+"""Values of other types."""
+
+BAD_FORMATS = {
+    "uuid": ("468ea7a066e14357a760236e54167f3", "job-1", ""),
+    "uri": ("/video.mp4", "no uri at all", ""),
+    "date-time": ("2024-12-01 12:00", "1733054400", "tomorrow"),
+}
+
+NARROWER: dict[str, dict[str, Json]] = {
+    "string": {
+        "empty": {"minLength": 1},
+        "long": {"maxLength": 255},
+        "not ASCII": {"pattern": "^[ -~]*$"},
+        "beyond the BMP": {"pattern": "^[\\u0000-\\uffff]*$"},
+        "of several lines": {"pattern": "^[^\\n]*$"},
+        "in capitals": {"pattern": "^[^A-Z]*$"},
+    },
+    "uri": {
+        "long": {"maxLength": 255},
+        "with a query": {"pattern": "^[^?]*$"},
+        "of another scheme than https": {"pattern": "^https:"},
+    },
+    "uuid": {"in capitals": {"pattern": "^[^A-F]*$"}, "nil": {"not": {"pattern": "^[0-]*$"}}},
+    "date-time": {"with an offset": {"pattern": "Z$"}},
+    "integer": {
+        "zero": {"not": {"const": 0}},
+        "negative": {"minimum": 0},
+        "beyond 32 bits": {"maximum": 2**31 - 1},
+        "beyond 64 bits": {"maximum": 2**63 - 1},
+        "odd": {"multipleOf": 2},
+    },
+    "number": {
+        "zero": {"not": {"const": 0}},
+        "negative": {"minimum": 0},
+        "a fraction": {"type": "integer"},
+        "huge": {"maximum": 1e15},
+        "tiny": {"not": {"exclusiveMinimum": 0, "maximum": 1e-6}},
+    },
+    "boolean": {"true": {"enum": [False]}, "false": {"enum": [True]}},
+    "array": {
+        "empty": {"minItems": 1},
+        "long": {"maxItems": 20},
+        "of one": {"not": {"minItems": 1, "maxItems": 1}},
+        "with a repeated item": {"uniqueItems": True},
+    },
+}
+"""What a careless server would not take, though the type or format allows it, and how it would say so."""
+
+CRASHES = ("empty", "long", "not ASCII", "zero", "negative", "beyond 64 bits", "a fraction", "huge")
+"""Those of them that are known to bring servers down."""
+
+
+def _statuses(operation: "_Operation") -> Iterator[Mutant]:
+    for documented in operation.responses:
+        here = _answers(operation, documented)
+        wrong = (
+            (*map(int, SUCCESSES), *NEVER, 429) if documented in SUCCESSES else INSTEAD.get(documented, ())
+        )
+        for status in wrong:
+            if str(status) != documented:
+                yield Mutant(
+                    f"{operation.id}: {status} instead of {documented}",
+                    say=_where(here, lambda answer, status=status: evolve(answer, status=status)),
+                )
+
+
+def _bodies(document: Json, operation: "_Operation") -> Iterator[Mutant]:
+    for status, response in operation.responses.items():
+        here, name = _answers(operation, status), f"{operation.id}: {status}"
+        if JSON not in response.get("content", {}):
+            continue
+        changes: dict[str, Callable[[Answer], Answer]] = {
+            "is not JSON": lambda answer: evolve(answer, body=b"<h1>It works!</h1>"),
+            "breaks off": lambda answer: evolve(answer, body=answer.body[:-1]),
+            "has no body": lambda answer: evolve(answer, body=b""),
+            "says that it is HTML": lambda answer: answer.with_header("content-type", "text/html"),
+            "says that it is text": lambda answer: answer.with_header("content-type", "text/plain"),
+            "does not say what it is": lambda answer: answer.without_header("content-type"),
+        }
+        for what, change in changes.items():
+            yield Mutant(f"{name} {what}", say=_where(here, change))
+        for node in operation.response_nodes[status]:
+            for what, change in _wrong_values(document, node):
+                yield Mutant(f"{name}: {node.name} {what}", say=_where(here, change))
+
+
+def _wrong_values(document: Json, node: "_Node") -> Iterator[tuple[str, Callable[[Answer], Answer]]]:
+    def put(value: Json) -> Callable[[Answer], Answer]:
+        return lambda answer: answer.with_json(node.put(answer.json, value))
+
+    if node.path and node.required:
+        yield "is missing", lambda answer: answer.with_json(node.put(answer.json, _MISSING))
+    wrong = list(WRONG.get(_kind(node.schema), ()))
+    wrong += BAD_FORMATS.get(node.schema.get("format"), ())
+    if "enum" in node.schema:
+        wrong += ["archived", 0, "", str(node.schema["enum"][0]).upper()]
+    schema = node.schema | {"components": document["components"]}
+    validator = Draft202012Validator(schema, validate_formats=True)
+    for value in {json.dumps(value): value for value in wrong}.values():
+        if not validator.is_valid(value):
+            yield f"is {json.dumps(value)}", put(value)
+
+
+def _headers(document: Json, operation: "_Operation") -> Iterator[Mutant]:
+    for status, response in operation.responses.items():
+        for header, node in response.get("headers", {}).items():
+            schema = _resolve(document, node)["schema"]
+            here, name = _answers(operation, status), header.lower()
+            validator = Draft202012Validator(schema, validate_formats=True)
+            for value in ("", "soon", "-1", "1.5", "2s", "Wed, 21 Oct 2026 07:28:00 +0200"):
+                if not validator.is_valid(value):
+                    yield Mutant(
+                        f"{operation.id}: {status}: {header} is {value!r}",
+                        say=_where(here, lambda answer, n=name, v=value: answer.with_header(n, v)),
+                    )
+            # The contract leaves the header open; the mock promises it to whoever asks for it.
+            yield Mutant(
+                f"{operation.id}: {status}: {header} is left out",
+                say=_where(here, lambda answer, n=name: answer.without_header(n)),
+            )
+
+
+def _keys(operation: "_Operation") -> Iterator[Mutant]:
+    for scheme in operation.keys:
+        header = scheme["name"].lower()
+
+        def accept(what: str, accepts: Callable[[Request, str], bool], header: str = header) -> Mutant:
+            def ask(request: Request) -> Request:
+                if operation.serves(request) and accepts(request, request.headers.get(header, "-")):
+                    return request.with_header(header, KEY)
+                return request
+
+            return Mutant(f"{operation.id}: {what}", ask=ask)
+
+        yield accept("no key is needed", lambda request, _, h=header: h not in request.headers)
+        yield accept("any key will do", lambda request, _, h=header: h in request.headers)
+        yield accept("an empty key will do", lambda _, key: not key)
+        yield accept("the beginning of a key will do", lambda _, key: len(key) > 1 and KEY.startswith(key))
+        yield accept("more than the key will do", lambda _, key: key.startswith(KEY))
+        yield accept("the key in capitals will do", lambda _, key: key.lower() == KEY)
+        yield accept("the key may be in the query", lambda request, _: KEY in request.query)
+        yield accept("the key may be a cookie", lambda request, _: KEY in request.headers.get("cookie", ""))
+        yield accept(
+            "the key may be a bearer token",
+            lambda request, _: KEY in request.headers.get("authorization", ""),
+        )
+        yield accept(
+            "HTTP Basic will do", lambda r, _: r.headers.get("authorization", "").startswith("Basic")
+        )
+        yield Mutant(
+            f"{operation.id}: the right key is refused at times",
+            ask=_every(7, lambda request, h=header: request.with_header(h, "wrong")),
+        )
+
+
+def _accepted(document: Json, operation: "_Operation") -> Iterator[Mutant]:
+    """Invalid requests that are carried out: one constraint less."""
+    for node in operation.body_nodes:
+        name = f"{operation.id}: {node.name}"
+        schema = node.schema
+        if node.required and node.parent:
+            # A parent that is not followed further needs nothing to be there.
+            yield Mutant(f"{name} may be missing", node.changed(document, required=False))
+        wide = {key: value for key, value in schema.items() if key not in {"type", "enum", "format"}}
+        if _kind(schema):
+            yield Mutant(f"{name} may be anything", node.changed(document, wide))
+            yield Mutant(f"{name} may be null", node.changed(document, {"anyOf": [schema, {"type": "null"}]}))
+            other = {"type": "number"} if schema["type"] == "string" else {"type": "string"}
+            yield Mutant(
+                f"{name} may be a {other['type']}", node.changed(document, {"anyOf": [schema, other]})
+            )
+        if schema.get("type") == "integer":
+            fractions = {"type": "number", "not": {"type": "integer"}}
+            yield Mutant(f"{name} may be a fraction", node.changed(document, {"anyOf": [schema, fractions]}))
+        if schema.get("type") == "boolean":
+            yield Mutant(
+                f"{name} may be 0 or 1", node.changed(document, {"anyOf": [schema, {"enum": [0, 1]}]})
+            )
+        for keyword in schema.keys() - {"type", "required", "properties", *_ANNOTATIONS}:
+            less = {key: value for key, value in schema.items() if key != keyword}
+            yield Mutant(f"{name}: {keyword} is not checked", node.changed(document, less))
+        if "enum" in schema:
+            last = max(schema["enum"])
+            more = schema | {"enum": [*schema["enum"], last + (1 if isinstance(last, int) else "x")]}
+            yield Mutant(f"{name} may be {more['enum'][-1]}", node.changed(document, more))
+    for parameter in operation.parameters:
+        if parameter["in"] == "query" and parameter.get("required"):
+            name = parameter["name"]
+            yield Mutant(
+                f"{operation.id}: {name} may be missing",
+                ask=lambda request, name=name: (
+                    request
+                    if not operation.serves(request)
+                    or name in parse_qs(request.query, keep_blank_values=True)
+                    else request.with_query(**{name: "x"})
+                ),
+            )
+
+
+def _refused(document: Json, operation: "_Operation") -> Iterator[Mutant]:
+    """Valid requests that are refused, or bring the server down: one constraint more."""
+    crash = _crash(operation, read(document)) if operation.body_nodes else _unchanged
+    for node in operation.body_nodes:
+        name = f"{operation.id}: {node.name}"
+        schema = node.schema
+        if node.parent and not node.required:
+            yield Mutant(f"{name} is required", node.changed(document, required=True))
+            yield Mutant(f"{name} is refused", node.changed(document, {"not": {}}))
+        if schema.get("type") == "object" and "additionalProperties" not in schema:
+            yield Mutant(
+                f"{name}: unknown fields are refused",
+                node.changed(document, schema | {"additionalProperties": False}),
+            )
+        for value in schema.get("enum", ()):
+            less = schema | {"enum": [each for each in schema["enum"] if each != value]}
+            yield Mutant(f"{name}: {json.dumps(value)} is refused", node.changed(document, less))
+        if "enum" in schema:
+            continue
+        for what, constraint in NARROWER.get(schema.get("format", _kind(schema)), {}).items():
+            changed = node.changed(document, {"allOf": [schema, constraint]})
+            yield Mutant(f"{name}: {what} is refused", changed)
+            if what in CRASHES:
+                yield Mutant(f"{name}: {what} brings 500", changed, say=crash)
+        if schema.get("type") == "integer":
+            yield Mutant(f"{name}: 1.0 for 1 is refused", ask=_without_floats(operation, node))
+
+
+def _http(operation: "_Operation") -> Iterator[Mutant]:
+    """What HTTP asks for: methods, paths and media types."""
+    for method in ("GET", "PUT", "POST", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE"):
+        if method not in operation.methods:
+            yield Mutant(
+                f"{operation.id}: {method} is answered, too",
+                ask=lambda request, method=method: (
+                    evolve(request, method=operation.method)
+                    if request.path == operation.path and request.method == method
+                    else request
+                ),
+            )
+    refusals: dict[str, Callable[[Answer], Answer]] = {
+        "404": lambda answer: evolve(answer, status=404),
+        "500": lambda answer: evolve(answer, status=500),
+        "405 without Allow": lambda answer: answer.without_header("allow"),
+    }
+    for what, change in refusals.items():
+        yield Mutant(
+            f"{operation.id}: another method brings {what}",
+            say=lambda request, answer, change=change: (
+                change(answer) if request.path == operation.path and answer.status == 405 else answer
+            ),
+        )
+    for what, accepted in {
+        "a longer path": lambda path: path.startswith(operation.path + "/"),
+        "a path in capitals": lambda path: path.lower() == operation.path,
+        "a shorter path": lambda path: path == operation.path.rpartition("/")[0],
+    }.items():
+        yield Mutant(
+            f"{operation.id}: {what} is answered, too",
+            ask=lambda request, accepted=accepted: (
+                evolve(request, path=operation.path) if accepted(request.path) else request
+            ),
+        )
+    yield from _media(operation)
+
+
+def _media(operation: "_Operation") -> Iterator[Mutant]:
+    if "examples" not in operation.body.get("content", {}).get(JSON, {}):
+        return
+    (example, *_) = operation.body["content"][JSON]["examples"].values()
+    valid = json.dumps(example["value"]).encode()
+
+    def accept(what: str, accepts: Callable[[Request], bool]) -> Mutant:
+        def ask(request: Request) -> Request:
+            if operation.serves(request) and accepts(request):
+                return evolve(request.with_header("content-type", JSON), body=valid)
+            return request
+
+        return Mutant(f"{operation.id}: {what}", ask=ask)
+
+    def media_type(request: Request) -> str:
+        return request.headers.get("content-type", "")
+
+    yield accept("JSON may say that it is text", lambda request: media_type(request).startswith("text/"))
+    yield accept("JSON may say that it is a form", lambda request: "form" in media_type(request))
+    yield accept("JSON need not say what it is", lambda request: not media_type(request))
+    yield accept("no body will do", lambda request: not request.body)
+    yield accept("malformed JSON will do", lambda request: request.body and not _is_json(request.body))
+    yield accept(
+        "JSON may break off", lambda request: request.body.startswith(b"{") and request.body[-1:] != b"}"
+    )
+    yield accept("NaN is a number", lambda request: b"NaN" in request.body and not _is_json(request.body))
+    yield accept("JSON may be followed by more", lambda request: _is_json(request.body[:-1]))
+    yield accept("JSON may be Latin-1", lambda request: not _is_utf8(request.body))
+
+
+# What the operations are promised to do beyond their schemas, by hand.
+
+
+def _behaviours() -> Iterator[Mutant]:
+    def create(what: str, change: Callable[[Answer], Answer]) -> Mutant:
+        return Mutant(f"createJob: {what}", say=_where(_success("/jobs/v2"), change))
+
+    def sign(what: str, change: Callable[[Json], Json]) -> Mutant:
+        return Mutant(
+            f"generateSignedPath: {what}",
+            say=_where(
+                _success("/storage/generate-signed-path"),
+                lambda answer: answer.with_json(change(answer.json)),
+            ),
+        )
+
+    def expire(**after: float) -> Callable[[Json], Json]:
+        def change(body: Json) -> Json:
+            moment = datetime.now(UTC) + timedelta(**after)
+            return body | {"expiresAt": moment.strftime("%Y-%m-%dT%H:%M:%SZ")}
+
+        return change
+
+    def store(what: str, change: Callable[[Answer], Answer]) -> Mutant:
+        return Mutant(
+            f"storage: {what}",
+            storage=lambda _, answer: change(answer) if answer.status < 300 else answer,
+        )
+
+    ids: list[str] = []
+
+    def same_id(answer: Answer) -> Answer:
+        ids.append(answer.json["jobId"])
+        return answer.with_json(answer.json | {"jobId": ids[0]})
+
+    yield create("an accepted job is forgotten", lambda a: a.with_json(a.json | {"jobId": str(uuid.uuid4())}))
+    yield create("every job has the same id", same_id)
+    yield create("every second job has its predecessor's id", _pairs())
+    yield Mutant(
+        "createJob: the video lies elsewhere",
+        patches=(
+            (
+                techforge.mock.server,
+                "contract",
+                lambda contract=techforge.mock.server.contract: _Elsewhere(contract()),
+            ),
+        ),
+    )
+    yield Mutant("createJob: no job is ever done", options={"job_looks": 10**6})
+    yield Mutant(
+        "generateSignedPath: signs what is not there",
+        patches=((Api, "_sign", _sign_anything),),
+    )
+    yield sign(
+        "the signed URL leads nowhere", lambda b: b | {"signedUrl": b["signedUrl"].replace("/", "/x/", 3)}
+    )
+    yield sign("the signed URL leads to a closed port", lambda b: b | {"signedUrl": "http://127.0.0.1:9/x"})
+    yield sign("the signed URL is not signed", lambda b: b | {"signedUrl": b["signedUrl"].partition("?")[0]})
+    yield sign("the signature is wrong", lambda b: b | {"signedUrl": b["signedUrl"] + "0"})
+    yield sign("the URL has expired in the past", expire(hours=-1))
+    yield sign("the URL expires at once", expire(seconds=0))
+    yield Mutant("generateSignedPath: the signed URL works no more", options={"ttl": -60.0})
+    yield Mutant("storage: no signature is checked", patches=((Signer, "check", lambda *_: None),))
+    yield Mutant("storage: any signature will do", patches=((Signer, "check", _check_presence),))
+    yield Mutant("storage: the expiry is not signed", patches=((Signer, "_signature", _sign_path_only),))
+    yield Mutant(
+        "storage: a signature opens every path", patches=((Signer, "_signature", _sign_expiry_only),)
+    )
+    yield Mutant("storage: needs the key", storage=_needs_key)
+    yield store(
+        "answers with nothing", lambda answer: evolve(answer, body=b"").without_header("content-length")
+    )
+    yield store("answers with an error page", lambda a: a.with_header("content-type", "text/html"))
+    yield store("redirects", lambda a: evolve(a, status=302).with_header("location", "/"))
+
+
+def _sign_anything(api: Api, path: str) -> tuple[int, Json]:
+    signed = api.signer.sign(api.storage_url(), path)
+    return 200, {"signedUrl": signed.url, "expiresAt": signed.expires_at}
+
+
+def _check_presence(_signer: Signer, _path: str, expires: str | None, signature: str | None) -> None:
+    if not expires or not signature:
+        raise SignatureRefusedError("The URL is not signed.")
+
+
+_signature = Signer._signature
+
+
+def _sign_path_only(signer: Signer, path: str, _expires: str) -> str:
+    return _signature(signer, path, "")
+
+
+def _sign_expiry_only(signer: Signer, _path: str, expires: str) -> str:
+    return _signature(signer, "", expires)
+
+
+def _needs_key(request: Request, answer: Answer) -> Answer:
+    return answer if "x-api-key" in request.headers else evolve(answer, status=401)
+
+
+def _pairs() -> Callable[[Answer], Answer]:
+    last: list[str] = []
+
+    def change(answer: Answer) -> Answer:
+        if last:
+            return answer.with_json(answer.json | {"jobId": last.pop()})
+        last.append(answer.json["jobId"])
+        return answer
+
+    return change
+
+
+class _Elsewhere:
+    """A contract whose link is not followed."""
+
+    def __init__(self, contract: Any) -> None:
+        self._contract = contract
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._contract, name)
+
+    def output_path(self, request: Json, answer: Json) -> str:
+        """Return another key than the link says."""
+        return self._contract.output_path(request, answer).replace("outputs", "output")
+
+
+# Reading the document.
+
+KEY = techforge.mock.TEST_API_KEY
+_MISSING = object()
+_Pointer = tuple[Any, ...]
+_ANNOTATIONS = ("$ref", "description", "title", "default", "example", "examples", "deprecated")
+
+
+@frozen
+class _Operation:
+    id: str
+    method: str
+    path: str
+    methods: set[str]
+    """All methods of its path."""
+    parameters: list[Json]
+    body: Json
+    body_nodes: list["_Node"]
+    responses: dict[str, Json]
+    response_nodes: dict[str, list["_Node"]]
+    keys: list[Json]
+
+    def serves(self, request: Request) -> bool:
+        """Whether a request means this operation."""
+        return (request.method, request.path) == (self.method, self.path)
+
+
+@frozen
+class _Node:
+    """A schema inside a body, and where it is."""
+
+    pointer: "_Pointer"
+    """Where the schema is in the document."""
+    schema: Json
+    path: tuple[str, ...] = ()
+    """Where its value is in the body; `[]` means each item."""
+    required: bool = True
+    parent: "_Pointer" = ()
+    """Where the object schema is whose property this is."""
+
+    @property
+    def name(self) -> str:
+        """Its path, for people."""
+        return ".".join(self.path).replace(".[]", "[]") or "the body"
+
+    def put(self, body: Json, value: Json) -> Json:
+        """Return the body with another value in this place."""
+        return _put(body, self.path, value)
+
+    def changed(self, document: Json, schema: Json = None, *, required: bool | None = None) -> Json:
+        """Return the document with another schema in this place, or with this field required or not."""
+        changed = deepcopy(document)
+        if schema is not None:
+            _at(changed, self.pointer[:-1])[self.pointer[-1]] = schema
+        if required is not None:
+            parent, name = _at(changed, self.parent), self.path[-1]
+            others = [each for each in parent.get("required", []) if each != name]
+            parent["required"] = [*others, name] if required else others
+        return changed
+
+
+def _operations(document: Json) -> Iterator[_Operation]:
+    for path, item in document["paths"].items():
+        for method, spec in item.items():
+            at = ("paths", path, method)
+            responses = {
+                status: _locate(document, (*at, "responses", status)) for status in spec["responses"]
+            }
+            schemes = document["components"]["securitySchemes"]
+            yield _Operation(
+                id=spec["operationId"],
+                method=method.upper(),
+                path=path,
+                methods={name.upper() for name in item},
+                parameters=[
+                    _at(document, _locate(document, (*at, "parameters", index)))
+                    for index, _ in enumerate(spec.get("parameters", []))
+                ],
+                body=_at(document, _locate(document, (*at, "requestBody"))) if "requestBody" in spec else {},
+                body_nodes=_nodes_of(document, (*at, "requestBody")) if "requestBody" in spec else [],
+                responses={status: _at(document, where) for status, where in responses.items()},
+                response_nodes={status: _nodes_of(document, where) for status, where in responses.items()},
+                keys=[
+                    schemes[name]
+                    for choice in spec.get("security", document.get("security", []))
+                    for name in choice
+                ],
+            )
+
+
+def _nodes_of(document: Json, where: _Pointer) -> list[_Node]:
+    pointer = _locate(document, where)
+    if JSON not in _at(document, pointer).get("content", {}):
+        return []
+    return list(_nodes(document, (*pointer, "content", JSON, "schema")))
+
+
+def _kind(schema: Json) -> str | None:
+    """Return a schema's type, if it has just one."""
+    return schema["type"] if isinstance(schema.get("type"), str) else None
+
+
+def _nodes(document: Json, where: _Pointer, **place: Any) -> Iterator[_Node]:
+    pointer = _locate(document, where)
+    schema = _at(document, pointer)
+    node = _Node(pointer, schema, **place)
+    yield node
+    for name in schema.get("properties", {}):
+        yield from _nodes(
+            document,
+            (*pointer, "properties", name),
+            path=(*node.path, name),
+            required=name in schema.get("required", ()),
+            parent=pointer,
+        )
+    if "items" in schema:
+        yield from _nodes(document, (*pointer, "items"), path=(*node.path, "[]"))
+
+
+def _locate(document: Json, where: _Pointer) -> _Pointer:
+    """Say where something is once its references are followed."""
+    node = _at(document, where)
+    return _locate(document, _target(node)) if "$ref" in node else where
+
+
+def _resolve(document: Json, node: Json) -> Json:
+    return _at(document, _locate(document, _target(node))) if "$ref" in node else node
+
+
+def _target(node: Json) -> _Pointer:
+    parts = node["$ref"].removeprefix("#/").split("/")
+    return tuple(part.replace("~1", "/").replace("~0", "~") for part in parts)
+
+
+def _at(document: Json, where: _Pointer) -> Json:
+    for part in where:
+        document = document[part]
+    return document
+
+
+def _put(body: Json, path: tuple[str, ...], value: Json) -> Json:
+    if not path:
+        return value
+    name, *rest = path
+    if name == "[]":
+        return [_put(body[0] if body else None, rest, value), *(body or [])[1:]]
+    fields = dict(body or {})
+    if value is _MISSING and not rest:
+        fields.pop(name, None)
+    else:
+        fields[name] = _put(fields.get(name), rest, value)
+    return fields
+
+
+# Changing requests and answers.
+
+
+def _same(request: Request) -> Request:
+    return request
+
+
+def _unchanged(_request: Request, answer: Answer) -> Answer:
+    return answer
+
+
+def _answers(operation: _Operation, status: str) -> Callable[[Request, Answer], bool]:
+    """Tell the operation's answers with a status, or with one of a range such as 5XX."""
+    return lambda request, answer: (
+        operation.serves(request) and str(answer.status) in {status, *_range(status)}
+    )
+
+
+def _range(status: str) -> list[str]:
+    return [f"{status[0]}{rest:02}" for rest in range(100)] if status.endswith("XX") else []
+
+
+def _success(path: str) -> Callable[[Request, Answer], bool]:
+    return lambda request, answer: request.path == path and answer.status < 300
+
+
+def _where(here: Callable[[Request, Answer], bool], change: Callable[[Answer], Answer]) -> Say:
+    return lambda request, answer: change(answer) if here(request, answer) else answer
+
+
+def _every(count: int, change: Ask) -> Ask:
+    number = iter(range(1, 10**9))
+    return lambda request: request if next(number) % count else change(request)
+
+
+def _crash(operation: _Operation, contract: Contract) -> Say:
+    """Make a failure of the refusal of what the contract allows."""
+    (schema,) = (each.bodies[JSON] for each in contract.operations if each.id == operation.id)
+
+    def say(request: Request, answer: Answer) -> Answer:
+        undue = operation.serves(request) and answer.status == 400 and _is_json(request.body)
+        if undue and not problems(schema, json.loads(request.body)):
+            return evolve(answer, status=500)
+        return answer
+
+    return say
+
+
+def _without_floats(operation: _Operation, node: _Node) -> Ask:
+    """Take what is written as 1.0 for something else than a number."""
+
+    def ask(request: Request) -> Request:
+        if not operation.serves(request) or not _is_json(request.body):
+            return request
+        body = json.loads(request.body)
+        value = body.get(node.path[0]) if isinstance(body, dict) else None
+        if isinstance(value, float) and value.is_integer():
+            body[node.path[0]] = str(value)
+        return evolve(request, body=json.dumps(body).encode())
+
+    return ask
+
+
+def _is_json(body: bytes) -> bool:
+    def refuse(name: str) -> None:
+        raise ValueError(name)
+
+    try:
+        json.loads(body, parse_constant=refuse)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_utf8(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+class _Layer:
+    """An ASGI app around another that changes what goes in and what comes out."""
+
+    def __init__(self, app: Any, ask: Ask, say: Say) -> None:
+        self.app, self.ask, self.say = app, ask, say
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request."""
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        asked = Request(
+            method=scope["method"],
+            path=scope["path"],
+            query=scope["query_string"].decode("latin-1"),
+            headers={key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]},
+            body=body,
+        )
+        taken = self.ask(asked)
+        if taken != asked:
+            scope = scope | {
+                "method": taken.method,
+                "path": taken.path,
+                "query_string": taken.query.encode("latin-1"),
+                "headers": [(k.encode("latin-1"), v.encode("latin-1")) for k, v in taken.headers.items()],
+            }
+        unread = [{"type": "http.request", "body": taken.body}]
+        sent: list[Any] = []
+
+        async def give() -> Any:
+            return unread.pop() if unread else await receive()
+
+        async def keep(message: Any) -> None:
+            sent.append(message)
+
+        await self.app(scope, give, keep)
+        start = sent[0]
+        own = Answer(
+            status=start["status"],
+            headers={key.decode("latin-1"): value.decode("latin-1") for key, value in start["headers"]},
+            body=b"".join(message.get("body", b"") for message in sent[1:]),
+        )
+        said = self.say(asked, own)
+        if said.status == HTTPStatus.NO_CONTENT:
+            said = evolve(said, body=b"").without_header("content-length")
+        elif said.body != own.body:
+            said = said.with_header("content-length", str(len(said.body)))
+        headers = [(key.encode("latin-1"), value.encode("latin-1")) for key, value in said.headers.items()]
+        await send({"type": "http.response.start", "status": said.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if asked.method == "HEAD" else said.body})
