@@ -118,7 +118,7 @@ def contract_prism(session: nox.Session) -> None:
 def contract_live(session: nox.Session) -> None:
     """Ask the live API what costs nothing and changes nothing, and report where it differs."""
     install(session, "--editable", ".", *group("contract-live"))
-    # Interrupted, it has a report to finish.
+    # Interrupted, it has a report to finish (and `spec` a tree to put back).
     session.run("python", "scripts/contract_live.py", *session.posargs, interrupt_timeout=5)
 
 
@@ -126,7 +126,7 @@ def contract_live(session: nox.Session) -> None:
 def spec(session: nox.Session) -> None:
     """Say what a new openapi.json would change, and for whom; `--apply` takes it over."""
     install(session, "--editable", ".", *group("spec"))
-    session.run("python", "scripts/spec.py", *session.posargs)
+    session.run("python", "scripts/spec.py", *session.posargs, interrupt_timeout=5)
 
 
 @nox.session
