@@ -1,7 +1,15 @@
 """Whatever the wrapper might send wrong is noticed: mutants of its requests, one deviation each.
 
-`contract` says that the guard sees it by itself, in any test; `journal` that the contract cannot know it, so
-that what reached the mock is compared with what was asked for.
+What follows from the fields of a job, `from_the_document` makes by itself. Any other is a line in `BY_HAND`,
+
+    "name": (mutation, seen_by),
+
+whose `mutation` is made by a function that says where to break a request: `body`, `creating`, `signing`,
+`params`, `request`, `content`, `query`, `storage`. `seen_by` is who must see it: "contract" if the guard does
+by itself, in any test; "journal" if the contract cannot know it, so that what reached the mock is compared
+with what was asked for. Then see it caught, and the intact wrapper pass:
+
+    python3 scripts/dev.py -s tests-3.11 -- tests/contract/test_wrapper_mutants.py
 """
 
 from __future__ import annotations
@@ -9,36 +17,41 @@ from __future__ import annotations
 import json
 import re
 from contextlib import suppress
+from copy import deepcopy
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus, urlencode
 
 import httpx
 import pytest
-from support.contract_guard import DOCUMENT
+from attrs import frozen
+from jsonschema_rs import Draft202012Validator
+from openapi_core import OpenAPI
+from support import contract_guard
+from support.contract_guard import DOCUMENT, Message, request_problems
 
-from techforge import Job, TechForgeError
+from techforge import Job, JobParams, TechForgeError
 from techforge._drivers import aio, facade, sync
 from techforge_api.api.jobs import create_job
 from techforge_api.api.storage import generate_signed_path
 from techforge_api.types import UNSET
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from support.contract_guard import ContractGuard
 
     from techforge.mock import MockServer
 
     Kwargs = dict[str, Any]
+    Change = Callable[[Any], Any]
     Mutation = Callable[[pytest.MonkeyPatch], None]
 
-SCHEMAS = DOCUMENT["components"]["schemas"]
-FIELDS = SCHEMAS["JobRequest"]["properties"]
-REQUIRED = SCHEMAS["JobRequest"]["required"]
+JOB = DOCUMENT["components"]["schemas"]["JobRequest"]
 _CONTENT = DOCUMENT["paths"]["/jobs/v2"]["post"]["requestBody"]["content"]["application/json"]
 EVERY = {**_CONTENT["examples"]["talkingVideo"]["value"], "language": "zh-Hänt", "values": ["a", "b"]}
-LEAST = {name: EVERY[name] for name in REQUIRED}
+LEAST = {name: value for name, value in EVERY.items() if name in JOB["required"]}
+LACKING = JOB["properties"].keys() - JobParams.__required_keys__ - JobParams.__optional_keys__
 AWKWARD = "a b&x=1#c+d%41e;ü?=/(f).mp4"
 
 WRONG = {
@@ -47,10 +60,23 @@ WRONG = {
     "number": "0.5",
     "boolean": "true",
     "array": "a,b",
+    "object": "o",
     "uuid": "u",
     "uri": "i",
+    "date-time": "2024-12-01 12:00",
 }
 """What is no value of a type, or of a format."""
+
+BEYOND: dict[str, Callable[[Any], Any]] = {
+    "minimum": lambda limit: limit - 1,
+    "maximum": lambda limit: limit + 1,
+    "exclusiveMinimum": lambda limit: limit,
+    "exclusiveMaximum": lambda limit: limit,
+    "minLength": lambda _: "",
+    "maxLength": lambda limit: "x" * (limit + 1),
+    "minItems": lambda _: [],
+}
+"""What a limit does not allow."""
 
 
 # --- places where a request can be broken -----------------------------------------------------------
@@ -167,30 +193,123 @@ def _with(name: str, value: Any, fields: Kwargs) -> Kwargs:
     return {**fields, name: value} if name in fields else fields
 
 
-def from_the_document() -> Iterator[Any]:
+def _inside(path: Iterable[str], change: Change, value: Any) -> Any:
+    """Change what lies at a path."""
+    if not path:
+        return change(value)
+    name, *rest = path
+    if name == "[]":
+        return [_inside(rest, change, item) for item in value]
+    return {**value, name: _inside(rest, change, value[name])} if name in value else value
+
+
+@frozen
+class Field:
+    """A field of a job, at whatever depth."""
+
+    path: tuple[str, ...]
+    schema: Any
+    required: bool
+    closed: bool
+    """Whether no other field may be beside it."""
+    given: bool
+    """Whether the example has it."""
+
+    @property
+    def name(self) -> str:
+        """Its path, for people."""
+        return ".".join(self.path).replace(".[]", "[]")
+
+
+def resolved(document: Any, schema: Any) -> Any:
+    """Follow a reference; what is said beside it counts, too."""
+    if "$ref" not in schema:
+        return schema
+    target = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    return resolved(document, target) | {name: value for name, value in schema.items() if name != "$ref"}
+
+
+def fields_of(document: Any, schema: Any, example: Any, path: tuple[str, ...] = ()) -> Iterator[Field]:
+    """Yield the fields of an object, and what is inside of those that the example has."""
+    schema = resolved(document, schema)
+    if isinstance(example, list) and example:
+        yield from fields_of(document, schema.get("items", {}), example[0], (*path, "[]"))
+    if isinstance(example, dict):
+        for name, field in schema.get("properties", {}).items():
+            inner = (*path, name)
+            yield Field(
+                inner,
+                resolved(document, field),
+                required=name in schema.get("required", ()),
+                closed=not schema.get("additionalProperties"),
+                given=name in example,
+            )
+            if name in example:
+                yield from fields_of(document, field, example[name], inner)
+
+
+def no(kind: str) -> Any:
+    """Return what is no value of a type, or of a format."""
+    if kind not in WRONG:
+        raise LookupError(f"WRONG in tests/contract/test_wrapper_mutants.py has no value for {kind}; add one")
+    return WRONG[kind]
+
+
+def suspects(document: Any, schema: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what each part of a schema does not allow, each with what is wrong with it."""
+    schema = resolved(document, schema)
+    types = schema.get("type", ())
+    kinds = [types] if isinstance(types, str) else [*types]
+    for kind in (*kinds, schema.get("format", "null")):
+        if kind != "null":
+            yield f"no {kind}", no(kind)
+    if "enum" in schema:
+        values = [value for value in schema["enum"] if value is not None]
+        last = max(value for value in values if type(value) is type(values[0]))
+        yield "not in the enum", last + ("x" if isinstance(last, str) else 1)
+    for word, beyond in BEYOND.items():
+        if word in schema:
+            yield f"beyond its {word}", beyond(schema[word])
+    for word in ("allOf", "anyOf", "oneOf"):
+        for part in schema.get(word, ()):
+            yield from suspects(document, part)
+
+
+def wrong_values(document: Any, schema: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield what a schema as a whole does not allow, each with what is wrong with it."""
+    # Not every validator knows every format. What is in WRONG breaks it, whoever judges.
+    formats = {kind: lambda value, wrong=wrong: value != wrong for kind, wrong in WRONG.items()}
+    whole = resolved(document, schema) | {"components": document["components"]}
+    allows = Draft202012Validator(whole, validate_formats=True, formats=formats).is_valid
+    wrong = {"null": None} | dict(suspects(document, schema))
+    yield from ((f"{name} {what}", value) for what, value in wrong.items() if not allows(value))
+    if "items" in whole:
+        yield from ((what, [item]) for what, item in wrong_values(document, whole["items"], f"{name}[]"))
+
+
+def from_the_document(document: Any, example: Any) -> Iterator[tuple[str, Change, str]]:
     """Yield what follows from the contract's schema of a job: a new field brings its own mutants."""
-    for name, field in FIELDS.items():
-        schema = SCHEMAS[field["$ref"].rpartition("/")[2]] if "$ref" in field else field
+    for field in fields_of(document, document["components"]["schemas"]["JobRequest"], example):
+        if not field.given:
+            continue
+        *parents, name = field.path
         camel = re.sub("_(.)", lambda match: match[1].upper(), name)
         casing = camel if camel != name else name.capitalize()
-        yield pytest.param(body(partial(_renamed, name, casing)), "contract", id=f"{casing} for {name}")
-        yield pytest.param(body(partial(_renamed, name, f"{name}_")), "contract", id=f"{name} misspelt")
-        seen_by = "contract" if name in REQUIRED else "journal"
-        yield pytest.param(body(partial(_without, name)), seen_by, id=f"{name} dropped")
-        yield pytest.param(body(partial(_with, name, None)), "contract", id=f"{name} null")
-        for kind in filter(None, (schema["type"], schema.get("format"))):
-            wrong = body(partial(_with, name, WRONG[kind]))
-            yield pytest.param(wrong, "contract", id=f"{name} no {kind}")
-        if "enum" in schema:
-            wrong = body(partial(_with, name, max(schema["enum"]) + 1))
-            yield pytest.param(wrong, "contract", id=f"{name} not in the enum")
-        if "items" in schema:
-            wrong = body(partial(_with, name, [WRONG[schema["items"]["type"]]]))
-            yield pytest.param(wrong, "contract", id=f"{name} of no {schema['items']['type']}s")
+        dropped = "contract" if field.required else "journal"
+        renamed = "contract" if field.closed else dropped
+        changes: list[tuple[str, Change, str]] = [
+            (f"{casing} for {field.name}", partial(_renamed, name, casing), renamed),
+            (f"{field.name} misspelt", partial(_renamed, name, f"{name}_"), renamed),
+            (f"{field.name} dropped", partial(_without, name), dropped),
+        ]
+        for what, value in wrong_values(document, field.schema, field.name):
+            changes.append((what, partial(_with, name, value), "contract"))
+        for what, change, seen_by in changes:
+            yield what, partial(_inside, parents, change), seen_by
 
 
 def _all(value: Any, fields: Kwargs) -> Kwargs:
-    return {**dict.fromkeys(FIELDS, value), **fields}
+    return {**dict.fromkeys(JOB["properties"], value), **fields}
 
 
 PROJECT = EVERY["project_id"]
@@ -329,7 +448,10 @@ BY_HAND = {
     ),
 }
 MUTANTS = [
-    *from_the_document(),
+    *(
+        pytest.param(body(change), seen_by, id=name)
+        for name, change, seen_by in from_the_document(DOCUMENT, EVERY)
+    ),
     *(pytest.param(mutation, seen_by, id=name) for name, (mutation, seen_by) in BY_HAND.items()),
 ]
 
@@ -362,14 +484,26 @@ def received(mock: MockServer) -> list[tuple[str | None, Any]]:
     ]
 
 
+def said(requests: list[tuple[str | None, Any]]) -> str:
+    """Return requests as a text to compare: RFC 3339 writes UTC in two ways, which say the same."""
+    return json.dumps(requests, sort_keys=True).replace('+00:00"', 'Z"')
+
+
+needs_every_argument = pytest.mark.skipif(
+    bool(LACKING), reason=f"`JobParams` lacks {', '.join(sorted(LACKING))}: see test_every_field_is_sent"
+)
+
+
+@needs_every_argument
 def test_the_intact_wrapper_passes(both: Any, mock: MockServer, guard: ContractGuard) -> None:
     """What the mutants are mutants of keeps to the contract, and says what was asked for."""
-    assert json.dumps(received(mock)) == "[]"
+    assert received(mock) == []
     asked = scenario(both, mock)
-    assert json.dumps(received(mock), sort_keys=True) == json.dumps(asked, sort_keys=True)
+    assert said(received(mock)) == said(asked)
     assert (guard.problems, guard.lies, len(guard.requests), len(guard.storage)) == ([], [], 3, 1)
 
 
+@needs_every_argument
 @pytest.mark.parametrize(("mutation", "seen_by"), MUTANTS)
 def test_a_mutant_is_caught(
     both: Any,
@@ -385,12 +519,116 @@ def test_a_mutant_is_caught(
     asked = scenario(both, mock)
     problems = guard.forgive()
     if seen_by == "contract":
-        assert problems
+        assert problems, (
+            "SURVIVED: the guard saw nothing. If the contract cannot know it, say 'journal';"
+            " else teach tests/support/contract_guard.py"
+        )
     else:
-        assert problems == []
-        assert json.dumps(received(mock), sort_keys=True) != json.dumps(asked, sort_keys=True)
+        assert problems == [], "the guard saw it by itself: say 'contract'"
+        assert said(received(mock)) != said(asked), (
+            "SURVIVED: the mock received what was asked for. Does the mutation reach a request of `scenario`?"
+        )
 
 
-def test_there_are_mutants_of_every_field() -> None:
-    """The catalogue grows with the contract."""
-    assert len(MUTANTS) >= 4 * len(FIELDS) + len(BY_HAND) >= 100
+def test_every_field_is_sent() -> None:
+    """What no request has cannot be broken: the wrapper takes every field, and the example gives it."""
+    checklist = 'CONTRIBUTING, "When the contract changes", step'
+    lacking = [
+        f"openapi.json has {name}, `JobParams` does not: {checklist} 3" for name in sorted(LACKING)
+    ] + [
+        f"openapi.json has {field.name}, its example of createJob does not: {checklist} 4"
+        for field in fields_of(DOCUMENT, JOB, EVERY)
+        if not field.given
+    ]
+    if lacking:
+        pytest.fail("\n".join(lacking), pytrace=False)
+
+
+NEW = {
+    "tone": ({"type": "string", "enum": ["warm", "cool"]}, "cool"),
+    "gain": ({"type": "number", "minimum": 0, "exclusiveMaximum": 2}, 0.5),
+    "note": ({"type": ["string", "null"], "minLength": 1, "maxLength": 9}, "n"),
+    "mood": ({"anyOf": [{"type": "string", "enum": ["calm"]}, {"type": "null"}]}, "calm"),
+    "guide": ({"oneOf": [{"type": "string", "format": "uri"}, {"type": "integer"}]}, "https://a.example"),
+    "due": ({"type": "string", "format": "date-time"}, "2030-01-01T00:00:00Z"),
+    "draft": ({"type": "boolean"}, True),
+    "frames": ({"type": "array", "minItems": 1, "items": {"type": "integer"}}, [1, 2]),
+    "level": ({"$ref": "#/components/schemas/Level", "maximum": 2}, 1),
+    "crew": (
+        {
+            "type": "array",
+            "items": {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}},
+        },
+        [{"name": "a"}, {"name": "b"}],
+    ),
+    "frame": (
+        {"type": "object", "additionalProperties": True, "properties": {"line_width": {"type": "integer"}}},
+        {"line_width": 1},
+    ),
+}
+"""Fields such as the contract may get, each with a value."""
+
+OF_THE_NEW = """
+    Tone for tone, tone misspelt, tone dropped, tone null, tone no string, tone not in the enum
+    Gain for gain, gain misspelt, gain dropped, gain null, gain no number, gain beyond its minimum
+    gain beyond its exclusiveMaximum
+    Note for note, note misspelt, note dropped, note no string, note beyond its minLength
+    note beyond its maxLength
+    Mood for mood, mood misspelt, mood dropped, mood no string, mood not in the enum
+    Guide for guide, guide misspelt, guide dropped, guide null, guide no uri
+    Due for due, due misspelt, due dropped, due null, due no string, due no date-time
+    Draft for draft, draft misspelt, draft dropped, draft null, draft no boolean
+    Frames for frames, frames misspelt, frames dropped, frames null, frames no array
+    frames beyond its minItems, frames[] null, frames[] no integer
+    Level for level, level misspelt, level dropped, level null, level no integer, level not in the enum
+    level beyond its maximum
+    Crew for crew, crew misspelt, crew dropped, crew null, crew no array, crew[] null, crew[] no object
+    Name for crew[].name, crew[].name misspelt, crew[].name dropped, crew[].name null, crew[].name no string
+    Frame for frame, frame misspelt, frame dropped, frame null, frame no object
+    lineWidth for frame.line_width, frame.line_width misspelt, frame.line_width dropped
+    frame.line_width null, frame.line_width no integer
+"""
+
+
+def test_new_fields_bring_their_mutants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the contract gets, its mutants are made, and a guard that holds to it sees them."""
+    document = deepcopy(DOCUMENT)
+    document["components"]["schemas"] |= {
+        "JobRequest": {"type": "object", "properties": {name: schema for name, (schema, _) in NEW.items()}},
+        "Level": {"type": "integer", "enum": [1, 2, 3]},
+    }
+    example = {name: value for name, (_, value) in NEW.items()}
+    sent = OpenAPI.from_dict(document, config=contract_guard.SENT.config)
+    monkeypatch.setattr(contract_guard, "SENT", sent)
+    # It remembers what the contract itself says of a request.
+    monkeypatch.setattr(contract_guard, "_judged", contract_guard._judged.__wrapped__)
+
+    def problems(fields: Kwargs) -> list[str]:
+        headers = (("x-api-key", "k"), ("content-type", "application/json"))
+        return request_problems(Message("post", "/jobs/v2", headers, json.dumps(fields).encode()))
+
+    assert problems(example) == []
+    mutants = list(from_the_document(document, example))
+    expected = [name.strip() for name in OF_THE_NEW.strip().replace("\n", ",").split(",")]
+    assert [name for name, _, _ in mutants] == expected
+    for name, change, seen_by in mutants:
+        assert json.dumps(change(example)) != json.dumps(example), name
+        assert bool(problems(change(example))) is (seen_by == "contract"), name
+
+
+def test_utc_is_utc() -> None:
+    """The contract's example may write a time as the generated client does not."""
+    assert said([("createJob", {"due": "2030-01-01T00:00:00Z"})]) == said(
+        [("createJob", {"due": "2030-01-01T00:00:00+00:00"})]
+    )
+
+
+def test_an_unknown_format_is_asked_for() -> None:
+    """Whoever adds a format to the contract is told what to add here."""
+    with pytest.raises(LookupError, match=r"WRONG in .* has no value for ipv9; add one"):
+        list(wrong_values(DOCUMENT, {"type": "string", "format": "ipv9"}, "address"))
+
+
+def test_the_catalogue_is_not_empty() -> None:
+    """The contract's fields, and what was thought of beside them."""
+    assert len(MUTANTS) >= 4 * len(JOB["properties"]) + len(BY_HAND) >= 100
