@@ -13,6 +13,7 @@ import subprocess
 import sys
 import sysconfig
 import tomllib
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -44,8 +45,8 @@ def main() -> int:
             if check:
                 compare(fresh)
             else:
-                swap(fresh / PACKAGE, GENERATED / PACKAGE, aside=Path(folder) / "old")
-    except RefusedError as reason:
+                swap({GENERATED / PACKAGE: fresh / PACKAGE}, aside=Path(folder) / "old")
+    except (RefusedError, OSError) as reason:
         print(f"regenerate: {reason}", file=sys.stderr)
         return 1
     print("generated/ is what openapi.json gives." if check else f"generated/{PACKAGE} is rebuilt.")
@@ -145,15 +146,27 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def swap(fresh: Path, target: Path, *, aside: Path) -> None:
-    """Put `fresh` in the place of `target`, or else leave `target` as it was."""
+def swap(fresh: Mapping[Path, Path], *, aside: Path) -> None:
+    """Put what is fresh in its place, all of it or nothing: `fresh` maps each place to what it gets."""
+    kept = {place: aside / str(number) for number, place in enumerate(fresh) if place.exists()}
+    aside.mkdir()
     try:
-        if target.exists():
-            target.rename(aside)
-        fresh.rename(target)
-    except BaseException:
-        if aside.exists() and not target.exists():
-            aside.rename(target)
+        for place, new in fresh.items():
+            if place in kept:
+                place.rename(kept[place])
+            new.rename(place)
+    except BaseException as error:
+        for place, new in fresh.items():
+            moved = place not in kept or kept[place].exists()
+            # An interrupt may come when all is done.
+            if moved and place.exists():
+                place.rename(new)
+            if moved and place in kept:
+                kept[place].rename(place)
+        if isinstance(error, OSError):
+            raise RefusedError(
+                f"nothing is written: {error.filename} cannot be moved: {error.strerror}"
+            ) from error
         raise
 
 

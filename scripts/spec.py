@@ -10,6 +10,7 @@ could be told, 2 when the document is none, and 1 when it cannot be taken over.
 
 import argparse
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -30,7 +31,6 @@ from regenerate import RefusedError
 from techforge import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
-CACHE = ROOT / ".cache" / "mypy-spec"
 UNRELEASED = "## Unreleased\n"
 
 
@@ -53,7 +53,7 @@ def main() -> int:
     except BadCandidateError as reason:
         print(f"spec: {reason}", file=sys.stderr)
         return 2
-    except RefusedError as reason:
+    except (RefusedError, OSError) as reason:
         print(f"spec: {reason}", file=sys.stderr)
         return 1
     return 0
@@ -69,7 +69,7 @@ class Report:
     api: list[Change]
     sdk: list[Change] = field(factory=list[Change])
     wrapper: list[str] = field(factory=list[str])
-    """Where the wrapper no longer fits, as mypy says it; empty if it fits."""
+    """Where its types no longer fit, as mypy says it; empty if they do."""
     todo: list[str] = field(factory=list[str])
     """What has to be done before the candidate can be taken over."""
     fresh: Path | None = None
@@ -80,13 +80,19 @@ class Report:
         """The version that follows: the SDK's user decides; a changed API alone is at most a minor change."""
         return propose(__version__, [*self.sdk, *for_sdk(self.api)])
 
+    @property
+    def silent(self) -> list[Change]:
+        """What the wrapper may have to know of, while mypy has nothing to say."""
+        return [change for change in self.api if change.silent and change.impact is not Impact.DOC_ONLY]
+
     def __str__(self) -> str:
         unknown = "unknown: there is no generated client"
         parts = {
             "The user of the API": _lines(self.api) or ["no change"],
             "The user of the SDK, after regenerating": _lines(self.sdk)
             or ["no change" if self.fresh else unknown],
-            "The wrapper": self.wrapper or ["fits" if self.fresh else unknown],
+            "The wrapper": self.wrapper or ["its types fit" if self.fresh else unknown],
+            "No type tells of these: judge by hand whether the wrapper has to change": _lines(self.silent),
             "To be done first": self.todo,
             "The version": [self._version()],
         }
@@ -103,7 +109,8 @@ class Report:
             f", and {more} more" if more else ""
         )
         # What the wrapper will have to change is not known yet.
-        unsure = self.wrapper or self.todo or any(change.impact is Impact.BREAKING for change in self.api)
+        breaking = any(change.impact is Impact.BREAKING for change in self.api)
+        unsure = self.wrapper or self.todo or self.silent or breaking
         least = "at least " if unsure else ""
         return f"{__version__} -> {least}{proposal.version} ({proposal.level}): {why}"
 
@@ -145,7 +152,8 @@ def check_wrapper(folder: Path) -> list[str]:
     """Return what mypy says of the wrapper in `folder` with the generated code beside it."""
     # The mock server reads the contract, not what is generated from it.
     command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml")]
-    command += ["--cache-dir", str(CACHE), "--exclude", "/mock/"]
+    # From a cache it would take errors that came with another candidate.
+    command += ["--cache-dir", os.devnull, "--exclude", "/mock/"]
     command += ["--no-error-summary", "--no-pretty", "--hide-error-context", "wrapper"]
     result = subprocess.run(command, cwd=folder, check=False, capture_output=True, encoding="utf-8")
     if result.returncode > 1:
@@ -160,20 +168,16 @@ def take_over(candidate: dict[str, Any], report: Report, folder: Path) -> str:
     """Write openapi.json, generated/ and CHANGELOG.md, all or none; say what is next."""
     contract, changelog = ROOT / "openapi.json", ROOT / "CHANGELOG.md"
     text = json.dumps(candidate, indent=2, ensure_ascii=False) + "\n"
-    before = {path: path.read_bytes() for path in (contract, changelog)}
-    if text.encode() == before[contract]:
+    if text.encode() == contract.read_bytes():
         return "\nopenapi.json says so already; nothing is written."
     if report.todo or report.fresh is None:
         raise RefusedError("nothing is written: see 'To be done first'")
-    package = regenerate.PACKAGE
-    try:
-        contract.write_text(text, encoding="utf-8")
-        changelog.write_text(_with_entry(before[changelog].decode(), report), encoding="utf-8")
-        regenerate.swap(report.fresh / package, regenerate.GENERATED / package, aside=folder / "old")
-    except BaseException:
-        for path, content in before.items():
-            path.write_bytes(content)
-        raise
+    fresh = {path: folder / "next" / path.name for path in (contract, changelog)}
+    (folder / "next").mkdir()
+    fresh[contract].write_text(text, encoding="utf-8")
+    fresh[changelog].write_text(_with_entry(changelog.read_text(encoding="utf-8"), report), encoding="utf-8")
+    fresh[regenerate.GENERATED / regenerate.PACKAGE] = report.fresh / regenerate.PACKAGE
+    regenerate.swap(fresh, aside=folder / "old")
     return (
         "\nopenapi.json, generated/ and CHANGELOG.md are written. Next: the checklist in CONTRIBUTING.md,"
         ' "When the contract changes", from step 3 on.'

@@ -22,6 +22,8 @@ class Change:
     """The place, as its reader names it: `POST /jobs/v2 request body.language`, `techforge.Job.id`."""
     what: str
     """What happened there, in a few words: `removed`, `type changed from string to integer`."""
+    silent: bool = False
+    """Whether no type of Python tells those who use generated code of it."""
 
     def __str__(self) -> str:
         return f"{self.impact}: {self.where}: {self.what}"

@@ -5,6 +5,9 @@ So a new word in an enum of an answer is breaking, for a strict reader. Of statu
 goes is breaking; an error that comes or goes is additive, since every client has to know the class of a
 status (RFC 9110, section 15). What no rule knows is breaking, for a person to judge. What no operation uses
 is doc-only, and so is moving a schema into the components.
+
+Types tell of parameters, of what is sent, and of what a success answers; an error is read without them. They
+do not tell of operations that move, nor of security, servers, statuses, content types, headers and links.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +18,7 @@ from attrs import evolve, field, frozen
 
 from changes import Change
 from changes.schemas import nested
-from changes.walk import SAME_MEANING, At, Node, Rule, alike, fate, pairs, renamed, same, walk
+from changes.walk import DOCUMENTATION, SAME_MEANING, At, Node, Rule, alike, fate, pairs, renamed, same, walk
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 JSON = "application/json"
@@ -58,7 +61,15 @@ class Document:
         if target is None:
             return {name: self._expand(value, through) for name, value in fields.items()}
         siblings = {name: value for name, value in fields.items() if name != "$ref"}
-        return self._expand({**target, **siblings} if siblings else target, (*through, reference))
+        found = self._expand(target, (*through, reference))
+        # In 3.0, what stands beside a reference is ignored.
+        if not siblings or str(self.source.get("openapi")).startswith("3.0"):
+            return found
+        beside = self._expand(siblings, through)
+        # Only a schema can have more than other words there, and then both hold.
+        if isinstance(target, dict) and (siblings.keys() <= DOCUMENTATION or "/schemas/" not in reference):
+            return {**found, **beside}
+        return {"allOf": [beside, found]}
 
     def _find(self, reference: str) -> Any:
         if not reference.startswith("#/"):
@@ -153,14 +164,14 @@ def paths(old: Node, new: Node, key: str, at: At) -> Iterator[Change]:
         if " " not in name or (one is not None and other is not None):
             yield from walk(OPERATION, one or {}, other or {}, at)
         elif one is None:
-            yield at.additive("operation added")
+            yield at.typed().additive("operation added")
         elif moved := [
             x for x in after if x not in before and after[x].get("operationId") == one.get("operationId")
         ]:
             yield at.breaking(f"operation removed (moved to {moved[0]}?)")
             yield from walk(OPERATION, one, after[moved[0]], At(moved[0]))
         else:
-            yield at.breaking("operation removed")
+            yield at.typed().breaking("operation removed")
 
 
 def operation_id(old: Node, new: Node, key: str, at: At) -> Iterator[Change]:
@@ -183,7 +194,7 @@ def security(old: Node, new: Node, key: str, at: At) -> Iterator[Change]:
 def parameters(old: Node, new: Node, key: str, at: At) -> Iterator[Change]:
     """Parameters by place and name."""
     for name, one, other in pairs(old[key], new[key]):
-        there = at.inside(f" {name}")
+        there = at.inside(f" {name}").typed()
         if one is None:
             yield (
                 there.breaking("new required parameter")
@@ -200,7 +211,7 @@ def parameters(old: Node, new: Node, key: str, at: At) -> Iterator[Change]:
 def request_body(old: Node, new: Node, key: str, at: At) -> Iterator[Change]:
     """What is sent."""
     one, other = old.get(key), new.get(key)
-    there = at.inside(" request")
+    there = at.inside(" request").typed()
     if one is None or other is None:
         harmless = other is not None and not other.get("required")
         yield (there.additive if harmless else there.breaking)(f"body {fate(one, other)}")
@@ -212,10 +223,11 @@ def responses(old: Node, new: Node, key: str, at: At) -> Iterator[Change]:
     """What is answered, status by status."""
     for status, one, other in pairs(old.get(key, {}), new.get(key, {})):
         there = evolve(at.inside(f" {status}"), sent=False)
+        success = status.startswith("2")
         if one is not None and other is not None:
-            yield from walk(RESPONSE, one, other, there)
+            yield from walk(RESPONSE, one, other, there.typed() if success else there)
         else:
-            yield (there.breaking if status.startswith("2") else there.additive)(f"status {fate(one, other)}")
+            yield (there.breaking if success else there.additive)(f"status {fate(one, other)}")
 
 
 def content(old: Node, new: Node, key: str, at: At) -> Iterator[Change]:
@@ -223,6 +235,7 @@ def content(old: Node, new: Node, key: str, at: At) -> Iterator[Change]:
     for kind, one, other in pairs(old.get(key, {}), new.get(key, {})):
         there = at.inside(" body" if kind == JSON else f" body ({kind})")
         if one is None or other is None:
+            there = there.untyped()
             yield (there.additive if one is None else there.breaking)(
                 f"content type {kind} {fate(one, other)}"
             )
@@ -235,7 +248,7 @@ def named(kind: str) -> Rule:
 
     def rule(old: Node, new: Node, key: str, at: At) -> Iterator[Change]:
         for name, one, other in pairs(old.get(key, {}), new.get(key, {})):
-            there = at.inside(f" {kind} {name}")
+            there = at.inside(f" {kind} {name}").untyped()
             if one is None or other is None:
                 yield (there.additive if one is None else there.breaking)(f"{kind} {fate(one, other)}")
             else:

@@ -1,6 +1,7 @@
 """Read a document that may become the contract, from a file or from the web."""
 
 import json
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from openapi_spec_validator.validation.exceptions import OpenAPIValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import YAMLError
+
+from techforge._drivers.deadline import guard, until
 
 MAX_BYTES = 10_000_000
 MAX_SECONDS = 30.0
@@ -65,19 +68,21 @@ def _load(path: Path) -> bytes:
 
 def _fetch(address: str) -> bytes:
     shown = address.partition("?")[0]
-    end = time.monotonic() + MAX_SECONDS
     content = b""
     try:
         url = httpx.URL(address)
         if url.userinfo:
             raise BadCandidateError("no credentials are sent: fetch the document yourself, and give the file")
-        with httpx.stream("GET", url, timeout=MAX_SECONDS, follow_redirects=True) as response:
-            if not response.is_success:
-                raise BadCandidateError(f"{shown} answered {response.status_code}")
-            for chunk in response.iter_bytes():
-                content = _bounded(content + chunk)
-                if time.monotonic() > end:
-                    raise BadCandidateError(f"{shown} took longer than {MAX_SECONDS:.0f} s")
+        # A timeout of httpx is one for each read, and a server may drip.
+        with httpx.Client(timeout=MAX_SECONDS) as client, until(time.monotonic() + MAX_SECONDS):
+            guard(client, threading.Event())
+            with client.stream("GET", url, follow_redirects=True) as response:
+                if not response.is_success:
+                    raise BadCandidateError(f"{shown} answered {response.status_code}")
+                for chunk in response.iter_bytes():
+                    content = _bounded(content + chunk)
+    except httpx.TimeoutException:
+        raise BadCandidateError(f"{shown} took longer than {MAX_SECONDS:.0f} s") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise BadCandidateError(f"{shown} cannot be fetched: {type(error).__name__}") from None
     return content

@@ -5,9 +5,11 @@ from itertools import product
 from typing import Any, cast
 
 from changes import Change
+from changes.normal import normal, types_of
 from changes.walk import DOCUMENTATION, At, Node, Rule, alike, fate, listed, pairs, renamed, same, walk
 
-EVERY_TYPE = frozenset({"null", "boolean", "object", "array", "number", "integer", "string"})
+# Those that Python has types for.
+TYPED_FORMATS = frozenset({"uuid", "date", "date-time", "binary"})
 
 
 def schema(old: Any, new: Any, at: At) -> Iterator[Change]:
@@ -19,24 +21,10 @@ def schema(old: Any, new: Any, at: At) -> Iterator[Change]:
             other = _one_alternative(other, kind)
         elif kind in other and kind not in one and not other.keys() - {kind} - DOCUMENTATION:
             one = _one_alternative(one, kind)
-    if not _types(one) & _types(other):
+    if not types_of(one) & types_of(other):
         # Of two things that have nothing in common, the rest is no matter.
         one, other = ({k: v for k, v in x.items() if k in {"type"} | DOCUMENTATION} for x in (one, other))
     yield from walk(SCHEMA, one, other, at)
-
-
-def normal(node: Any) -> Node:
-    """Write a schema the one way in which the rules read it."""
-    if isinstance(node, bool):
-        return {} if node else {"not": {}}
-    plain = dict(cast("Node", node))
-    if "const" in plain:
-        plain["enum"] = [plain.pop("const")]
-    if "type" in plain:
-        plain["type"] = sorted([plain["type"]] if isinstance(plain["type"], str) else plain["type"])
-    if plain.pop("nullable", False) and "type" in plain:
-        plain["type"] = sorted({*plain["type"], "null"})
-    return plain
 
 
 def _one_alternative(plain: Node, kind: str) -> Node:
@@ -56,16 +44,10 @@ def nested(suffix: str) -> Rule:
 def types(old: Node, new: Node, key: str, at: At) -> Iterator[Change]:
     """A list of types."""
     del key
-    one, other = _types(old), _types(new)
+    one, other = types_of(old), types_of(new)
     words = f"type changed from {_type_names(old)} to {_type_names(new)}"
     if one != other:
         yield at.wider(words) if one < other else at.narrower(words) if other < one else at.breaking(words)
-
-
-def _types(node: Node) -> set[str]:
-    """Return the types that a schema allows: without a list all of them, and every integer is a number."""
-    allowed = set(node.get("type", EVERY_TYPE))
-    return {*allowed, "integer"} if "number" in allowed else allowed
 
 
 def _type_names(node: Node) -> str:
@@ -80,7 +62,7 @@ def values(old: Node, new: Node, key: str, at: At) -> Iterator[Change]:
         yield at.wider(f"no longer limited to {listed(old[key])}")
     else:
         if grown := [each for each in new[key] if not any(same(each, known) for known in old[key])]:
-            yield at.wider(f"enum grown: {listed(grown)}")
+            yield at.untyped().wider(f"enum grown: {listed(grown)}")
         if shrunk := [each for each in old[key] if not any(same(each, known) for known in new[key])]:
             yield at.narrower(f"enum shrunk: {listed(shrunk)}")
 
@@ -93,6 +75,12 @@ def constraint(old: Node, new: Node, key: str, at: At) -> Iterator[Change]:
         yield at.wider(f"{key} removed: {listed([old[key]])}")
     else:
         yield at.breaking(f"{key} changed from {listed([old[key]])} to {listed([new[key]])}")
+
+
+def kind_of_text(old: Node, new: Node, key: str, at: At) -> Iterator[Change]:
+    """A format, which may be a type of its own."""
+    typed = TYPED_FORMATS & {old.get(key), new.get(key)}
+    yield from constraint(old, new, key, at if typed else at.untyped())
 
 
 def limit(sign: int) -> Rule:
@@ -179,17 +167,29 @@ def default(old: Node, new: Node, key: str, at: At) -> Iterator[Change]:
     yield at.breaking(words) if at.sent else at.doc_only(words)
 
 
+def untyped(rule: Rule) -> Rule:
+    """Make the rule for what no type tells of."""
+
+    def silent(old: Node, new: Node, key: str, at: At) -> Iterator[Change]:
+        yield from rule(old, new, key, at.untyped())
+
+    return silent
+
+
+LOWER = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
+UPPER = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
 SCHEMA: dict[str, Rule] = {
     "type": types,
     "enum": values,
-    **dict.fromkeys(("format", "pattern", "multipleOf", "not"), constraint),
-    **dict.fromkeys(("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"), limit(+1)),
-    **dict.fromkeys(("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"), limit(-1)),
-    "uniqueItems": flag,
+    "format": kind_of_text,
+    **dict.fromkeys(("pattern", "multipleOf", "not"), untyped(constraint)),
+    **dict.fromkeys(LOWER, untyped(limit(+1))),
+    **dict.fromkeys(UPPER, untyped(limit(-1))),
+    "uniqueItems": untyped(flag),
     "properties": fields,
     "required": required,
     "additionalProperties": further_fields,
     "items": nested("[]"),
     **dict.fromkeys(("anyOf", "oneOf", "allOf"), alternatives),
-    "default": default,
+    "default": untyped(default),
 }

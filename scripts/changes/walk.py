@@ -32,22 +32,33 @@ SAME_MEANING = "written differently, with the same meaning"
 
 @frozen
 class At:
-    """A place in the API; `sent` says that the client writes what stands there, not the server."""
+    """A place in the API."""
 
     place: str = ""
     sent: bool = True
+    """Whether the client writes what stands there, not the server."""
+    silent: bool = True
+    """Whether types do not tell of it. They tell of parameters and bodies, as far as JSON has types."""
 
     def inside(self, suffix: str) -> "At":
         """Return a place below this one."""
         return evolve(self, place=self.place + suffix)
 
+    def typed(self) -> "At":
+        """Return this place as one that types tell of."""
+        return evolve(self, silent=False)
+
+    def untyped(self) -> "At":
+        """Return this place as one that no type tells of."""
+        return evolve(self, silent=True)
+
     def breaking(self, what: str) -> Change:
         """Tell of a change that programs of before may not survive."""
-        return Change(Impact.BREAKING, self.place, what)
+        return Change(Impact.BREAKING, self.place, what, self.silent)
 
     def additive(self, what: str) -> Change:
         """Tell of a change that programs of before need not know of."""
-        return Change(Impact.ADDITIVE, self.place, what)
+        return Change(Impact.ADDITIVE, self.place, what, self.silent)
 
     def doc_only(self, what: str) -> Change:
         """Tell of a change of words."""
@@ -76,7 +87,8 @@ def walk(rules: dict[str, Rule], old: Node, new: Node, at: At) -> Iterator[Chang
         elif key in rules:
             changes = rules[key](old, new, key, at)
         else:
-            changes = [at.breaking(f"something else {fate(before, after)}: {key}; judge it by hand")]
+            words = f"something else {fate(before, after)}: {key}; judge it by hand"
+            changes = [at.untyped().breaking(words)]
         for change in changes:
             found = True
             yield change

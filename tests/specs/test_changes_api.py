@@ -7,14 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema_rs import Draft202012Validator
 
 from changes.api import compare
+from changes.normal import normal
 
 CONTRACT = json.loads((Path(__file__).parents[2] / "openapi.json").read_text(encoding="utf-8"))
 
 TEXT, NUMBER = {"type": "string"}, {"type": "number"}
 A, B = {"type": "object", "properties": {"a": TEXT}}, {"type": "object", "properties": {"b": TEXT}}
 NULL = {"type": "null"}
+PATTERNS = [{"pattern": "a"}, {"pattern": "b"}]
+LIMITED = (".a: maxLength added: 1", "!", "+")
 
 
 def lines(old: Any, new: Any) -> list[str]:
@@ -107,7 +113,22 @@ SCHEMAS = {
     "field optional": (A | {"required": ["a"]}, A, ".a: no longer required", "+", "!"),
     "anyOf grown": ({"anyOf": [A, B]}, {"anyOf": [B, TEXT, A]}, "anyOf added: string", "+", "!"),
     "oneOf shrunk": ({"oneOf": [A, TEXT]}, {"oneOf": [A]}, "oneOf removed: string", "!", "+"),
-    "anyOf of one": (A, {"anyOf": [A, NULL]}, "anyOf added: null", "+", "!"),
+    "anyOf of one": (A, {"anyOf": [A, TEXT]}, "anyOf added: string", "+", "!"),
+    "or null": (A, {"anyOf": [A, NULL]}, "type changed from object to null or object", "+", "!"),
+    "or null by reference": (
+        TEXT,
+        {"allOf": [TEXT], "nullable": True},
+        "type changed from string to null or string",
+        "+",
+        "!",
+    ),
+    "nullable without a type": (
+        {},
+        {"nullable": True},
+        "something else added: nullable; judge it by hand",
+        "!",
+        "!",
+    ),
     "anyOf other": (
         {"anyOf": [A, TEXT]},
         {"anyOf": [NUMBER, A]},
@@ -115,10 +136,31 @@ SCHEMAS = {
         "!",
         "!",
     ),
-    "anyOf added to more": (TEXT, TEXT | {"anyOf": [{"minLength": 2}]}, "anyOf added: anything", "!", "+"),
+    "anyOf added to more": (
+        TEXT,
+        TEXT | {"anyOf": [{"minLength": 2}, {"maxLength": 1}]},
+        "anyOf added: anything, anything",
+        "!",
+        "+",
+    ),
     "anyOf too far": ({"anyOf": [A, B]}, {"anyOf": [TEXT]}, "anyOf changed; judge it by hand", "!", "!"),
-    "allOf grown": ({"allOf": [A]}, {"allOf": [A, B]}, "allOf added: object", "!", "+"),
-    "allOf shrunk": ({"allOf": [A, B]}, {"allOf": [A]}, "allOf removed: object", "+", "!"),
+    "allOf of fields grown": ({"allOf": [A]}, {"allOf": [A, B]}, ".b: new optional field", "+", "+"),
+    "allOf of fields shrunk": ({"allOf": [A, B]}, {"allOf": [A]}, ".b: field removed", "!", "!"),
+    "allOf of one field": (A, {"allOf": [A, {"properties": {"a": {"maxLength": 1}}}]}, *LIMITED),
+    "allOf grown": (
+        {"allOf": PATTERNS},
+        {"allOf": [*PATTERNS, {"pattern": "c"}]},
+        "allOf added: anything",
+        "!",
+        "+",
+    ),
+    "allOf shrunk": (
+        {"allOf": [*PATTERNS, {"pattern": "c"}]},
+        {"allOf": PATTERNS},
+        "allOf removed: anything",
+        "+",
+        "!",
+    ),
     "default": ({"default": 1}, {"default": 2}, "default changed", "!", "."),
     "description": ({"description": "a"}, {"description": "b"}, "description changed", ".", "."),
     "example": ({}, {"example": "b"}, "example added", ".", "."),
@@ -141,6 +183,133 @@ def test_schemas(rule: str, answer: bool) -> None:
     assert lines(document(old, answer=answer), document(new, answer=answer)) == [
         f"{IMPACTS[verdicts[answer]]}: {place}"
     ]
+
+
+SHORT = TEXT | {"maxLength": 9}
+# Each row: a schema, and the same one as others write it.
+SYNONYMS = {
+    "allOf of one": (A, {"allOf": [A]}),
+    "allOf of one, with words": (
+        A | {"description": "x"},
+        {"allOf": [A | {"description": "y"}], "description": "x"},
+    ),
+    "allOf of what is a reference to itself": ({"$ref": "#"}, {"allOf": [{"$ref": "#"}]}),
+    "allOf of an extension": (A | {"x-a": 1}, {"allOf": [A], "x-a": 1}),
+    "allOf in allOf": (A, {"allOf": [{"allOf": [A]}, True]}),
+    "allOf of objects": (
+        {
+            "type": "object",
+            "properties": {"a": TEXT, "b": TEXT},
+            "required": ["a", "b"],
+        },
+        {"allOf": [A | {"required": ["a"]}, B | {"required": ["b"]}]},
+    ),
+    "allOf of a field twice": (A, {"allOf": [A, {"properties": {"a": TEXT}}]}),
+    "allOf of types": (TEXT, {"allOf": [{"type": ["string", "null"]}, TEXT]}),
+    "allOf of a closed object": (
+        A | {"additionalProperties": False, "required": ["a"]},
+        {"allOf": [A | {"additionalProperties": False}, {"required": ["a"]}]},
+    ),
+    "oneOf of one": (A, {"oneOf": [A]}),
+    "anyOf null": ({"type": ["null", "string"], "maxLength": 9}, {"anyOf": [SHORT, NULL]}),
+    "oneOf null": ({"type": ["string", "null"], "maxLength": 9}, {"oneOf": [NULL, SHORT]}),
+    "nullable": (SHORT | {"nullable": True}, {"anyOf": [NULL, SHORT]}),
+    "nullable by reference": (SHORT | {"nullable": True}, {"allOf": [SHORT], "nullable": True}),
+    "not nullable": (SHORT, SHORT | {"nullable": False}),
+    "null among values": (
+        {"type": ["string", "null"], "enum": ["a", None]},
+        {"anyOf": [TEXT | {"enum": ["a"]}, {"const": None, "type": "null"}]},
+    ),
+    "anyOf of types": ({"type": ["string", "number"]}, {"anyOf": [NUMBER, TEXT]}),
+    "anyOf with words": (
+        {"type": ["string", "null"], "description": "x"},
+        {"anyOf": [TEXT | {"description": "x"}, NULL | {"description": "y"}]},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SYNONYMS)
+@pytest.mark.parametrize("answer", [False, True], ids=["request", "answer"])
+def test_the_same_in_other_words(kind: str, answer: bool) -> None:
+    """However a schema is written, what means the same is no change, in a field as well."""
+    for one, other in (SYNONYMS[kind], [{"properties": {"x": each}} for each in SYNONYMS[kind]]):
+        old, new = document(one, answer=answer), document(other, answer=answer)
+        said = "written differently, with the same meaning"
+        for told in (lines(old, new), lines(new, old)):
+            assert [line.partition(": ")[0] for line in told] == ["doc-only"]
+            assert told[0].endswith(said)
+
+
+CLOSED = {"properties": {"a": TEXT}, "additionalProperties": False}
+# Each row: a schema, and one that some would take for it.
+FALSE_FRIENDS = {
+    "a closed part": (A | B | CLOSED, {"allOf": [CLOSED, B]}),
+    "two closed parts": (
+        {"additionalProperties": False},
+        {"allOf": [CLOSED, {"additionalProperties": False}]},
+    ),
+    "an integer is a number": ({"type": ["number", "integer"]}, {"oneOf": [NUMBER, {"type": "integer"}]}),
+    "null twice": ({"type": ["string", "null"]}, {"oneOf": [{"type": ["string", "null"]}, NULL]}),
+    "not null": (
+        {"type": ["string", "null"], "not": {"enum": [None]}},
+        {"anyOf": [TEXT | {"not": {"enum": [None]}}, NULL]},
+    ),
+    "two limits": ({"maxLength": 3}, {"allOf": [{"maxLength": 5}, {"maxLength": 3}]}),
+    "null that is a string": (NULL, TEXT | {"enum": [None]}),
+    "nothing in common": (TEXT, {"allOf": [TEXT, NUMBER]}),
+    "a condition in parts": (
+        {"if": TEXT, "then": {"maxLength": 2}},
+        {"allOf": [{"if": TEXT}, {"then": {"maxLength": 2}}]},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FALSE_FRIENDS)
+def test_what_is_not_simple_is_told(kind: str) -> None:
+    """Of schemas that cannot be written as one, a change is told rather than lost."""
+    one, other = FALSE_FRIENDS[kind]
+
+    assert [line for line in lines(document(one), document(other)) if not line.startswith("doc-only")]
+
+
+LEAVES = st.sampled_from(
+    [
+        *({"type": each} for each in ("null", "string", "number", "integer", "object", ["object", "null"])),
+        *({"enum": each} for each in ([1, None], ["a", "bc"])),
+        *({key: 1} for key in ("minimum", "maxLength", "minProperties", "const", "multipleOf")),
+        *({key: each} for key in ("not", "additionalProperties", "if", "then") for each in (TEXT, False)),
+        *({"required": [each]} for each in "ab"),
+        True,
+        False,
+        {},
+    ]
+)
+
+
+def compound(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Put schemas together, as one, and in lists and fields."""
+    several = st.lists(inner, min_size=1, max_size=3)
+    fields = st.dictionaries(st.sampled_from("ab"), inner, min_size=1)
+    lists = st.tuples(st.sampled_from(["allOf", "anyOf", "oneOf"]), several).map(lambda pair: dict([pair]))
+    objects = fields.map(lambda each: {"properties": each})
+    mixed = st.lists(inner | lists | objects, min_size=2, max_size=3).map(
+        lambda parts: {key: value for each in parts if isinstance(each, dict) for key, value in each.items()}
+    )
+    return lists | objects | mixed
+
+
+VALUES = [None, True, 0, 1, 1.5, "", "a", "bc", [], {}]
+VALUES += [{"a": 1}, {"b": None}, {"a": "bc", "b": 2}, {"a": "a", "b": "a", "c": None}]
+
+
+@given(st.recursive(LEAVES, compound, max_leaves=6))
+@settings(max_examples=500, deadline=None)
+def test_what_is_written_as_one_means_the_same(schema: Any) -> None:
+    """A validator that is not ours accepts just the same values: else a change would be lost, or invented."""
+    before, after = (Draft202012Validator(each) for each in (schema, normal(schema)))
+
+    for value in VALUES:
+        assert before.is_valid(value) == after.is_valid(value), value
 
 
 def test_another_kind_of_thing_is_one_change() -> None:
@@ -432,6 +601,36 @@ def test_a_reference_is_what_it_refers_to() -> None:
     }
 
     assert lines(inline, referring) == ["doc-only: the document: written differently, with the same meaning"]
+
+
+def beside_a_reference(version: str) -> dict[str, Any]:
+    """Make a document in which something stands beside a reference."""
+    schema = {
+        "$ref": "#/components/schemas/A",
+        "properties": {"b": TEXT},
+        "required": ["b"],
+        "description": "x",
+    }
+    return document(schema) | {"openapi": version, "components": {"schemas": {"A": A}}}
+
+
+def test_what_stands_beside_a_reference() -> None:
+    """In 3.1 both hold, and in 3.0 nothing but the reference: neither replaces what is referred to."""
+    plain = document(A)
+    both = document(A | {"properties": {"a": TEXT, "b": TEXT}, "required": ["b"], "description": "x"})
+    same = ["doc-only: the document: written differently, with the same meaning"]
+
+    assert lines(both, beside_a_reference("3.1.0"))[0].startswith("doc-only: POST /x request body: written")
+    assert lines(plain, beside_a_reference("3.0.3") | {"openapi": "3.1.0"}) != same
+    assert lines(plain | {"openapi": "3.0.3"}, beside_a_reference("3.0.3")) == same
+
+
+def test_a_schema_may_be_all_or_nothing() -> None:
+    """`true` is a schema, too, and may be referred to with words beside it."""
+    old = document({"$ref": "#/components/schemas/Any", "description": "x"})
+    old["components"] = {"schemas": {"Any": True}}
+
+    assert lines(old, document({"description": "x"}))[0].startswith("doc-only: ")
 
 
 def test_a_schema_may_contain_itself() -> None:

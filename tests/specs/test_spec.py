@@ -111,7 +111,7 @@ def test_tells_each_reader_and_touches_nothing(project: Path, tmp_path: Path, ru
         "The user of the SDK, after regenerating\n"
         "  additive: techforge_api.models.JobRequest.background: added\n\n"
         "The wrapper\n"
-        "  fits\n\n"
+        "  its types fit\n\n"
         "The version\n"
         "  1.0.0 -> 1.1.0 (minor): POST /jobs/v2 request body.background: new optional field, and 1 more\n"
     )

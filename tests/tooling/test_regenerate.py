@@ -167,13 +167,18 @@ def test_a_failing_generator_leaves_the_tree(project: Path, change: Callable[[di
     assert regenerate.files(project) == before
 
 
-def test_a_failing_swap_restores_the_tree(tmp_path: Path) -> None:
-    """Between the two renames there is no generated/: a failure there must bring the old one back."""
-    target = tmp_path / "target"
-    target.mkdir()
-    (target / "old.py").touch()
+@pytest.mark.parametrize("absent", ["one", "two"])
+def test_a_failing_swap_restores_the_tree(tmp_path: Path, absent: str) -> None:
+    """What has been moved by then goes back: all is put in its place, or nothing."""
+    fresh = {}
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "old.py").touch()
+        fresh[tmp_path / name] = tmp_path / f"new-{name}"
+        if name != absent:
+            fresh[tmp_path / name].mkdir()
 
-    with pytest.raises(FileNotFoundError):
-        regenerate.swap(tmp_path / "absent", target, aside=tmp_path / "aside")
+    with pytest.raises(regenerate.RefusedError, match=f"nothing is written: .*new-{absent}"):
+        regenerate.swap(fresh, aside=tmp_path / "aside")
 
-    assert [path.name for path in target.iterdir()] == ["old.py"]
+    assert [path.name for place in fresh for path in place.iterdir()] == ["old.py", "old.py"]
