@@ -13,11 +13,15 @@ a job may exist; 130 interrupted. But for 2, the report says how far it came.
 
 import argparse
 import hashlib
+import io
 import json
+import math
 import os
+import re
 import sys
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -31,7 +35,6 @@ from live.plan import SAFE, Check, Json
 from live.report import Masker, Report
 from live.verdicts import DOCUMENTED, NOTED, UNKNOWN, Answer, Judge
 from techforge import ConfigurationError, InvalidArgumentError, Job, _checks
-from techforge._answers import job_in
 from techforge._drivers.deadline import guard, until
 from techforge._drivers.facade import NETWORK_ERRORS, tls_context
 from techforge._version import __version__
@@ -87,10 +90,12 @@ class Run:
         for check in checks:
             answer = self._asked(check)
             del self.report.not_checked[0]
-            job_id = job_in(answer.body)[0] if answer else None
-            # Any success, whatever it says: nothing that was sent deserved one.
-            if answer and (job_id or (check.method not in SAFE and answer.status < 300)):
-                raise InDoubtError(f"A JOB MAY EXIST: {job_id or 'its id is unknown'}, after {check.sent}.")
+            # Any success, whatever it says, and any redirect, which may be to what was made: nothing that
+            # was sent deserved one.
+            if answer and (answer.job_id or (check.method not in SAFE and answer.status < 400)):
+                raise InDoubtError(
+                    f"A JOB MAY EXIST: {answer.job_id or 'its id is unknown'}, after {check.sent}."
+                )
 
     def paid(self, job: Check, wait: int) -> None:
         """Create one job, and look for its output."""
@@ -101,16 +106,17 @@ class Run:
             answer = self._asked(job, attempts=1)
         except KeyboardInterrupt:
             raise InDoubtError(f"Interrupted while the paid job was sent. {doubt}") from None
-        job_id = job_in(answer.body)[0] if answer else None
+        job_id = answer.job_id if answer else None
         if job_id is None:
             if answer is None and self.connected:
                 raise InDoubtError(f"The answer to the paid job was lost. {doubt}")
-            if answer and (answer.status < 300 or answer.status >= 500):
+            if answer and (answer.status < 400 or answer.status >= 500):
                 raise InDoubtError(f"The paid job was answered {answer.status}, without an id. {doubt}")
             return
-        self.report.head["job"] = f"{job_id} in project {project_id}"
+        self.report.head["job"] = self.report.masked(f"{job_id} in project {project_id}")
         print(f"job {self.report.head['job']}", flush=True)
-        self.report.write()
+        with suppress(OSError):  # its end is written, too, or said not to be
+            self.report.write()
         output = plan.output_check(self.document, Job(job_id, project_id).output_path)
         until_when = time.monotonic() + wait
         self.deadline = until_when + self.pace.total
@@ -133,7 +139,7 @@ class Run:
                 self.connected = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
                 self.report.add(check, None, UNKNOWN, [f"no answer: {type(error).__name__}: {error}"])
                 return None
-            again = answer.status == 429 and attempts > 1
+            again = answer.status == 429 and attempts > 1 and not answer.job_id
             self.report.add(check, answer, *self.judge(check, answer, again=again))
             if not again:
                 return answer
@@ -171,7 +177,11 @@ class Run:
 
     def _wait(self, answer: Answer, at_least: float) -> None:
         now = read_instant(answer.headers.get("date")) or datetime.now(UTC)
-        seconds = max(at_least, read_retry_after(answer.headers.get("retry-after"), now) or 0.0)
+        given = answer.headers.get("retry-after", "")
+        asked = read_retry_after(given, now)
+        if asked is None and re.search(r"\d{309}", given):
+            asked = math.inf  # a number that no float holds
+        seconds = max(at_least, asked or 0.0)
         if time.monotonic() + seconds > self.deadline:
             raise StopError(f"429: the service wants a pause of {seconds:g} s, too long for this run.")
         print(f"  429: waiting {seconds:g} s", flush=True)
@@ -180,6 +190,10 @@ class Run:
 
 def main(arguments: list[str], pace: Pace | None = None) -> int:
     """Plan, show the plan, ask, and send; the result is the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A console that cannot show what a service sends must not end the run.
+            stream.reconfigure(errors="backslashreplace")
     pace = pace or Pace()
     text = (ROOT / "openapi.json").read_bytes()
     document: Json = json.loads(text)
@@ -198,7 +212,7 @@ def main(arguments: list[str], pace: Pace | None = None) -> int:
         return 0
     head = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "base URL": base_url,
+        "base URL": masked(base_url),
         "openapi.json": f"{document['info']['version']}, sha256 {hashlib.sha256(text).hexdigest()}",
     }
     report = Report(options.report, masked, head, not_checked=left_out)
@@ -226,7 +240,11 @@ def _carried_out(run: Run, checks: list[Check], job: Check | None, wait: int) ->
     except KeyboardInterrupt:
         report.end, code = "Interrupted.", 130
     print(f"\n{report.masked.of_answer(report.end)}", file=sys.stderr if code else sys.stdout)
-    report.write()
+    try:
+        report.write()
+    except OSError as error:
+        print(f"The report is not whole: {error}", file=sys.stderr)
+        return code or 1
     print(f"The report: {report.markdown}, and as JSON beside it")
     return code or int(any(check["verdict"] not in {DOCUMENTED, NOTED} for check in report.checks))
 
@@ -284,11 +302,19 @@ def _key(variable: str, base_url: str) -> str:
         )
     key = check_api_key(given)
     check_key_for_host(key, urlsplit(base_url).hostname or "")
+    try:
+        httpx.Client(verify=tls_context()).close()
+    except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
+        # The message may have a part of a proxy's password.
+        raise ConfigurationError(
+            "nothing was sent: this environment gives no HTTP client; look at its proxy variables (a SOCKS "
+            f"proxy is not supported) and at SSL_CERT_FILE ({type(error).__name__})"
+        ) from None
     return key
 
 
 def _print_plan(checks: list[Check], left_out: list[str], base_url: str, masked: Masker) -> None:
-    print(f"{len(checks)} requests to {base_url}:\n")
+    print(f"{len(checks)} requests to {masked(base_url)}:\n")
     for check in checks:
         print(f"{check.operation or 'beside the contract'}: {check.name}")
         print(f"    {masked(check.sent)}")

@@ -1,11 +1,12 @@
 """What `contract_live.py` shows and keeps of a run: neither a key nor what signs a URL."""
 
-import html
+import base64
 import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from html.entities import html5
 from pathlib import Path
 
 from attrs import define, field, frozen
@@ -16,16 +17,45 @@ from techforge._masking import mask
 
 _HEADERS = ("content-type", "retry-after", "location", "allow", "www-authenticate", "date")
 _EXCERPT = 600
-_PARAMETERS = re.compile(r"(\?|\\+u003f|%3f|&#63;|&#x3f;)[^\s\"'<>]*=[^\s\"'<>]*", re.IGNORECASE)
+_GAP = r"(?:[\s:,\ufffd]|(?:0x)?0{1,2}|\\{1,8}(?:[nrt0]|x00|u0000)){0,8}"
+"""What may be between two characters of a key: the service may send a dump, lines of base64, or UTF-16."""
+
+
+# No repetition here is without a limit, and none of what it is part of fails after one: an answer that is
+# made for it must not keep the masking busy.
+def _escaped(c: str) -> str:
+    """Return a pattern of a character as it is, or escaped in JSON, a repr, a URL or HTML."""
+    code = f"{ord(c):02x}"
+    names = "|".join(name.rstrip(";") for name, value in html5.items() if value == c)
+    entity = rf"&(?:amp;){{0,8}}(?:#0{{0,8}}{ord(c)}|#x0{{0,8}}{code}{names and '|' + names});?"
+    return rf"\\{{0,8}}(?:u00{code}|x{code}|%(?:25){{0,8}}{code}|{entity}|{re.escape(c)})"
 
 
 def _spelt(key: str) -> re.Pattern[str]:
-    """Return a pattern of the key in any spelling: as it is, or escaped in JSON, a repr, a URL or HTML."""
-    spellings = (
-        rf"\\*(?:{re.escape(c)}|u00{ord(c):02x}|%{ord(c):02x}|&#0*{ord(c)};|&#x0*{ord(c):x};|{re.escape(html.escape(c))})"
-        for c in key
-    )
-    return re.compile("".join(spellings), re.IGNORECASE)
+    """Return a pattern of the key in any spelling: escaped, as the numbers of its bytes, or in base64."""
+    if not key:
+        return re.compile(r"(?!)")
+    patterns = [_GAP.join(rf"(?:{_escaped(c)}|(?:0x)?{ord(c):02x}|{ord(c)})" for c in key)]
+    for data in (key.encode(), key.encode("utf-16-le")):
+        # What comes before the key shifts it: of what it shares with that, no character is the key's alone.
+        for shift, shared in enumerate((0, 2, 3)):
+            whole = base64.b64encode(bytes(shift) + data).decode()[shared : 8 * (shift + len(data)) // 6]
+            either = {"+": rf"(?:{_escaped('+')}|-)", "/": rf"(?:{_escaped('/')}|_)"}
+            patterns.append(_GAP.join(either.get(c, c) for c in whole))
+    return re.compile("|".join(filter(None, patterns)), re.IGNORECASE)
+
+
+_PARAMETERS = re.compile(_escaped("?") + r"[^\s\"'<>]*", re.IGNORECASE)
+_EQUALS = re.compile(_escaped("="), re.IGNORECASE)
+
+
+def _without_parameters(found: re.Match[str]) -> str:
+    return "?***" if _EQUALS.search(found[0]) else found[0]
+
+
+def _printable(text: str) -> str:
+    """Return a text without what a terminal obeys."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 @frozen
@@ -36,17 +66,21 @@ class Masker:
 
     def __call__(self, text: str) -> str:
         """Return a text that may be shown."""
-        return mask(self.key.sub("***", text) if self.key.pattern else text)
+        return mask(self.key.sub("***", text))
 
     def of_answer(self, text: str) -> str:
         """Return what may be shown of an answer, which may escape a secret, or the terminal."""
+        text = text.replace("\0", "").strip()  # in UTF-16, every other byte of a key
         if text[:1] in {"{", "[", '"'}:
             with suppress(ValueError, RecursionError):
                 text = json.dumps(json.loads(text), ensure_ascii=False)
-        text = text.replace("\\/", "/")
-        text = _PARAMETERS.sub("?***", self(text))
-        text = "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+        text = _PARAMETERS.sub(_without_parameters, self(_printable(text).replace("\\/", "/")))
         return text if len(text) <= _EXCERPT else text[:_EXCERPT] + "…"
+
+    def of_body(self, answer: Answer) -> str:
+        """Return what may be shown of a body, whose charset may be a lie that hides the key."""
+        plain = answer.body.replace(b"\0", b"").decode("utf-8", "replace")
+        return self.of_answer(plain if self.key.search(_printable(plain)) else answer.text)
 
 
 @define
@@ -77,7 +111,7 @@ class Report:
             entry["answer"] = {
                 "status": answer.status,
                 "headers": {name: shown(answer.headers[name]) for name in _HEADERS if name in answer.headers},
-                "body": shown(answer.body.decode("utf-8", "replace")),
+                "body": self.masked.of_body(answer),
             }
         self.checks.append(entry)
         # A full disk must not keep the id of a job from being printed.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import copy
 import html
+import io
 import json
 import re
 import signal
@@ -345,7 +347,8 @@ def test_a_service_that_is_not_there(live: Live) -> None:
 
 def test_a_redirect_is_not_followed(live: Live) -> None:
     """The key goes to the address that was given, and nowhere else."""
-    live.answer = lambda _: RedirectResponse(f"{live.mock.storage_url}/x?signature=0123456789", 307)
+    elsewhere = RedirectResponse(f"{live.mock.storage_url}/x?signature=0123456789", 307)
+    live.answer = lambda request: elsewhere if request.method != "POST" else None
     assert live.run() == 1
     assert live.mock.journal.count(server="storage") == 0
     assert set(live.verdicts.values()) == {"contract broken"}
@@ -382,6 +385,37 @@ def test_any_sign_of_a_job_stops_the_run(live: Live, fault: str, named: str, cap
     assert live.run() == 3
     assert len(live.requests) == 4
     assert f"A JOB MAY EXIST: {named}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "named"),
+    [
+        *((status, {"location": f"/jobs/{JOB}"}, JOB) for status in (301, 302, 303, 307, 308)),
+        (303, {"location": f"https://h/jobs/v2/{JOB}?token={PROJECT}"}, JOB),
+        (303, {"location": "/created"}, "its id is unknown"),
+        (304, {}, "its id is unknown"),
+        (400, {"location": f"/jobs/{JOB}"}, JOB),
+        (400, {"content-location": f"/status?jobId={JOB}"}, JOB),
+        (401, {"x-job-id": JOB.upper()}, JOB.upper()),
+        (429, {"x-job-id": JOB, "retry-after": "0"}, JOB),
+    ],
+)
+def test_a_job_in_the_headers_stops_the_run(
+    live: Live, status: int, headers: dict[str, str], named: str, capsys: Any
+) -> None:
+    """A POST that is redirected may have made what it is redirected to; so may one whose headers say so."""
+    live.answer = lambda _: Response(b"", status, headers)
+    assert live.run(*PAID) == 3
+    assert len(live.requests) == 1
+    assert f"A JOB MAY EXIST: {named}," in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("headers", [{"location": f"/x?job=1&id={PROJECT}"}, {"x-request-id": PROJECT}])
+def test_an_id_of_something_else_is_no_job(live: Live, headers: dict[str, str]) -> None:
+    """A request has an id, too: a run that stops for nothing is not believed the next time."""
+    live.answer = lambda _: JSONResponse({}, 401, headers)
+    assert live.run() == 1
+    assert len(live.requests) == len(CHECKS)
 
 
 # 429
@@ -427,6 +461,15 @@ def test_a_429_that_lasts_ends_the_run(live: Live, retry_after: str, requests: i
     assert len(live.requests) == requests
     assert len(live.found["not checked"]) == len(CHECKS)
     assert "429" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("retry_after", ["9" * 400, f"1, {'9' * 400}.5"], ids=["one", "two"])
+def test_a_pause_that_no_float_holds(live: Live, retry_after: str) -> None:
+    """A number too large to be read is a long pause, and not none."""
+    live.answer = lambda _: JSONResponse({}, 429, {"retry-after": retry_after})
+    assert live.run() == 1
+    assert len(live.requests) == 1
+    assert "too long for this run" in live.found["end"]
 
 
 # The paid job
@@ -488,6 +531,7 @@ def test_waiting_ends(live: Live) -> None:
         ("status=500", 3),
         ("status=502;create=1;body=html", 3),
         ("delay=9", 3),
+        ("status=303;body=empty", 3),
         ("status=400", 1),
         ("status=429;retry-after=0", 1),
         ('status=202;json={"job":{"uuid":"$job_id"}}', 1),
@@ -504,6 +548,15 @@ def test_a_paid_job_is_sent_once(live: Live, fault: str, code: int, capsys: Any)
     assert ("A JOB MAY EXIST" in captured.err and PROJECT in captured.err) == (code == 3)
     if code != 3 and (job_id := jobs(live)[0].job_id):
         assert f"job {job_id} in project {PROJECT}" in captured.out
+
+
+def test_a_paid_job_that_is_redirected_to(live: Live, capsys: Any) -> None:
+    """A job that only `Location` names is a job: its id is printed, and its output is looked for."""
+    created = Response(b"", 303, {"location": f"/jobs/{JOB}"})
+    live.answer = lambda _: created if len(live.requests) == len(CHECKS) + 1 else None
+    assert live.run(*PAID) == 1
+    assert f"job {JOB} in project {PROJECT}" in capsys.readouterr().out
+    assert JOB in live.found["checks"][-1]["request"]
 
 
 def test_no_paid_job_where_nothing_answers(live: Live, capsys: Any) -> None:
@@ -555,6 +608,33 @@ def test_a_run_that_dies_leaves_its_report(live: Live) -> None:
     assert seen == [(number, number > len(CHECKS)) for number in range(len(CHECKS) + 2)]
 
 
+def test_a_full_disk_hides_no_job(live: Live, monkeypatch: Any, capsys: Any) -> None:
+    """The exit code says that a job may exist, even where the report no longer can."""
+
+    def full(_: Request) -> Response:
+        monkeypatch.setattr("live.report.Report.write", _no_space)
+        return JSONResponse({"jobId": JOB}, 202)
+
+    live.answer = full
+    assert live.run() == 3
+    captured = capsys.readouterr()
+    assert f"A JOB MAY EXIST: {JOB}" in captured.err
+    assert "not whole: no space" in captured.err
+
+
+def _no_space(_: object) -> None:
+    raise OSError("no space")
+
+
+def test_a_console_that_cannot_show_it(live: Live, monkeypatch: Any) -> None:
+    """What a service sends is no end of a run, whatever the console's encoding."""
+    console = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(console, encoding="ascii", write_through=True))
+    live.answer = lambda _: Response(b'["\xc3\xa9"]', 401, {"content-type": "application/json"})
+    assert live.run() == 1
+    assert b"\\xe9" in console.getvalue()
+
+
 def test_time_is_bounded(live: Live) -> None:
     """A run ends when its time is up, with a report."""
     assert live.run(pace=evolve(QUICK, pause=0.3, total=1.0)) == 1
@@ -598,6 +678,101 @@ def test_no_secret_gets_out(live: Live, capsys: pytest.CaptureFixture[str]) -> N
         assert "27182818" not in text
         assert "0123456789abcdef" not in text
     assert "***" in files[0]
+
+
+def _base64(shift: int) -> Callable[[bytes], bytes]:
+    return lambda key: base64.b64encode(b"x" * shift + key + b"y")
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        pytest.param(_base64(0), id="base64"),
+        pytest.param(_base64(1), id="base64, shifted by 1"),
+        pytest.param(_base64(2), id="base64, shifted by 2"),
+        pytest.param(lambda key: base64.urlsafe_b64encode(b">?" + key), id="base64 for URLs"),
+        pytest.param(lambda key: re.sub(b"(.{16})", rb"\1\r\n", base64.b64encode(key)), id="base64 in lines"),
+        pytest.param(lambda key: base64.b64encode(key.decode().encode("utf-16-le")), id="base64 of UTF-16"),
+        pytest.param(lambda key: json.dumps({"of": base64.b64encode(key).decode()}).encode(), id="in JSON"),
+        pytest.param(lambda key: quote(base64.b64encode(b"\xff" + key)).encode(), id="base64 in a URL"),
+        pytest.param(lambda key: key.hex().encode(), id="hex"),
+        pytest.param(lambda key: key.hex(":").upper().encode(), id="hex with colons"),
+        pytest.param(lambda key: key.decode().encode("utf-16").hex().encode(), id="hex of UTF-16"),
+        pytest.param(lambda key: str(list(key)).encode(), id="numbers"),
+        pytest.param(lambda key: quote(quote(quote(key))).encode(), id="escaped thrice"),
+        pytest.param(lambda key: html.escape(html.escape(key.decode())).encode(), id="HTML twice"),
+        pytest.param(lambda key: b"\0".join(bytes([byte]) for byte in key), id="NULs between"),
+        pytest.param(lambda key: b"\x01".join(bytes([byte]) for byte in key), id="controls between"),
+        pytest.param(lambda key: json.dumps(["\0".join(key.decode())]).encode(), id="escaped NULs between"),
+    ],
+)
+def test_a_key_that_comes_back_encoded(
+    live: Live, encoded: Callable[[bytes], bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The key is masked in every form that programs write bytes in."""
+    text = encoded(KEY.encode())
+    live.answer = lambda _: Response(text, 401, {"content-type": "application/json"})
+    assert live.run() == 1
+    captured = capsys.readouterr()
+    files = [path.read_text(encoding="utf-8") for path in live.report.parent.iterdir()]
+    parts = {text[i : i + 12].decode() for i in range(len(text) - 12)}
+    plain = re.sub(r"\W", "", KEY)
+    for out in (*files, captured.out, captured.err):
+        assert not [part for part in parts if part in out and part.strip('"\\[]')]
+        assert plain not in re.sub(r"[\W_]|u0000|x00", "", out)
+    assert all("***" in check["answer"]["body"] for check in live.found["checks"] if check["answer"]["body"])
+
+
+@pytest.mark.parametrize(
+    ("real", "said"),
+    [
+        *((real, real) for real in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-7", "cp037")),
+        *(("utf-16", said) for said in ("", "utf-8", "zip", "x")),
+        *(("utf-16-be", said) for said in ("", "utf-8", "utf-16")),
+        ("utf-8", "utf-16"),
+        ("utf-32-be", ""),
+    ],
+)
+def test_a_key_in_another_charset(live: Live, real: str, said: str) -> None:
+    """A body is read as it says that it is encoded, and as what the key is found in, if that is another."""
+    body = f"the key was {KEY}.".encode(real)
+    live.answer = lambda _: Response(
+        body, 401, {"content-type": f"text/html; charset={said}" if said else "text/html"}
+    )
+    assert live.run() == 1
+    for path in live.report.parent.iterdir():
+        text = path.read_text(encoding="utf-8")
+        assert "***" in text
+        for read in (text, text.encode("utf-16-le", "replace").decode("latin-1")):
+            assert "27182818" not in re.sub(r"\W|u0000|x00", "", read)
+
+
+def test_a_key_that_comes_back_as_a_job(live: Live, monkeypatch: Any, capsys: Any) -> None:
+    """The id of the paid job is what the service says it is: it is masked as all else."""
+    monkeypatch.setenv("TEST_LIVE_KEY", "live-key-27182818")
+    answers = {len(CHECKS) + 1: JSONResponse({"jobId": "live-key-27182818", "status": "queued"}, 202)}
+    live.answer = lambda _: answers.get(len(live.requests), Response(b"", 401))
+    live.run(*PAID)
+    texts = [path.read_text(encoding="utf-8") for path in live.report.parent.iterdir()]
+    for text in (*texts, "".join(capsys.readouterr())):
+        assert "job" in text
+        assert "27182818" not in text
+
+
+@pytest.mark.parametrize("equals", ["=", "\\u003d", "%3D", "&#61;", "&equals;"])
+@pytest.mark.parametrize("mark", ["?", "\\u003f", "%3F", "%253F", "&quest;"])
+def test_a_signature_is_masked_as_it_is_spelt(mark: str, equals: str) -> None:
+    """What signs a URL goes, escaped or not, in what is no JSON as well."""
+    text = f' {{"url": "h/x{mark}signature{equals}0123456789abcdef"}}}}'
+    assert "0123456789abcdef" not in Masker(KEY).of_answer(text)
+
+
+@pytest.mark.parametrize("part", ["?", "%3f", "a://", "\\", "l\\", "l:", "&amp;", "&#0", "{", "l0"])
+def test_masking_takes_no_time(part: str) -> None:
+    """No answer can be made so that masking it takes minutes."""
+    started = time.monotonic()
+    Masker(KEY).of_answer(part * (contract_live._BODY_LIMIT // len(part)))
+    assert time.monotonic() - started < 2
 
 
 def test_a_report_cannot_be_broken_into(live: Live) -> None:
@@ -650,6 +825,28 @@ def test_refusals(live: Live, monkeypatch: Any, capsys: Any, arguments: list[str
         text for text in ("live-key-itself", "user:pw", "broken\nkey") if text in captured.out + captured.err
     ]
     assert live.requests == []
+    assert not live.report.exists()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("HTTPS_PROXY", "foo://user:pw-1@h:1"),
+        ("HTTPS_PROXY", "http://user:pw-1@h:pw-1"),
+        ("ALL_PROXY", "socks5://user:pw-1@h:1"),
+        ("SSL_CERT_FILE", "/does/not/exist/pw-1"),
+    ],
+)
+def test_an_environment_without_a_client(
+    live: Live, monkeypatch: Any, capsys: Any, variable: str, value: str
+) -> None:
+    """What makes every request impossible is said before the first, without a proxy's password."""
+    contract_live.tls_context.cache_clear()
+    monkeypatch.setenv(variable, value)
+    assert live.run("--base-url=https://api.invalid") == 2
+    captured = capsys.readouterr()
+    assert "nothing was sent" in captured.err
+    assert "pw-1" not in captured.err + captured.out
     assert not live.report.exists()
 
 

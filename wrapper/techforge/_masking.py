@@ -4,9 +4,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-_QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]{0,15}://[^\s\"'<>?#]+)[?#][^\s\"'<>]*", re.IGNORECASE)
+# The query is optional: a match that fails where the address ends begins again at each "://" within, and
+# takes minutes for an answer that is made of them.
+_QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]{0,15}://[^\s\"'<>?#]+)([?#][^\s\"'<>]*)?", re.IGNORECASE)
 _USERINFO = re.compile(r"(\b[a-z][a-z0-9+.-]{0,15}://)[^\s/\"'<>@?#]*@", re.IGNORECASE)
 _EXCERPT = 1_000
+
+
+def _without_query(found: re.Match[str]) -> str:
+    return found[1] + "?***" if found[2] else found[0]
 
 
 def mask(text: str, *secrets: str) -> str:
@@ -17,7 +23,7 @@ def mask(text: str, *secrets: str) -> str:
     for secret in secrets:
         if secret:
             text = text.replace(secret, "***")
-    return _USERINFO.sub(r"\1***@", _QUERY.sub(r"\1?***", text))
+    return _USERINFO.sub(r"\1***@", _QUERY.sub(_without_query, text))
 
 
 def mask_all(value: object) -> object:
