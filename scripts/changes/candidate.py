@@ -10,6 +10,7 @@ from typing import Any, cast
 import httpx
 from openapi_spec_validator import validate
 from openapi_spec_validator.validation.exceptions import OpenAPIValidationError
+from referencing.exceptions import Unresolvable
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import YAMLError
@@ -50,11 +51,20 @@ def read(source: str) -> dict[str, Any]:
         validate(document)
     except OpenAPIValidationError as error:
         place = "/".join(map(str, error.absolute_path)) or "the document"
-        reason = error.message.partition("\n")[0]
-        raise BadCandidateError(f"this is not valid OpenAPI {version}: {place}: {reason}") from None
-    except Exception as error:  # noqa: BLE001 - of a reference that leads nowhere the validator has many
-        raise BadCandidateError(f"this is not valid OpenAPI {version}: {error}") from None
-    return cast("dict[str, Any]", document)
+        reason = f"{place}: {_shortened(error.message)}"
+    except Unresolvable as error:
+        reason = f"it refers to #{getattr(error, 'anchor', error.ref)}, which is not in it"
+    except Exception as error:  # noqa: BLE001 - what the validator was not made for
+        reason = _shortened(str(error))
+    else:
+        return cast("dict[str, Any]", document)
+    raise BadCandidateError(f"this is not valid OpenAPI {version}: {reason}")
+
+
+def _shortened(reason: str) -> str:
+    """Return the first line without its middle if it is long: it may quote half of the document."""
+    line = reason.partition("\n")[0]
+    return line if len(line) <= 300 else f"{line[:150]} … {line[-150:]}"
 
 
 def _load(path: Path) -> bytes:
@@ -82,7 +92,7 @@ def _fetch(address: str) -> bytes:
                 for chunk in response.iter_bytes():
                     content = _bounded(content + chunk)
     except httpx.TimeoutException:
-        raise BadCandidateError(f"{shown} took longer than {MAX_SECONDS:.0f} s") from None
+        raise BadCandidateError(f"{shown} took longer than {MAX_SECONDS:g} s") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise BadCandidateError(f"{shown} cannot be fetched: {type(error).__name__}") from None
     return content
