@@ -45,17 +45,23 @@ def main() -> int:
         candidate = read(str(arguments.candidate))
         regenerate.require_pins()
         # Inside the checkout, since only a rename within one filesystem is atomic.
-        with TemporaryDirectory(prefix=".regenerate-", dir=ROOT if apply else None) as folder:
+        with TemporaryDirectory(
+            prefix=".regenerate-", dir=ROOT if apply else None, ignore_cleanup_errors=True
+        ) as folder:
             report = examine(candidate, Path(folder))
             print(report)
-            if apply:
-                print(take_over(candidate, report, Path(folder)))
+            outcome = take_over(candidate, report, Path(folder)) if apply else ""
     except BadCandidateError as reason:
         print(f"spec: {reason}", file=sys.stderr)
         return 2
-    except (RefusedError, OSError) as reason:
+    except RefusedError as reason:
         print(f"spec: {reason}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"spec: nothing is written: {error}", file=sys.stderr)
+        return 1
+    if outcome:
+        print(f"\n{outcome}")
     return 0
 
 
@@ -88,13 +94,15 @@ class Report:
     def __str__(self) -> str:
         unknown = "unknown: there is no generated client"
         parts = {
+            "To be done first": self.todo,
             "The user of the API": _lines(self.api) or ["no change"],
             "The user of the SDK, after regenerating": _lines(self.sdk)
             or ["no change" if self.fresh else unknown],
-            "The wrapper": self.wrapper or ["its types fit" if self.fresh else unknown],
+            "The wrapper": ["its types do not fit; mypy says:", *self.wrapper]
+            if self.wrapper
+            else ["its types fit" if self.fresh else unknown],
             "No type tells of these: judge by hand whether the wrapper has to change": _lines(self.silent),
-            "To be done first": self.todo,
-            "The version": [self._version()],
+            "The SDK's version": [self._version()],
         }
         return "\n\n".join(
             f"{title}\n" + "\n".join(f"  {line}" for line in lines) for title, lines in parts.items() if lines
@@ -169,7 +177,7 @@ def take_over(candidate: dict[str, Any], report: Report, folder: Path) -> str:
     contract, changelog = ROOT / "openapi.json", ROOT / "CHANGELOG.md"
     text = json.dumps(candidate, indent=2, ensure_ascii=False) + "\n"
     if text.encode() == contract.read_bytes():
-        return "\nopenapi.json says so already; nothing is written."
+        return "openapi.json says so already; nothing is written."
     if report.todo or report.fresh is None:
         raise RefusedError("nothing is written: see 'To be done first'")
     fresh = {path: folder / "next" / path.name for path in (contract, changelog)}
@@ -179,8 +187,9 @@ def take_over(candidate: dict[str, Any], report: Report, folder: Path) -> str:
     fresh[regenerate.GENERATED / regenerate.PACKAGE] = report.fresh / regenerate.PACKAGE
     regenerate.swap(fresh, aside=folder / "old")
     return (
-        "\nopenapi.json, generated/ and CHANGELOG.md are written. Next: the checklist in CONTRIBUTING.md,"
-        ' "When the contract changes", from step 3 on.'
+        "openapi.json, generated/ and CHANGELOG.md are written. Next: CONTRIBUTING.md,"
+        ' "When the contract changes", from step 3 on.\n'
+        "Before you take another candidate in its place: `git restore openapi.json generated CHANGELOG.md`."
     )
 
 

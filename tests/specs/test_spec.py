@@ -114,7 +114,7 @@ def test_tells_each_reader_and_touches_nothing(project: Path, tmp_path: Path, ru
         "  additive: techforge_api.models.JobRequest.background: added\n\n"
         "The wrapper\n"
         "  its types fit\n\n"
-        "The version\n"
+        "The SDK's version\n"
         "  1.0.0 -> 1.1.0 (minor): POST /jobs/v2 request body.background: new optional field, and 1 more\n"
     )
     assert regenerate.files(project) == before
@@ -144,7 +144,7 @@ def test_breaking_comes_first_and_the_wrapper_is_asked(tmp_path: Path, run: Run)
 
     assert code == 0
     assert out.index("breaking: POST /jobs/v2 request body.language") < out.index("additive: POST /jobs/v2")
-    assert "wrapper/techforge/_flows/create.py:" in out
+    assert "The wrapper\n  its types do not fit; mypy says:\n  wrapper/techforge/_flows/create.py:" in out
     assert '"language" for "JobRequest"' in out
     assert "1.0.0 -> at least 2.0.0 (major)" in out
 
@@ -177,7 +177,8 @@ def test_what_is_to_be_done_first(
     code, out, error = run("--apply", written(tmp_path, edited(edit)))
 
     assert code == 1
-    assert words in out.partition("To be done first\n")[2]
+    assert out.startswith("To be done first\n")
+    assert words in out.partition("The user of the API\n")[0]
     assert ": POST /jobs/v2" in out
     assert "there is no generated client" not in out
     assert "To be done first" in error
@@ -209,6 +210,7 @@ def test_apply(project: Path, tmp_path: Path, run: Run) -> None:
 
     assert code == 0
     assert "CONTRIBUTING.md" in out
+    assert "git restore openapi.json generated CHANGELOG.md" in out
     assert (project / "openapi.json").read_text() == json.dumps(document, indent=2) + "\n"
     assert "background: str | Unset" in (
         project / "generated" / "techforge_api" / "models" / "job_request.py"
@@ -249,20 +251,48 @@ def test_apply_twice_tells_of_both(project: Path, tmp_path: Path, run: Run) -> N
     )
 
 
-def test_apply_is_all_or_nothing(
+def test_an_interrupted_apply_is_none(
     project: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever breaks on the way leaves contract, client and changelog as they were."""
+    """An interrupt as the last thing is put in its place leaves all three as they were."""
+    rename = Path.rename
 
-    def fail(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+    def interrupt(path: Path, target: Path) -> None:
+        rename(path, target)
+        if path.name == "techforge_api" and target == project / "generated" / path.name:
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(regenerate, "swap", fail)
+    before = regenerate.files(project)
+    path = written(tmp_path, edited(with_background))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run("--apply", path)
+
+    assert regenerate.files(project) == before
+
+
+@pytest.mark.parametrize("absent", ["the folder", "a place in it"])
+def test_an_apply_that_cannot_write(
+    project: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, absent: str
+) -> None:
+    """Where nothing can be written, that is said in a line, and nothing is half done."""
+    denied = PermissionError(13, "Permission denied", str(project))
+
+    def deny(*_: object, **__: object) -> None:
+        raise denied
+
+    monkeypatch.setattr(
+        *{"the folder": (spec, "TemporaryDirectory"), "a place in it": (Path, "rename")}[absent], deny
+    )
     before = regenerate.files(project)
 
-    with pytest.raises(KeyboardInterrupt):
-        run("--apply", written(tmp_path, edited(with_background)))
+    code, _, error = run("--apply", written(tmp_path, edited(with_background)))
 
+    assert code == 1
+    assert error.startswith("spec: nothing is written: ")
+    assert "Permission denied" in error
+    assert error.count("\n") == 1
     assert regenerate.files(project) == before
 
 

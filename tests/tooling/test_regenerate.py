@@ -182,3 +182,33 @@ def test_a_failing_swap_restores_the_tree(tmp_path: Path, absent: str) -> None:
         regenerate.swap(fresh, aside=tmp_path / "aside")
 
     assert [path.name for place in fresh for path in place.iterdir()] == ["old.py", "old.py"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("done", [False, True], ids=["undone", "done"])
+@pytest.mark.parametrize("number", range(4))
+def test_a_swap_may_end_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, done: bool, error: type[BaseException]
+) -> None:
+    """Whichever of the moves fails, or is interrupted just before or after, everything is as it was."""
+    places = [tmp_path / "openapi.json", tmp_path / "generated"]
+    for name, folder in (("old", tmp_path), ("new", tmp_path / "new")):
+        (folder / "generated").mkdir(parents=True)
+        (folder / "openapi.json").write_text(name)
+        (folder / "generated" / f"{name}.py").touch()
+    before = regenerate.files(tmp_path)
+    rename, moves = Path.rename, iter(range(99))
+
+    def end(path: Path, target: Path) -> None:
+        now = next(moves) == number
+        if done or not now:
+            rename(path, target)
+        if now:
+            raise error
+
+    monkeypatch.setattr(Path, "rename", end)
+
+    with pytest.raises((error, regenerate.RefusedError)):
+        regenerate.swap({each: tmp_path / "new" / each.name for each in places}, aside=tmp_path / "aside")
+
+    assert regenerate.files(tmp_path) == before
