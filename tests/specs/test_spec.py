@@ -19,7 +19,7 @@ import spec
 from changes import candidate
 
 CONTRACT = json.loads((regenerate.ROOT / "openapi.json").read_text(encoding="utf-8"))
-BACKGROUND = {"type": "string", "format": "uri", "description": "What is behind the portrait."}
+FIELD = {"type": "string", "format": "uri", "description": "Nothing in particular."}
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -33,6 +33,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copy(spec.ROOT / name, root)
     (root / "CHANGELOG.md").write_text("# Changelog\n\nWords.\n\n## 1.0.0 (2026-11-25)\n\nThe first.\n")
     monkeypatch.setattr(spec, "ROOT", root)
+    monkeypatch.setattr(spec, "__version__", "1.0.0")
     monkeypatch.setattr(regenerate, "ROOT", root)
     monkeypatch.setattr(regenerate, "GENERATED", root / "generated")
     return root
@@ -65,9 +66,9 @@ def written(folder: Path, document: Any) -> Path:
     return path
 
 
-def with_background(document: dict[str, Any]) -> None:
-    """Let a job have a background."""
-    document["components"]["schemas"]["JobRequest"]["properties"]["background"] = BACKGROUND
+def with_a_field(document: dict[str, Any]) -> None:
+    """Let a job have one field more."""
+    document["components"]["schemas"]["JobRequest"]["properties"]["made_up"] = FIELD
 
 
 @contextmanager
@@ -104,18 +105,18 @@ def test_tells_each_reader_and_touches_nothing(project: Path, tmp_path: Path, ru
     """A look is free: the API's user, the SDK's user, the wrapper and the version, and no file differs."""
     before = regenerate.files(project)
 
-    code, out, _ = run(written(tmp_path, edited(with_background)))
+    code, out, _ = run(written(tmp_path, edited(with_a_field)))
 
     assert code == 0
     assert out == (
         "The user of the API\n"
-        "  additive: POST /jobs/v2 request body.background: new optional field\n\n"
+        "  additive: POST /jobs/v2 request body.made_up: new optional field\n\n"
         "The user of the SDK, after regenerating\n"
-        "  additive: techforge_api.models.JobRequest.background: added\n\n"
+        "  additive: techforge_api.models.JobRequest.made_up: added\n\n"
         "The wrapper\n"
         "  its types fit\n\n"
         "The SDK's version\n"
-        "  1.0.0 -> 1.1.0 (minor): POST /jobs/v2 request body.background: new optional field, and 1 more\n"
+        "  1.0.0 -> 1.1.0 (minor): POST /jobs/v2 request body.made_up: new optional field, and 1 more\n"
     )
     assert regenerate.files(project) == before
 
@@ -137,7 +138,7 @@ def test_breaking_comes_first_and_the_wrapper_is_asked(tmp_path: Path, run: Run)
     """What hurts stands on top, and where the wrapper no longer fits is told by file and line."""
 
     def edit(document: dict[str, Any]) -> None:
-        with_background(document)
+        with_a_field(document)
         document["components"]["schemas"]["JobRequest"]["properties"].pop("language")
 
     code, out, _ = run(written(tmp_path, edited(edit)))
@@ -189,20 +190,20 @@ def test_a_candidate_that_the_generator_cannot_read(tmp_path: Path, run: Run) ->
     """Without generated code there is still a verdict for the API's user."""
 
     def edit(document: dict[str, Any]) -> None:
-        with_background(document)
+        with_a_field(document)
         document["openapi"] = "3.2.0"
 
     code, out, _ = run(written(tmp_path, edited(edit)))
 
     assert code == 0
-    assert "additive: POST /jobs/v2 request body.background" in out
+    assert "additive: POST /jobs/v2 request body.made_up" in out
     assert out.count("unknown: there is no generated client") == 2
     assert "at least 1.1.0" in out
 
 
 def test_apply(project: Path, tmp_path: Path, run: Run) -> None:
     """It writes contract, generated code and changelog, in our style; a second time, nothing."""
-    document = edited(with_background)
+    document = edited(with_a_field)
     path = written(tmp_path, document)
     version = (project / "wrapper" / "techforge" / "_version.py").read_bytes()
 
@@ -212,14 +213,14 @@ def test_apply(project: Path, tmp_path: Path, run: Run) -> None:
     assert "CONTRIBUTING.md" in out
     assert "git restore openapi.json generated CHANGELOG.md" in out
     assert (project / "openapi.json").read_text() == json.dumps(document, indent=2) + "\n"
-    assert "background: str | Unset" in (
+    assert "made_up: str | Unset" in (
         project / "generated" / "techforge_api" / "models" / "job_request.py"
     ).read_text(encoding="utf-8")
     assert (project / "CHANGELOG.md").read_text() == (
         "# Changelog\n\nWords.\n\n"
         "## Unreleased\n\n"
         "### The API's contract (the next version is 1.1.0 or higher)\n"
-        "- additive: POST /jobs/v2 request body.background: new optional field\n\n"
+        "- additive: POST /jobs/v2 request body.made_up: new optional field\n\n"
         "## 1.0.0 (2026-11-25)\n\nThe first.\n"
     )
     assert (project / "wrapper" / "techforge" / "_version.py").read_bytes() == version
@@ -234,11 +235,11 @@ def test_apply(project: Path, tmp_path: Path, run: Run) -> None:
 
 def test_apply_twice_tells_of_both(project: Path, tmp_path: Path, run: Run) -> None:
     """The entry of a second candidate comes below the same heading, and the first one stays."""
-    run("--apply", written(tmp_path, edited(with_background)))
+    run("--apply", written(tmp_path, edited(with_a_field)))
 
     def again(document: dict[str, Any]) -> None:
-        with_background(document)
-        document["info"]["version"] = "1.1.0"
+        with_a_field(document)
+        document["info"]["version"] = "9.9.9"
 
     run("--apply", written(tmp_path, edited(again)))
 
@@ -246,7 +247,7 @@ def test_apply_twice_tells_of_both(project: Path, tmp_path: Path, run: Run) -> N
     assert changelog.count("## Unreleased\n") == 1
     assert (
         changelog.index("Changes of words alone")
-        < changelog.index("body.background")
+        < changelog.index("body.made_up")
         < changelog.index("## 1.0")
     )
 
@@ -263,7 +264,7 @@ def test_an_interrupted_apply_is_none(
             raise KeyboardInterrupt
 
     before = regenerate.files(project)
-    path = written(tmp_path, edited(with_background))
+    path = written(tmp_path, edited(with_a_field))
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", interrupt)
         with pytest.raises(KeyboardInterrupt):
@@ -287,7 +288,7 @@ def test_an_apply_that_cannot_write(
     )
     before = regenerate.files(project)
 
-    code, _, error = run("--apply", written(tmp_path, edited(with_background)))
+    code, _, error = run("--apply", written(tmp_path, edited(with_a_field)))
 
     assert code == 1
     assert error.startswith("spec: nothing is written: ")
