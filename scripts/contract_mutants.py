@@ -1,7 +1,7 @@
 """Test the contract tests: of a catalogue of mock servers with one deviation each, they must find every one.
 
 `nox -s contract-mutants` tries all; `nox -s contract-mutants -- TEXT …` tries those whose name contains a
-text, and shows what schemathesis says of them.
+text. The report has what schemathesis said of each.
 """
 
 import importlib
@@ -60,7 +60,8 @@ class Trial:
 def main(texts: Sequence[str]) -> int:
     """Try the catalogue, or a part of it; the result is 0 if the tests are right about each server."""
     document = json.loads((ROOT / "openapi.json").read_text("utf-8"))
-    return report(tried(chosen(catalogue(document), texts)), verbose=bool(texts))
+    names = chosen(catalogue(document), texts)
+    return report(tried(names), len(names))
 
 
 def catalogue(document: Any) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def chosen(mutants: Iterable[str], texts: Sequence[str]) -> list[str]:
     """Return the names that contain one of the texts; all of them if there is none."""
     names = [name for name in (ORIGINAL, *mutants) if not texts or any(text in name for text in texts)]
     if not names:
-        sys.exit(f"No mutant has {' or '.join(texts)} in its name; without arguments, all are listed.")
+        sys.exit(f"No mutant has {' or '.join(texts)} in its name; without arguments, all are tried.")
     return names
 
 
@@ -139,25 +140,31 @@ def failed_checks(events: str) -> list[str]:
     return list(dict.fromkeys(check["name"] for check in checks if check["status"] == "failure"))
 
 
-def report(trials: Iterable[Trial], *, verbose: bool = False) -> int:
+def report(trials: Iterable[Trial], count: int) -> int:
     """Show each trial when it is over, then all of them in short; the result is 0 if none is in capitals."""
     done: list[Trial] = []
-    for trial in trials:
-        done.append(trial)
-        print(trial, flush=True)
-        if verbose or trial.verdict.isupper():
-            print(trial.output)
+    interrupted = False
+    try:
+        for trial in trials:
+            done.append(trial)
+            print(f"[{len(done):{len(str(count))}}/{count}] {trial}", flush=True)
+    except KeyboardInterrupt:
+        interrupted = True
     REPORT.parent.mkdir(exist_ok=True)
     rows = [asdict(trial) | {"verdict": trial.verdict} for trial in done]
     REPORT.write_text(json.dumps(rows, indent=2, ensure_ascii=False), "utf-8")
+    wrong = [trial for trial in done if trial.verdict.isupper()]
+    for trial in wrong:
+        print(f"\nWhat schemathesis said of {trial.name}:\n{trial.output}")
     mutants = [trial for trial in done if trial.name != ORIGINAL]
     killed = sum(trial.verdict == "killed" for trial in mutants)
     print(f"\n{killed} of {len(mutants)} killed. What schemathesis said: {REPORT}")
-    wrong = [trial for trial in done if trial.verdict.isupper()]
+    if interrupted:
+        print(f"Interrupted: {count - len(done)} of {count} were not tried.")
     if wrong:
         print("Close each hole with a check in tests/contract/extra_checks.py, not by dropping the mutant:")
         print(*wrong, sep="\n")
-    return 1 if wrong else 0
+    return 130 if interrupted else 1 if wrong else 0
 
 
 if __name__ == "__main__":

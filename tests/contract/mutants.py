@@ -17,12 +17,14 @@ from urllib.parse import parse_qs, urlencode
 
 from attrs import evolve, field, frozen
 from jsonschema_rs import Draft202012Validator
+from odd_bodies import DEPTH
 
 import techforge.mock.server
 from techforge.mock import MockServer
 from techforge.mock.app import Api
 from techforge.mock.contract import Contract, problems, read
 from techforge.mock.signing import SignatureRefusedError, Signer
+from techforge.mock.store import Store
 
 Json = Any
 JSON = "application/json"
@@ -121,6 +123,7 @@ def catalogue(document: Json) -> list[Mutant]:
             *_keys(operation),
             *_accepted(document, operation),
             *_refused(document, operation),
+            *_parameters(document, operation),
             *_http(operation),
         ]
     return [*mutants, *_behaviours()]
@@ -155,48 +158,111 @@ BAD_FORMATS = {
     "date-time": ("2024-12-01 12:00", "1733054400", "tomorrow"),
 }
 
-NARROWER: dict[str, dict[str, Json]] = {
+NARROWER: dict[str, dict[str, tuple[Json, Json]]] = {
     "string": {
-        "empty": {"minLength": 1},
-        "long": {"maxLength": 255},
-        "not ASCII": {"pattern": "^[ -~]*$"},
-        "beyond the BMP": {"pattern": "^[\\u0000-\\uffff]*$"},
-        "of several lines": {"pattern": "^[^\\n]*$"},
-        "in capitals": {"pattern": "^[^A-Z]*$"},
+        "empty": ({"minLength": 1}, ""),
+        "long": ({"maxLength": 255}, "x" * 256),
+        "not ASCII": ({"pattern": "^[ -~]*$"}, "naïve"),
+        "from right to left": ({"pattern": "^[^\u0590-\u08ff]*$"}, "שלום"),
+        "beyond the BMP": ({"pattern": "^[\u0000-\uffff]*$"}, "😀"),
+        "of several lines": ({"pattern": "^[^\n]*$"}, "two\nlines"),
+        "in capitals": ({"pattern": "^[^A-Z]*$"}, "CAPITALS"),
+        "that looks like a number": ({"not": {"pattern": "^[0-9.]+$"}}, "7"),
     },
     "uri": {
-        "long": {"maxLength": 255},
-        "with a query": {"pattern": "^[^?]*$"},
-        "of another scheme than https": {"pattern": "^https:"},
+        "long": ({"maxLength": 255}, "https://example.com/" + "x" * 255),
+        "with a query": ({"pattern": "^[^?]*$"}, "https://example.com/?a=b"),
+        "of another scheme than https": ({"pattern": "^https:"}, "http://example.com/"),
+        "of another scheme than HTTP's": ({"pattern": "^[Hh]"}, "s3://bucket/key"),
+        "in capitals": ({"pattern": "^[^A-Z]*$"}, "HTTPS://EXAMPLE.COM/A"),
     },
-    "uuid": {"in capitals": {"pattern": "^[^A-F]*$"}, "nil": {"not": {"pattern": "^[0-]*$"}}},
-    "date-time": {"with an offset": {"pattern": "Z$"}},
+    "uuid": {
+        "in capitals": ({"pattern": "^[^A-F]*$"}, "468EA7A0-66E1-4357-A760-236E54167F3E"),
+        "nil": ({"not": {"pattern": "^[0-]*$"}}, "00000000-0000-0000-0000-000000000000"),
+        "of another version than 4": ({"pattern": "^.{14}4"}, "00000000-0000-7000-8000-000000000000"),
+    },
+    "date-time": {"with an offset": ({"pattern": "Z$"}, "2024-12-01T12:00:00+02:00")},
     "integer": {
-        "zero": {"not": {"const": 0}},
-        "negative": {"minimum": 0},
-        "beyond 32 bits": {"maximum": 2**31 - 1},
-        "beyond 64 bits": {"maximum": 2**63 - 1},
-        "odd": {"multipleOf": 2},
+        "zero": ({"not": {"const": 0}}, 0),
+        "negative": ({"minimum": 0}, -1),
+        "beyond 32 bits": ({"maximum": 2**31 - 1}, 2**31),
+        "beyond 64 bits": ({"maximum": 2**63 - 1}, 2**63),
+        "odd": ({"multipleOf": 2}, 1),
+        "even": ({"not": {"multipleOf": 2}}, 2),
     },
     "number": {
-        "zero": {"not": {"const": 0}},
-        "negative": {"minimum": 0},
-        "a fraction": {"type": "integer"},
-        "huge": {"maximum": 1e15},
-        "tiny": {"not": {"exclusiveMinimum": 0, "maximum": 1e-6}},
+        "zero": ({"not": {"const": 0}}, 0),
+        "negative": ({"minimum": 0}, -1.5),
+        "a fraction": ({"type": "integer"}, 0.5),
+        "huge": ({"maximum": 1e15}, 1e18),
+        "tiny": ({"not": {"exclusiveMinimum": 0, "maximum": 1e-6}}, 1e-9),
     },
-    "boolean": {"true": {"enum": [False]}, "false": {"enum": [True]}},
+    "boolean": {"true": ({"enum": [False]}, True), "false": ({"enum": [True]}, False)},
     "array": {
-        "empty": {"minItems": 1},
-        "long": {"maxItems": 20},
-        "of one": {"not": {"minItems": 1, "maxItems": 1}},
-        "with a repeated item": {"uniqueItems": True},
+        "empty": ({"minItems": 1}, []),
+        "long": ({"maxItems": 20}, ["x"] * 21),
+        "very long": ({"maxItems": 100}, ["x"] * 101),
+        "of one": ({"not": {"minItems": 1, "maxItems": 1}}, ["x"]),
+        "with a repeated item": ({"uniqueItems": True}, ["x", "x"]),
     },
 }
-"""What a careless server would not take, though the type or format allows it, and how it would say so."""
+"""What a careless server would not take, though it is valid: how it would say so, and an example."""
+
+WIDER: dict[str, dict[str, tuple[Json, Json]]] = {
+    "string": {"a number": ({"type": "number"}, 7), "true or false": ({"type": "boolean"}, True)},
+    "uri": {
+        "any text but the empty one": ({"type": "string", "minLength": 1}, "x"),
+        "a URL without its scheme": ({"type": "string", "pattern": r"^\w+\.\w+/"}, "example.com/a.png"),
+        "a path": ({"type": "string", "pattern": "^/[^/]"}, "/a.png"),
+        "a URL with a blank": ({"type": "string", "pattern": "^https://.* "}, "https://example.com/a b"),
+    },
+    "uuid": {
+        "any text but the empty one": ({"type": "string", "minLength": 1}, "x"),
+        "a UUID without hyphens": (
+            {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+            "468ea7a066e14357a760236e54167f3e",
+        ),
+        "36 characters": (
+            {"type": "string", "pattern": "^[0-9a-z-]{36}$"},
+            "468ea7a0-66e1-4357-a760-236e54167f3g",
+        ),
+        "a UUID and more": (
+            {"type": "string", "pattern": "^[0-9a-f-]{36}"},
+            "468ea7a0-66e1-4357-a760-236e54167f3e0",
+        ),
+    },
+    "date-time": {
+        "a time without its zone": ({"type": "string", "pattern": "T[0-9:]+$"}, "2024-12-01T12:00:00"),
+        "a date": ({"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"}, "2024-12-01"),
+    },
+    "integer": {
+        "a text": ({"type": "string"}, "x"),
+        "digits in a text": ({"type": "string", "pattern": "^-?[0-9]+$"}, "7"),
+        "a fraction": ({"type": "number", "not": {"type": "integer"}}, 0.5),
+        "true or false": ({"type": "boolean"}, True),
+        "any number above 9": ({"type": "integer", "minimum": 10}, 10),
+        "any negative number": ({"type": "integer", "maximum": -1}, -1),
+    },
+    "number": {
+        "a text": ({"type": "string"}, "x"),
+        "digits in a text": ({"type": "string", "pattern": "^-?[0-9]+$"}, "7"),
+        "true or false": ({"type": "boolean"}, True),
+    },
+    "boolean": {
+        "a text": ({"type": "string"}, "x"),
+        "true in a text": ({"enum": ["true"]}, "true"),
+        "0 or 1": ({"enum": [0, 1]}, 1),
+    },
+    "array": {
+        "a single item": ({"not": {"type": ["array", "object", "null"]}}, "x"),
+        "an object": ({"type": "object"}, {}),
+    },
+    "object": {"a text": ({"type": "string"}, "x"), "an array": ({"type": "array"}, [])},
+}
+"""What a careless server would take, though it is not valid."""
 
 CRASHES = ("empty", "long", "not ASCII", "zero", "negative", "beyond 64 bits", "a fraction", "huge")
-"""Those of them that are known to bring servers down."""
+"""Those of the narrower ones that are known to bring servers down."""
 
 
 def _statuses(operation: "_Operation") -> Iterator[Mutant]:
@@ -239,14 +305,12 @@ def _wrong_values(document: Json, node: "_Node") -> Iterator[tuple[str, Callable
 
     if node.path and node.required:
         yield "is missing", lambda answer: answer.with_json(node.put(answer.json, _MISSING))
-    wrong = list(WRONG.get(_kind(node.schema), ()))
+    wrong = [value for name in _types(node.schema) for value in WRONG.get(name, ())]
     wrong += BAD_FORMATS.get(node.schema.get("format"), ())
     if "enum" in node.schema:
         wrong += ["archived", 0, "", str(node.schema["enum"][0]).upper()]
-    schema = node.schema | {"components": document["components"]}
-    validator = Draft202012Validator(schema, validate_formats=True)
     for value in {json.dumps(value): value for value in wrong}.values():
-        if not validator.is_valid(value):
+        if not _allows(document, node.schema, value):
             yield f"is {json.dumps(value)}", put(value)
 
 
@@ -267,6 +331,14 @@ def _headers(document: Json, operation: "_Operation") -> Iterator[Mutant]:
                 f"{operation.id}: {status}: {header} is left out",
                 say=_where(here, lambda answer, n=name: answer.without_header(n)),
             )
+            for value in ("0", "86400", "Wed, 21 Oct 2015 07:28:00 GMT"):
+                if validator.is_valid(value):
+                    yield Mutant(
+                        f"{operation.id}: {status}: {header} is not what was asked for, but {value}",
+                        say=_where(
+                            here, lambda a, n=name, v=value: a.with_header(n, v) if n in a.headers else a
+                        ),
+                    )
 
 
 def _keys(operation: "_Operation") -> Iterator[Mutant]:
@@ -281,18 +353,25 @@ def _keys(operation: "_Operation") -> Iterator[Mutant]:
 
             return Mutant(f"{operation.id}: {what}", ask=ask)
 
+        def other(name: str, key: str = "{}") -> Callable[[Request, str], bool]:
+            return lambda request, _: request.headers.get(name) == key.format(KEY)
+
         yield accept("no key is needed", lambda request, _, h=header: h not in request.headers)
         yield accept("any key will do", lambda request, _, h=header: h in request.headers)
         yield accept("an empty key will do", lambda _, key: not key)
         yield accept("the beginning of a key will do", lambda _, key: len(key) > 1 and KEY.startswith(key))
         yield accept("more than the key will do", lambda _, key: key.startswith(KEY))
         yield accept("the key in capitals will do", lambda _, key: key.lower() == KEY)
+        yield accept("the key may be in a list of keys", lambda _, key: KEY in key.split(", "))
         yield accept("the key may be in the query", lambda request, _: KEY in request.query)
-        yield accept("the key may be a cookie", lambda request, _: KEY in request.headers.get("cookie", ""))
         yield accept(
-            "the key may be a bearer token",
-            lambda request, _: KEY in request.headers.get("authorization", ""),
+            "the key may be in the query, as api_key", lambda request, _: f"api_key={KEY}" in request.query
         )
+        yield accept("the key may be a cookie", lambda request, _: KEY in request.headers.get("cookie", ""))
+        yield accept("the key may be a bearer token", other("authorization", "Bearer {}"))
+        yield accept("the key may be in Authorization", other("authorization"))
+        for name in ("api-key", "apikey", "x-auth-token"):
+            yield accept(f"the key may be in {name}", other(name))
         yield accept(
             "HTTP Basic will do", lambda r, _: r.headers.get("authorization", "").startswith("Basic")
         )
@@ -311,51 +390,55 @@ def _accepted(document: Json, operation: "_Operation") -> Iterator[Mutant]:
             # A parent that is not followed further needs nothing to be there.
             yield Mutant(f"{name} may be missing", node.changed(document, required=False))
         wide = {key: value for key, value in schema.items() if key not in {"type", "enum", "format"}}
-        if _kind(schema):
+        if _types(schema):
             yield Mutant(f"{name} may be anything", node.changed(document, wide))
+        if _types(schema) and "null" not in _types(schema):
             yield Mutant(f"{name} may be null", node.changed(document, {"anyOf": [schema, {"type": "null"}]}))
-            other = {"type": "number"} if schema["type"] == "string" else {"type": "string"}
-            yield Mutant(
-                f"{name} may be a {other['type']}", node.changed(document, {"anyOf": [schema, other]})
-            )
-        if schema.get("type") == "integer":
-            fractions = {"type": "number", "not": {"type": "integer"}}
-            yield Mutant(f"{name} may be a fraction", node.changed(document, {"anyOf": [schema, fractions]}))
-        if schema.get("type") == "boolean":
-            yield Mutant(
-                f"{name} may be 0 or 1", node.changed(document, {"anyOf": [schema, {"enum": [0, 1]}]})
-            )
-        for keyword in schema.keys() - {"type", "required", "properties", *_ANNOTATIONS}:
+        for what, wider in _telling(document, schema, WIDER, "anyOf"):
+            yield Mutant(f"{name} may be {what}", node.changed(document, wider))
+        for keyword in sorted(schema.keys() - {"type", "required", "properties", *_ANNOTATIONS}):
+            if keyword == "format" and _allows(document, {"format": schema["format"]}, "\0"):
+                continue  # a format that nobody knows
             less = {key: value for key, value in schema.items() if key != keyword}
             yield Mutant(f"{name}: {keyword} is not checked", node.changed(document, less))
+        if "items" in schema:
+            less = {key: value for key, value in schema.items() if key != "items"}
+            changed = node.changed(document, less | {"prefixItems": [schema["items"]]})
+            yield Mutant(f"{name}: only the first item is checked", changed)
         if "enum" in schema:
-            last = max(schema["enum"])
-            more = schema | {"enum": [*schema["enum"], last + (1 if isinstance(last, int) else "x")]}
-            yield Mutant(f"{name} may be {more['enum'][-1]}", node.changed(document, more))
-    for parameter in operation.parameters:
-        if parameter["in"] == "query" and parameter.get("required"):
-            name = parameter["name"]
+            last = max(value for value in schema["enum"] if isinstance(value, type(schema["enum"][0])))
+            more = last + ("x" if isinstance(last, str) else 1)
+            changed = schema | {"enum": [*schema["enum"], more]}
+            yield Mutant(f"{name} may be {more}", node.changed(document, changed))
+
+
+def _parameters(document: Json, operation: "_Operation") -> Iterator[Mutant]:
+    """What is invalid in the query and carried out, or valid and refused."""
+    for node in operation.query_nodes:
+        name = f"{operation.id}: {node.name}"
+        if node.required:
             yield Mutant(
-                f"{operation.id}: {name} may be missing",
-                ask=lambda request, name=name: (
+                f"{name} may be missing",
+                ask=lambda request, node=node: (
                     request
                     if not operation.serves(request)
-                    or name in parse_qs(request.query, keep_blank_values=True)
-                    else request.with_query(**{name: "x"})
+                    or node.name in parse_qs(request.query, keep_blank_values=True)
+                    else request.with_query(**{node.name: "x"})
                 ),
             )
+        for what, narrower in _telling(document, node.schema, NARROWER, "allOf"):
+            yield Mutant(f"{name}: {what} is refused", node.changed(document, narrower))
 
 
 def _refused(document: Json, operation: "_Operation") -> Iterator[Mutant]:
     """Valid requests that are refused, or bring the server down: one constraint more."""
-    crash = _crash(operation, read(document)) if operation.body_nodes else _unchanged
     for node in operation.body_nodes:
         name = f"{operation.id}: {node.name}"
         schema = node.schema
         if node.parent and not node.required:
             yield Mutant(f"{name} is required", node.changed(document, required=True))
             yield Mutant(f"{name} is refused", node.changed(document, {"not": {}}))
-        if schema.get("type") == "object" and "additionalProperties" not in schema:
+        if "object" in _types(schema) and "additionalProperties" not in schema:
             yield Mutant(
                 f"{name}: unknown fields are refused",
                 node.changed(document, schema | {"additionalProperties": False}),
@@ -363,15 +446,32 @@ def _refused(document: Json, operation: "_Operation") -> Iterator[Mutant]:
         for value in schema.get("enum", ()):
             less = schema | {"enum": [each for each in schema["enum"] if each != value]}
             yield Mutant(f"{name}: {json.dumps(value)} is refused", node.changed(document, less))
-        if "enum" in schema:
-            continue
-        for what, constraint in NARROWER.get(schema.get("format", _kind(schema)), {}).items():
-            changed = node.changed(document, {"allOf": [schema, constraint]})
+        for what, narrower in _telling(document, schema, NARROWER, "allOf"):
+            changed = node.changed(document, narrower)
             yield Mutant(f"{name}: {what} is refused", changed)
             if what in CRASHES:
+                crash = _crash(operation, read(document), read(changed))
                 yield Mutant(f"{name}: {what} brings 500", changed, say=crash)
-        if schema.get("type") == "integer":
+        if "integer" in _types(schema) and "[]" not in node.path:
             yield Mutant(f"{name}: 1.0 for 1 is refused", ask=_without_floats(operation, node))
+
+
+def _telling(
+    document: Json, schema: Json, table: dict[str, dict[str, tuple[Json, Json]]], kind: str
+) -> Iterator[tuple[str, Json]]:
+    """Yield what of a table changes anything here: a minimum of 10 refuses negative numbers already."""
+    rows: dict[str, tuple[Json, Json]] = {}
+    for name in (*_types(schema), schema.get("format")):
+        rows |= table.get(name, {})
+    for what, (other, example) in rows.items():
+        changed = {kind: [schema, other]}
+        if _allows(document, schema, example) != _allows(document, changed, example):
+            yield what, changed
+
+
+def _allows(document: Json, schema: Json, value: Json) -> bool:
+    whole = {"components": document["components"], "allOf": [schema]}
+    return Draft202012Validator(whole, validate_formats=True).is_valid(value)
 
 
 def _http(operation: "_Operation") -> Iterator[Mutant]:
@@ -402,6 +502,8 @@ def _http(operation: "_Operation") -> Iterator[Mutant]:
         "a longer path": lambda path: path.startswith(operation.path + "/"),
         "a path in capitals": lambda path: path.lower() == operation.path,
         "a shorter path": lambda path: path == operation.path.rpartition("/")[0],
+        "a path with two slashes": lambda path: path == "/" + operation.path,
+        "a path with .json": lambda path: path == operation.path + ".json",
     }.items():
         yield Mutant(
             f"{operation.id}: {what} is answered, too",
@@ -429,17 +531,47 @@ def _media(operation: "_Operation") -> Iterator[Mutant]:
     def media_type(request: Request) -> str:
         return request.headers.get("content-type", "")
 
+    def ends(suffix: bytes) -> Callable[[Request], bool]:
+        return lambda request: request.body.endswith(suffix) and not _is_json(request.body)
+
+    def has(part: bytes) -> Callable[[Request], bool]:
+        return lambda request: part in request.body and not _is_json(request.body)
+
     yield accept("JSON may say that it is text", lambda request: media_type(request).startswith("text/"))
     yield accept("JSON may say that it is a form", lambda request: "form" in media_type(request))
+    yield accept("JSON may say that it is something+json", lambda request: "+json" in media_type(request))
     yield accept("JSON need not say what it is", lambda request: not media_type(request))
     yield accept("no body will do", lambda request: not request.body)
     yield accept("malformed JSON will do", lambda request: request.body and not _is_json(request.body))
     yield accept(
         "JSON may break off", lambda request: request.body.startswith(b"{") and request.body[-1:] != b"}"
     )
-    yield accept("NaN is a number", lambda request: b"NaN" in request.body and not _is_json(request.body))
+    yield accept("NaN is a number", has(b": NaN"))
+    yield accept("Infinity is a number", has(b"Infinity"))
+    yield accept("01 is a number", has(b": 01"))
     yield accept("JSON may be followed by more", lambda request: _is_json(request.body[:-1]))
-    yield accept("JSON may be Latin-1", lambda request: not _is_utf8(request.body))
+    yield accept("JSON may have a comma at its end", ends(b",}"))
+    yield accept("JSON may have comments", has(b"/*"))
+    yield accept(
+        "JSON may be Latin-1", lambda request: not _is_utf8(request.body) and b"\0" not in request.body
+    )
+    yield accept("JSON may be UTF-16", lambda request: b"\0" in request.body)
+    yield accept("JSON may have a byte order mark", lambda request: request.body.startswith(b"\xef\xbb\xbf"))
+
+    def refuse(what: str, refuses: Callable[[Request], bool]) -> Mutant:
+        def ask(request: Request) -> Request:
+            refused = operation.serves(request) and refuses(request)
+            return evolve(request, body=b"") if refused else request
+
+        return Mutant(f"{operation.id}: {what}", ask=ask)
+
+    yield refuse("a charset is refused", lambda request: "charset" in media_type(request))
+    yield refuse(
+        "a media type in capitals is refused",
+        lambda request: media_type(request) != media_type(request).lower(),
+    )
+    yield refuse("a body in chunks is refused", lambda request: "transfer-encoding" in request.headers)
+    yield refuse("JSON in lines is refused", lambda request: request.body.strip() != request.body)
 
 
 # What the operations are promised to do beyond their schemas, by hand.
@@ -501,7 +633,18 @@ def _behaviours() -> Iterator[Mutant]:
     yield sign("the signed URL leads to a closed port", lambda b: b | {"signedUrl": "http://127.0.0.1:9/x"})
     yield sign("the signed URL is not signed", lambda b: b | {"signedUrl": b["signedUrl"].partition("?")[0]})
     yield sign("the signature is wrong", lambda b: b | {"signedUrl": b["signedUrl"] + "0"})
+    for what, alike in {
+        "in capitals": lambda path, key: path.lower() == key.lower(),
+        "with more behind it": lambda path, key: path.startswith(key),
+        "that breaks off": lambda path, key: len(path) > 20 and key.startswith(path),
+        "with a slash before it": lambda path, key: path.lstrip("/") == key,
+        "of a folder": lambda path, key: path == key.rpartition("/")[0],
+        "that is empty": lambda path, _: not path,
+    }.items():
+        yield Mutant(f"generateSignedPath: finds a key {what}", patches=((Store, "look_for", _alike(alike)),))
+    yield Mutant("generateSignedPath: the first of two keys counts", ask=_with_first_key)
     yield sign("the URL has expired in the past", expire(hours=-1))
+    yield sign("the URL works for ever", expire(days=365_000))
     yield sign("the URL expires at once", expire(seconds=0))
     yield Mutant("generateSignedPath: the signed URL works no more", options={"ttl": -60.0})
     yield Mutant("storage: no signature is checked", patches=((Signer, "check", lambda *_: None),))
@@ -521,6 +664,24 @@ def _behaviours() -> Iterator[Mutant]:
 def _sign_anything(api: Api, path: str) -> tuple[int, Json]:
     signed = api.signer.sign(api.storage_url(), path)
     return 200, {"signedUrl": signed.url, "expiresAt": signed.expires_at}
+
+
+_look_for = Store.look_for
+
+
+def _alike(alike: Callable[[str, str], bool]) -> Callable[[Store, str], Any]:
+    """Make of the exact search for a key one that finds what is alike."""
+
+    def look_for(store: Store, path: str) -> Any:
+        keys = [path] if path in store._owners else [key for key in store._owners if alike(path, key)]
+        return _look_for(store, keys[0] if keys else path)
+
+    return look_for
+
+
+def _with_first_key(request: Request) -> Request:
+    keys = parse_qs(request.query).get("path", [])
+    return evolve(request, query=urlencode({"path": keys[0]})) if len(keys) > 1 else request
 
 
 def _check_presence(_signer: Signer, _path: str, expires: str | None, signature: str | None) -> None:
@@ -584,7 +745,7 @@ class _Operation:
     path: str
     methods: set[str]
     """All methods of its path."""
-    parameters: list[Json]
+    query_nodes: list["_Node"]
     body: Json
     body_nodes: list["_Node"]
     responses: dict[str, Json]
@@ -643,10 +804,7 @@ def _operations(document: Json) -> Iterator[_Operation]:
                 method=method.upper(),
                 path=path,
                 methods={name.upper() for name in item},
-                parameters=[
-                    _at(document, _locate(document, (*at, "parameters", index)))
-                    for index, _ in enumerate(spec.get("parameters", []))
-                ],
+                query_nodes=list(_query_nodes(document, at)),
                 body=_at(document, _locate(document, (*at, "requestBody"))) if "requestBody" in spec else {},
                 body_nodes=_nodes_of(document, (*at, "requestBody")) if "requestBody" in spec else [],
                 responses={status: _at(document, where) for status, where in responses.items()},
@@ -659,6 +817,15 @@ def _operations(document: Json) -> Iterator[_Operation]:
             )
 
 
+def _query_nodes(document: Json, at: _Pointer) -> Iterator[_Node]:
+    for index, _ in enumerate(_at(document, at).get("parameters", [])):
+        pointer = _locate(document, (*at, "parameters", index))
+        parameter = _at(document, pointer)
+        if parameter["in"] == "query":
+            place = {"path": (parameter["name"],), "required": parameter.get("required", False)}
+            yield next(_nodes(document, (*pointer, "schema"), **place))
+
+
 def _nodes_of(document: Json, where: _Pointer) -> list[_Node]:
     pointer = _locate(document, where)
     if JSON not in _at(document, pointer).get("content", {}):
@@ -666,15 +833,19 @@ def _nodes_of(document: Json, where: _Pointer) -> list[_Node]:
     return list(_nodes(document, (*pointer, "content", JSON, "schema")))
 
 
-def _kind(schema: Json) -> str | None:
-    """Return a schema's type, if it has just one."""
-    return schema["type"] if isinstance(schema.get("type"), str) else None
+def _types(schema: Json) -> list[str]:
+    """Return the types that a schema names."""
+    named = schema.get("type", [])
+    return [named] if isinstance(named, str) else named
 
 
 def _nodes(document: Json, where: _Pointer, **place: Any) -> Iterator[_Node]:
     pointer = _locate(document, where)
     schema = _at(document, pointer)
     node = _Node(pointer, schema, **place)
+    # A schema may be no more than true, or contain itself.
+    if isinstance(schema, bool) or len(node.path) > DEPTH:
+        return
     yield node
     for name in schema.get("properties", {}):
         yield from _nodes(
@@ -691,7 +862,7 @@ def _nodes(document: Json, where: _Pointer, **place: Any) -> Iterator[_Node]:
 def _locate(document: Json, where: _Pointer) -> _Pointer:
     """Say where something is once its references are followed."""
     node = _at(document, where)
-    return _locate(document, _target(node)) if "$ref" in node else where
+    return _locate(document, _target(node)) if isinstance(node, dict) and "$ref" in node else where
 
 
 def _resolve(document: Json, node: Json) -> Json:
@@ -758,14 +929,18 @@ def _every(count: int, change: Ask) -> Ask:
     return lambda request: request if next(number) % count else change(request)
 
 
-def _crash(operation: _Operation, contract: Contract) -> Say:
-    """Make a failure of the refusal of what the contract allows."""
-    (schema,) = (each.bodies[JSON] for each in contract.operations if each.id == operation.id)
+def _crash(operation: _Operation, contract: Contract, changed: Contract) -> Say:
+    """Make a failure of the refusal of what the contract allows, and the changed one does not."""
+    allowed, refused = (
+        next(each.bodies[JSON] for each in version.operations if each.id == operation.id)
+        for version in (contract, changed)
+    )
 
     def say(request: Request, answer: Answer) -> Answer:
-        undue = operation.serves(request) and answer.status == 400 and _is_json(request.body)
-        if undue and not problems(schema, json.loads(request.body)):
-            return evolve(answer, status=500)
+        if operation.serves(request) and answer.status == 400 and _is_json(request.body):
+            body = json.loads(request.body)
+            if problems(refused, body) and not problems(allowed, body):
+                return evolve(answer, status=500)
         return answer
 
     return say
@@ -778,9 +953,11 @@ def _without_floats(operation: _Operation, node: _Node) -> Ask:
         if not operation.serves(request) or not _is_json(request.body):
             return request
         body = json.loads(request.body)
-        value = body.get(node.path[0]) if isinstance(body, dict) else None
+        value = body
+        for name in node.path:
+            value = value.get(name) if isinstance(value, dict) else None
         if isinstance(value, float) and value.is_integer():
-            body[node.path[0]] = str(value)
+            body = node.put(body, str(value))
         return evolve(request, body=json.dumps(body).encode())
 
     return ask

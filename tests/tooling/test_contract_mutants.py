@@ -2,6 +2,8 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -92,7 +94,7 @@ def test_a_mutant_that_changes_nothing_is_an_error(document: dict, monkeypatch: 
 )
 def test_what_is_wrong_is_reported(result: Trial, verdict: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A survivor, an error of the tool and a refused original end with 1, and show what schemathesis said."""
-    status = contract_mutants.report([trial("other", failed=("a_check",)), result])
+    status = contract_mutants.report([trial("other", failed=("a_check",)), result], 2)
     shown = capsys.readouterr().out
     assert status == verdict.isupper()
     assert verdict in shown
@@ -102,8 +104,29 @@ def test_what_is_wrong_is_reported(result: Trial, verdict: str, capsys: pytest.C
 
 def test_the_summary_counts_mutants_only(capsys: pytest.CaptureFixture[str]) -> None:
     """The original is no mutant."""
-    contract_mutants.report([trial(ORIGINAL), trial("one", failed=("a_check",)), trial("two")])
+    contract_mutants.report([trial(ORIGINAL), trial("one", failed=("a_check",)), trial("two")], 3)
     assert "1 of 2 killed" in capsys.readouterr().out
+
+
+def test_the_verdicts_come_last(capsys: pytest.CaptureFixture[str]) -> None:
+    """What schemathesis said is long, and would push them off the screen."""
+    contract_mutants.report([trial("one"), trial("two", failed=("a_check",))], 2)
+    shown = capsys.readouterr().out
+    assert "[1/2] SURVIVED" in shown
+    assert shown.index("what schemathesis said") < shown.rindex("SURVIVED")
+
+
+def test_an_interrupt_loses_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """What has been tried is reported, and that it is not all."""
+
+    def trials() -> Iterator[Trial]:
+        yield trial("one", failed=("a_check",))
+        raise KeyboardInterrupt
+
+    assert contract_mutants.report(trials(), 5) == 130
+    assert "1 of 1 killed" in (shown := capsys.readouterr().out)
+    assert "4 of 5 were not tried" in shown
+    assert len(json.loads(contract_mutants.REPORT.read_text("utf-8"))) == 1
 
 
 def test_a_name_that_nobody_has_is_an_error() -> None:
