@@ -17,6 +17,8 @@ from techforge._masking import mask
 
 _HEADERS = ("content-type", "retry-after", "location", "allow", "www-authenticate", "date")
 _EXCERPT = 600
+# What is ASCII or Latin-1 may be read as UTF-8: of what differs, nothing is part of a key.
+_OTHER_CHARSET = re.compile(r"charset[\s=\"']*(?!utf-?8|us-ascii|iso-8859-1)[^\s=\"']", re.IGNORECASE)
 _GAP = r"(?:[\s:,\ufffd]|(?:0x)?0{1,2}|\\{1,8}(?:[nrt0]|x00|u0000)){0,8}"
 """What may be between two characters of a key: the service may send a dump, lines of base64, or UTF-16."""
 
@@ -70,17 +72,15 @@ class Masker:
 
     def of_answer(self, text: str) -> str:
         """Return what may be shown of an answer, which may escape a secret, or the terminal."""
-        text = text.replace("\0", "").strip()  # in UTF-16, every other byte of a key
-        if text[:1] in {"{", "[", '"'}:
-            with suppress(ValueError, RecursionError):
-                text = json.dumps(json.loads(text), ensure_ascii=False)
-        text = _PARAMETERS.sub(_without_parameters, self(_printable(text).replace("\\/", "/")))
+        text = self(_printable(text.strip()).replace("\\/", "/"))
+        text = _PARAMETERS.sub(_without_parameters, text)
         return text if len(text) <= _EXCERPT else text[:_EXCERPT] + "…"
 
     def of_body(self, answer: Answer) -> str:
-        """Return what may be shown of a body, whose charset may be a lie that hides the key."""
-        plain = answer.body.replace(b"\0", b"").decode("utf-8", "replace")
-        return self.of_answer(plain if self.key.search(_printable(plain)) else answer.text)
+        """Return what may be shown of a body: nothing of one in a charset in which the key could hide."""
+        if b"\0" in answer.body or _OTHER_CHARSET.search(answer.headers.get("content-type", "")):
+            return f"{len(answer.body)} bytes, not shown: they are, or are said to be, other than UTF-8"
+        return self.of_answer(answer.body.decode("utf-8", "replace"))
 
 
 @define

@@ -1,9 +1,7 @@
 """What `contract_live.py` says to an answer: whether openapi.json allows it, and the request deserved it."""
 
-import codecs
 import re
 from collections.abc import Callable, Iterator
-from email.message import Message
 from typing import Any, cast
 
 import httpx
@@ -26,13 +24,6 @@ _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")
 # openapi-core knows the other formats by itself.
 _FORMATS: dict[str, Callable[[Any], bool]] = {"uri": lambda value: bool(_URI.fullmatch(str(value)))}
 _JOB_ID = re.compile(r"job[^\s?&#]{0,80}?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})", re.IGNORECASE)
-_MARKED = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 
 
 @define
@@ -50,18 +41,6 @@ class Answer:
         """The id of a job that it names, in its body or in a header: `Location: /jobs/…`, say."""
         named = _JOB_ID.search("\n".join(f"{name}:{value}" for name, value in self.headers.items()))
         return job_in(self.body)[0] or (named[1] if named else None)
-
-    @property
-    def text(self) -> str:
-        """The body, read as it says of itself that it is encoded."""
-        header = Message()
-        header["content-type"] = self.headers.get("content-type", "")
-        said = header.get_content_charset("utf-8")
-        encoding = next((e for mark, e in _MARKED if self.body.startswith(mark)), said)
-        try:
-            return self.body.decode(encoding, "replace")
-        except (LookupError, ValueError):
-            return self.body.decode("utf-8", "replace")
 
 
 def _contract_of(judge: "Judge") -> OpenAPI:

@@ -186,8 +186,9 @@ def only_what_is_valid_is_taken(ask: Probe) -> Iterator[Said]:
         if parameter["in"] != "query" or types(ask.document, parameter["schema"]) != {"string"}:
             continue
         name, valid = parameter["name"], validator(ask.document, parameter["schema"]).is_valid
-        (given,) = parse_qs(urlsplit(ask.request.url).query)[name]
-        for value in (value for value in values(ask.document, parameter["schema"]) if isinstance(value, str)):
+        texts = [value for value in values(ask.document, parameter["schema"]) if isinstance(value, str)]
+        given = next(value for value in texts if valid(value))
+        for value in texts:
             answer = ask.send(url=ask.url({name: value}))
             yield f"{name} is {value[:50]!r}", answer, [*ask.successes, 404] if valid(value) else [400]
         yield f"{name} twice", ask.send(url=ask.url({name: [given, given]})), [400]
