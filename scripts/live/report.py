@@ -17,7 +17,7 @@ from techforge._masking import mask
 
 _HEADERS = ("content-type", "retry-after", "location", "allow", "www-authenticate", "date")
 _EXCERPT = 600
-# What is ASCII or Latin-1 may be read as UTF-8: of what differs, nothing is part of a key.
+# ASCII and Latin-1 may be read as UTF-8: they differ in what no key has.
 _OTHER_CHARSET = re.compile(r"charset[\s=\"']*(?!utf-?8|us-ascii|iso-8859-1)[^\s=\"']", re.IGNORECASE)
 _GAP = r"(?:[\s:,\ufffd]|(?:0x)?0{1,2}|\\{1,8}(?:[nrt0]|x00|u0000)){0,8}"
 """What may be between two characters of a key: the service may send a dump, lines of base64, or UTF-16."""
