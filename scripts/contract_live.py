@@ -1,11 +1,11 @@
 """Ask the live API what costs nothing and changes nothing, and report where it differs from openapi.json.
 
 Usage:
-    python3 scripts/dev.py -s contract-live -- --api-key-env TFI_API_KEY --dry-run    say what would be sent
-    python3 scripts/dev.py -s contract-live -- --api-key-env TFI_API_KEY              say it, ask, and send it
+    python3 scripts/dev.py -s contract-live -- --dry-run                    say what it would send
+    python3 scripts/dev.py -s contract-live -- --api-key-env TFI_API_KEY    say it, ask, and send it
 
-The key is read from the environment variable that is named. What is sent obeys the money rule, which
-`live/plan.py` states. A job is made with --paid-job only: one, sent once, whatever happens.
+The key is read from the environment variable that is named; a dry run needs none. What is sent obeys the
+money rule, which `live/plan.py` states. A job is made with --paid-job only: one, sent once, whatever happens.
 
 Exit codes: 0 all is as documented; 1 it is not, or could not be told; 2 nothing was sent; 3 stopped in doubt:
 a job may exist; 130 interrupted. But for 2, the report says how far it came.
@@ -86,7 +86,7 @@ class Run:
 
     def free(self, checks: list[Check]) -> None:
         """Carry the free checks out, one after the other."""
-        self.report.not_checked[:0] = [f"{check.operation or check.path}: {check.name}" for check in checks]
+        self.report.not_checked[:0] = [f"{check.subject}: {check.name}" for check in checks]
         for check in checks:
             answer = self._asked(check)
             del self.report.not_checked[0]
@@ -209,6 +209,7 @@ def main(arguments: list[str], pace: Pace | None = None) -> int:
     masked = Masker(key)
     _print_plan([*checks, *([job] if job else [])], left_out, base_url, masked)
     if options.dry_run:
+        print("Nothing was sent: this was a dry run.")
         return 0
     head = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -232,7 +233,7 @@ def _carried_out(run: Run, checks: list[Check], job: Check | None, wait: int) ->
         run.free(checks)
         if job:
             run.paid(job, wait)
-        report.end = "It came to its end."
+        report.end = "The run is complete."
     except InDoubtError as stop:
         report.end, code = f"STOPPED: {stop}", 3
     except StopError as stop:
@@ -256,7 +257,7 @@ def _parsed(arguments: list[str], live_url: str) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--api-key-env", required=True, help="the variable that holds the key; not the key")
+    parser.add_argument("--api-key-env", default="", help="the variable that holds the key; not the key")
     parser.add_argument("--base-url", default=live_url, help="default: %(default)s")
     parser.add_argument("--report", type=Path, default=ROOT / "reports" / "contract-live.md")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, and send nothing")
@@ -297,8 +298,8 @@ def _key(variable: str, base_url: str) -> str:
     given = os.environ.get(variable)
     if not given:
         raise ConfigurationError(
-            "nothing was sent: the environment variable that --api-key-env names is not set; "
-            "give its name there, e.g. TFI_API_KEY, and never the key"
+            "nothing was sent: give the name of an environment variable that holds the key, e.g. "
+            "--api-key-env TFI_API_KEY, and never the key itself"
         )
     key = check_api_key(given)
     check_key_for_host(key, urlsplit(base_url).hostname or "")
@@ -316,12 +317,15 @@ def _key(variable: str, base_url: str) -> str:
 def _print_plan(checks: list[Check], left_out: list[str], base_url: str, masked: Masker) -> None:
     print(f"{len(checks)} requests to {masked(base_url)}:\n")
     for check in checks:
-        print(f"{check.operation or 'beside the contract'}: {check.name}")
+        print(f"{check.subject}: {check.name}")
         print(f"    {masked(check.sent)}")
         print(f"    expected: {check.expectation}, since {check.reason}")
     for operation in left_out:
         print(f"not asked: {operation}")
-    print("\nNo job, and no cost." if all(check.free for check in checks) else "\nTHE LAST ONE COSTS MONEY.")
+    if all(check.free for check in checks):
+        print("\nNone of these can make a job or cost anything.\n")
+    else:
+        print("\nTHE LAST ONE COSTS MONEY, the others cannot. After it, the job's output is looked for.\n")
 
 
 def _confirmed() -> bool:

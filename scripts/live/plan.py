@@ -52,6 +52,11 @@ class Check:
     """Statuses that it may also get, but that leave the question open."""
 
     @property
+    def subject(self) -> str:
+        """The operation's id, or that there is none."""
+        return self.operation or "not in the contract"
+
+    @property
     def sent(self) -> str:
         """The request in one line."""
         query = "".join(f" {name}={value}" for name, value in self.query.items())
@@ -109,7 +114,7 @@ def free_checks(document: Json, contract: OpenAPI) -> tuple[list[Check], list[st
             checks += others
         checks += [
             Check(
-                name=f"{method} is not in the contract",
+                name=f"{method} {path}",
                 reason="the contract does not say whether 404 or 405",
                 operation="",
                 method=method,

@@ -92,14 +92,14 @@ class Report:
     head: Json
     checks: list[Json] = field(factory=list[Json])
     not_checked: list[str] = field(factory=list[str])
-    end: str = "It was cut off."
+    end: str = "The run was cut off."
 
     def add(self, check: Check, answer: Answer | None, verdict: str, details: list[str]) -> None:
         """Add what came of a request, and say it."""
         shown = self.masked.of_answer
         entry: Json = {
             "name": check.name,
-            "operation": check.operation or "beside the contract",
+            "operation": check.subject,
             "request": self.masked(check.sent),
             "expected": check.expectation,
             "reason": check.reason,
