@@ -5,6 +5,8 @@ needs beside it stands in an `allOf` of one; what may be null is often an `anyOf
 it is: the rules then say too much rather than too little.
 """
 
+from contextlib import suppress
+from functools import reduce
 from typing import Any, cast
 
 from changes.walk import DOCUMENTATION, Node, same
@@ -18,10 +20,12 @@ _ENTANGLED = frozenset(
         *("patternProperties", "unevaluatedProperties"),
     }
 )
-# The other keywords limit one type each, so null passes them; of enum, `_or_null` knows.
-_OF_EVERY_TYPE = frozenset(
-    {"$ref", "$dynamicRef", "const", "not", "anyOf", "oneOf", "allOf", "if", "then", "else", "discriminator"}
-)
+# They ask something of null, too, as the other keywords do not: those limit one type each.
+_OF_EVERY_TYPE = frozenset({"const", "not", "anyOf", "oneOf", "allOf"})
+
+
+class _NotSimpleError(Exception):
+    """A reason to leave a list of schemas as it is."""
 
 
 def normal(node: Any) -> Node:
@@ -37,7 +41,8 @@ def normal(node: Any) -> Node:
         del plain["enum"]
         plain["type"] = ["null"]
     for kind in ("allOf", "anyOf", "oneOf"):
-        plain = _flat(plain, kind)
+        with suppress(_NotSimpleError):
+            plain = _flat(plain, kind)
     if not plain.get("nullable"):
         plain.pop("nullable", None)
     elif "type" in plain:
@@ -52,24 +57,29 @@ def types_of(plain: Node) -> set[str]:
     return {*allowed, "integer"} if "number" in allowed else allowed
 
 
+def split(schema: Node) -> tuple[Node, Node]:
+    """Return the words of a schema, and what it asks for."""
+    words = {key: value for key, value in schema.items() if key in DOCUMENTATION}
+    return words, {key: value for key, value in schema.items() if key not in DOCUMENTATION}
+
+
 def _flat(plain: Node, kind: str) -> Node:
     """Write a list of schemas into the schema that has it."""
     schemas = [normal(each) for each in plain.get(kind, [])]
+    if not schemas:
+        return plain
     if kind != "allOf" and len(schemas) > 1:
-        union = _union(schemas)
-        schemas = [] if union is None else [union]
-    whole: Node | None = {key: value for key, value in plain.items() if key != kind}
-    for schema in schemas:
-        whole = None if whole is None else _both(whole, schema)
-    return plain if whole is None or not schemas else whole
+        schemas = [_union(schemas)]
+    return reduce(_both, schemas, {key: value for key, value in plain.items() if key != kind})
 
 
-def _union(schemas: list[Node]) -> Node | None:
+def _union(schemas: list[Node]) -> Node:
     """Write alternatives as one: nothing but types, or a schema and null."""
-    words = {key: value for each in reversed(schemas) for key, value in _words(each).items()}
+    words: Node = {}
     types: list[str] = []
     rest: list[Node] = []
-    for schema in map(_bare, schemas):
+    for said, schema in map(split, schemas):
+        words = said | words
         if schema.keys() == {"type"}:
             types += schema["type"]
         else:
@@ -77,50 +87,37 @@ def _union(schemas: list[Node]) -> Node | None:
     # A value of two types would fit anyOf, and not oneOf.
     if not rest and len(set(types)) == len(types) and not {"number", "integer"} <= set(types):
         return {**words, "type": sorted(types)}
-    if len(rest) == 1 and types == ["null"] and "null" not in types_of(rest[0]):
-        return None if rest[0].keys() & _OF_EVERY_TYPE else {**words, **_or_null(rest[0])}
-    return None
+    if len(rest) == 1 and types == ["null"] and not rest[0].keys() & (_ENTANGLED | _OF_EVERY_TYPE):
+        (one,) = rest
+        if "null" not in types_of(one):
+            values = {"enum": [*one["enum"], None]} if "enum" in one else {}
+            return {**words, **one, "type": sorted([*one["type"], "null"]), **values}
+    raise _NotSimpleError
 
 
-def _or_null(schema: Node) -> Node:
-    values = {"enum": [*schema["enum"], None]} if "enum" in schema else {}
-    return {**schema, "type": sorted([*schema["type"], "null"]), **values}
-
-
-def _both(one: Node, other: Node) -> Node | None:
+def _both(one: Node, other: Node) -> Node:
     """Write as one schema what has to fit two; the words of the first come first."""
-    first, second, words = _bare(one), _bare(other), {**_words(other), **_words(one)}
-    if not first or not second:
-        return {**first, **second, **words}
-    if (first.keys() | second.keys()) & _ENTANGLED:
-        return None
-    for mine, others in ((first, second), (second, first)):
-        unknown = others.get("properties", {}).keys() - mine.get("properties", {}).keys()
-        if "additionalProperties" in mine and unknown:
-            return None
-    shared = {key: _join(key, first[key], second[key]) for key in first.keys() & second.keys()}
-    return None if None in shared.values() else {**first, **second, **shared, **words}
+    (my_words, mine), (other_words, others) = split(one), split(other)
+    if mine and others:
+        if (mine.keys() | others.keys()) & _ENTANGLED:
+            raise _NotSimpleError
+        for this, that in ((mine, others), (others, mine)):
+            unknown = that.get("properties", {}).keys() - this.get("properties", {}).keys()
+            if "additionalProperties" in this and unknown:
+                raise _NotSimpleError
+    shared = {key: _join(key, mine[key], others[key]) for key in mine.keys() & others.keys()}
+    return {**mine, **others, **shared, **other_words, **my_words}
 
 
 def _join(key: str, one: Any, other: Any) -> Any:
-    """Return what has to fit two values of a keyword; None where that is not simple."""
+    """Return what has to fit two values of a keyword."""
     if same(one, other):
         return one
-    match key:
-        case "type":
-            return sorted({*one} & {*other}) or None
-        case "required":
-            return sorted({*one, *other})
-        case "properties":
-            both = {name: {"allOf": [one[name], other[name]]} for name in one.keys() & other.keys()}
-            return {**one, **other, **both}
-        case _:
-            return None
-
-
-def _words(schema: Node) -> Node:
-    return {key: value for key, value in schema.items() if key in DOCUMENTATION}
-
-
-def _bare(schema: Node) -> Node:
-    return {key: value for key, value in schema.items() if key not in DOCUMENTATION}
+    if key == "type" and (types := {*one} & {*other}):
+        return sorted(types)
+    if key == "required":
+        return sorted({*one, *other})
+    if key == "properties":
+        both = {name: {"allOf": [one[name], other[name]]} for name in one.keys() & other.keys()}
+        return {**one, **other, **both}
+    raise _NotSimpleError

@@ -5,7 +5,7 @@ from itertools import product
 from typing import Any, cast
 
 from changes import Change
-from changes.normal import normal, types_of
+from changes.normal import normal, split, types_of
 from changes.walk import DOCUMENTATION, At, Node, Rule, alike, fate, listed, pairs, renamed, same, walk
 
 # Those that Python has types for.
@@ -28,8 +28,8 @@ def schema(old: Any, new: Any, at: At) -> Iterator[Change]:
 
 
 def _one_alternative(plain: Node, kind: str) -> Node:
-    words = {key: value for key, value in plain.items() if key in DOCUMENTATION}
-    return {**words, kind: [{key: value for key, value in plain.items() if key not in DOCUMENTATION}]}
+    words, rest = split(plain)
+    return {**words, kind: [rest]}
 
 
 def nested(suffix: str) -> Rule:

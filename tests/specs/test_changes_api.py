@@ -211,6 +211,7 @@ SYNONYMS = {
         {"allOf": [A | {"additionalProperties": False}, {"required": ["a"]}]},
     ),
     "oneOf of one": (A, {"oneOf": [A]}),
+    "anyOf of one, beside more": (A | {"minProperties": 1}, {"anyOf": [A], "minProperties": 1}),
     "anyOf null": ({"type": ["null", "string"], "maxLength": 9}, {"anyOf": [SHORT, NULL]}),
     "oneOf null": ({"type": ["string", "null"], "maxLength": 9}, {"oneOf": [NULL, SHORT]}),
     "nullable": (SHORT | {"nullable": True}, {"anyOf": [NULL, SHORT]}),
@@ -241,13 +242,14 @@ def test_the_same_in_other_words(kind: str, answer: bool) -> None:
 
 
 CLOSED = {"properties": {"a": TEXT}, "additionalProperties": False}
+BOTH = {"properties": {"a": TEXT, "b": TEXT}}
+NOT_NULL = {"if": NULL, "then": False}
 # Each row: a schema, and one that some would take for it.
 FALSE_FRIENDS = {
-    "a closed part": (A | B | CLOSED, {"allOf": [CLOSED, B]}),
-    "two closed parts": (
-        {"additionalProperties": False},
-        {"allOf": [CLOSED, {"additionalProperties": False}]},
-    ),
+    "a closed part": (CLOSED | BOTH, {"allOf": [CLOSED, BOTH]}),
+    "a closed part at the end": (CLOSED | BOTH, {"allOf": [BOTH, CLOSED]}),
+    "two closed parts": (CLOSED, {"allOf": [CLOSED, {"additionalProperties": False}]}),
+    "a condition for null": (NOT_NULL | {"type": ["string", "null"]}, {"anyOf": [TEXT | NOT_NULL, NULL]}),
     "an integer is a number": ({"type": ["number", "integer"]}, {"oneOf": [NUMBER, {"type": "integer"}]}),
     "null twice": ({"type": ["string", "null"]}, {"oneOf": [{"type": ["string", "null"]}, NULL]}),
     "not null": (
