@@ -26,7 +26,21 @@ REPORT = REPORTS.with_name("contract-mutants.json")
 ORIGINAL = "the unmodified server"
 AT_ONCE = 2
 # A fork of a process that has imported all of this is ready at once.
-PRELOADED = ["schemathesis.cli.commands.run.executor", "schemathesis.specs.openapi.checks", "mutants"]
+PRELOADED = [
+    "mutants",
+    "extra_checks",
+    *(
+        f"schemathesis.{name}"
+        for name in (
+            "cli.commands.run.executor",
+            "engine.run.unit",
+            "engine.run.stateful",
+            "specs.openapi.adapter.v3_1",
+            "specs.openapi.coverage",
+            "specs.openapi.stateful.links",
+        )
+    ),
+]
 
 
 @frozen

@@ -957,8 +957,8 @@ def _without_floats(operation: _Operation, node: _Node) -> Ask:
         for name in node.path:
             value = value.get(name) if isinstance(value, dict) else None
         if isinstance(value, float) and value.is_integer():
-            body = node.put(body, str(value))
-        return evolve(request, body=json.dumps(body).encode())
+            return evolve(request, body=json.dumps(node.put(body, str(value))).encode())
+        return request
 
     return ask
 

@@ -119,14 +119,14 @@ def _near_what_is_listed(schema: Json) -> Iterator[Json]:
         if isinstance(value, str):
             yield from (value + "x", value[:-1], value.upper(), value.capitalize(), f" {value}")
         elif not isinstance(value, bool) and value is not None:
-            yield from (value + 1, value - 1, value + 0.5, str(value), [value])
+            yield from (float(value), value + 1, value - 1, value + 0.5, str(value), [value])
 
 
 def _near_limits(document: Json, schema: Json) -> Iterator[Json]:
     for limit in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"):
         if limit in schema:
             bound = schema[limit]
-            yield from (bound, bound - 1, bound + 1, bound * 2, bound * 1.5)
+            yield from (bound, float(bound), bound - 1, bound + 1, bound * 2, bound * 1.5)
     for limit in ("minLength", "maxLength"):
         if limit in schema:
             yield from ("x" * length for length in range(max(schema[limit] - 1, 0), schema[limit] + 2))
