@@ -19,7 +19,7 @@ _HEADERS = ("content-type", "retry-after", "location", "allow", "www-authenticat
 _EXCERPT = 600
 # ASCII and Latin-1 may be read as UTF-8: they differ in what no key has.
 _OTHER_CHARSET = re.compile(r"charset[\s=\"']*(?!utf-?8|us-ascii|iso-8859-1)[^\s=\"']", re.IGNORECASE)
-_GAP = r"(?:[\s:,\ufffd]|(?:0x)?0{1,2}|\\{1,8}(?:[nrt0]|x00|u0000)){0,8}"
+_GAP = r"(?:[\s:,\ufffd]|0{1,2}|\\{1,8}(?:[nrt0]|x00|u0000)){0,8}"
 """What may be between two characters of a key: the service may send a dump, lines of base64, or UTF-16."""
 
 
@@ -37,7 +37,7 @@ def _spelt(key: str) -> re.Pattern[str]:
     """Return a pattern of the key in any spelling: escaped, as the numbers of its bytes, or in base64."""
     if not key:
         return re.compile(r"(?!)")
-    patterns = [_GAP.join(rf"(?:{_escaped(c)}|(?:0x)?{ord(c):02x}|{ord(c)})" for c in key)]
+    patterns = [_GAP.join(rf"(?:{_escaped(c)}|{ord(c):02x}|{ord(c)})" for c in key)]
     for data in (key.encode(), key.encode("utf-16-le")):
         # What comes before the key shifts it: of what it shares with that, no character is the key's alone.
         for shift, shared in enumerate((0, 2, 3)):
@@ -47,12 +47,7 @@ def _spelt(key: str) -> re.Pattern[str]:
     return re.compile("|".join(filter(None, patterns)), re.IGNORECASE)
 
 
-_PARAMETERS = re.compile(_escaped("?") + r"[^\s\"'<>]*", re.IGNORECASE)
-_EQUALS = re.compile(_escaped("="), re.IGNORECASE)
-
-
-def _without_parameters(found: re.Match[str]) -> str:
-    return "?***" if _EQUALS.search(found[0]) else found[0]
+_PARAMETERS = re.compile(_escaped("?") + r"[^\s\"'<>]+", re.IGNORECASE)
 
 
 def _printable(text: str) -> str:
@@ -73,7 +68,7 @@ class Masker:
     def of_answer(self, text: str) -> str:
         """Return what may be shown of an answer, which may escape a secret, or the terminal."""
         text = self(_printable(text.strip()).replace("\\/", "/"))
-        text = _PARAMETERS.sub(_without_parameters, text)
+        text = _PARAMETERS.sub("?***", text)
         return text if len(text) <= _EXCERPT else text[:_EXCERPT] + "…"
 
     def of_body(self, answer: Answer) -> str:

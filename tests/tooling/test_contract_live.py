@@ -699,8 +699,15 @@ def _base64(shift: int) -> Callable[[bytes], bytes]:
         pytest.param(lambda key: key.hex(":").upper().encode(), id="hex with colons"),
         pytest.param(lambda key: key.decode().encode("utf-16").hex().encode(), id="hex of UTF-16"),
         pytest.param(lambda key: str(list(key)).encode(), id="numbers"),
+        pytest.param(lambda key: ", ".join(map(hex, key)).encode(), id="numbers in hex"),
+        pytest.param(lambda key: "".join(f"\\x{byte:02x}" for byte in key).encode(), id="bytes escaped"),
+        pytest.param(
+            lambda key: json.dumps(re.sub("(.{16})", r"\1\r\n", base64.b64encode(key).decode())).encode(),
+            id="base64 in lines in JSON",
+        ),
         pytest.param(lambda key: quote(quote(quote(key))).encode(), id="escaped thrice"),
         pytest.param(lambda key: html.escape(html.escape(key.decode())).encode(), id="HTML twice"),
+        pytest.param(lambda key: "".join(f"&#{byte}" for byte in key).encode(), id="HTML in numbers"),
         pytest.param(lambda key: b"\0".join(bytes([byte]) for byte in key), id="NULs between"),
         pytest.param(lambda key: b"\x01".join(bytes([byte]) for byte in key), id="controls between"),
         pytest.param(lambda key: json.dumps(["\0".join(key.decode())]).encode(), id="escaped NULs between"),
@@ -759,6 +766,20 @@ def test_a_key_that_comes_back_as_a_job(live: Live, monkeypatch: Any, capsys: An
     for text in (*texts, "".join(capsys.readouterr())):
         assert "job" in text
         assert "27182818" not in text
+
+
+def test_an_answer_in_latin_1_is_shown(live: Live) -> None:
+    """What cannot hide a key is not kept from whoever wants to know what is wrong."""
+    live.answer = lambda _: Response(
+        b"caf\xe9 closed? ", 401, {"content-type": "text/html; charset=ISO-8859-1"}
+    )
+    live.run()
+    assert live.found["checks"][0]["answer"]["body"] == "caf\ufffd closed?"
+
+
+def test_a_password_in_a_url_is_masked() -> None:
+    """Slashes may be escaped in JSON."""
+    assert "hidden" not in Masker(KEY).of_answer('{"url": "https:\\/\\/me:hidden@example.com"}')
 
 
 @pytest.mark.parametrize("equals", ["=", "\\u003d", "%3D", "&#61;", "&equals;"])
