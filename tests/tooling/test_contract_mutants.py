@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
