@@ -41,6 +41,11 @@ class Server:
             thread.join()
         self._listener.close()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the test is over."""
+        return self._stop.is_set()
+
     def drip(self, connection: socket.socket, data: bytes, pause: float) -> None:
         """Send byte by byte, until the client or the test has had enough."""
         for at in range(len(data)):
