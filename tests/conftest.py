@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import socket
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from attrs import evolve
 from support.contract_guard import ContractGuard, watching
+from support.servers import Scripted, Stopwatch
 
 from techforge import AsyncTechForge, TechForge
 from techforge.resources.jobs import AsyncJobs
@@ -18,6 +20,8 @@ from techforge.resources.storage import AsyncStorage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterator
+
+    from support.servers import Script
 
     from techforge import Job
     from techforge.mock import MockServer
@@ -179,3 +183,30 @@ def done(mock: MockServer) -> Job:
     job = Job("15a6331b-3837-4ae8-8fa7-d3ead3388d77", "468ea7a0-66e1-4357-a760-236e54167f3e", "done")
     mock.store.put(job.output_path, bytes(range(250)) * 1200)
     return job
+
+
+@pytest.fixture
+def scripted() -> Iterator[Callable[[Script], Scripted]]:
+    """Return a function that starts a `Scripted` server, which stops with the test."""
+    running: list[Scripted] = []
+
+    def start(answer: Script) -> Scripted:
+        running.append(Scripted(answer).__enter__())
+        return running[-1]
+
+    yield start
+    for server in running:
+        server.__exit__()
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+@pytest.fixture
+def stopwatch() -> Stopwatch:
+    """Return what measures a block of a test."""
+    return Stopwatch()

@@ -301,23 +301,6 @@ async def test_an_async_http_client_of_ones_own(
     assert not any("x-own" in record.headers for record in mock.journal.requests())
 
 
-def test_a_transport_that_blames_the_connection(media: dict[str, str]) -> None:
-    """A transport of one's own may say "connect error" after the request had left: it is not sent twice."""
-    sent: list[httpx.Request] = []
-
-    def handler(request: httpx.Request) -> httpx.Response:
-        sent.append(request)
-        raise httpx.ConnectError("gone")
-
-    with (
-        httpx.Client(transport=httpx.MockTransport(handler)) as own,
-        TechForge("key", base_url="http://127.0.0.1:1", http_client=own) as client,
-        pytest.raises(techforge.JobOutcomeUnknownError),
-    ):
-        client.jobs.create(**media)  # type: ignore[arg-type]
-    assert len(sent) == 1
-
-
 @pytest.mark.parametrize("error", [RuntimeError("proxy"), KeyError("k"), ValueError("v")])
 def test_a_bug_of_ones_own_transport_is_not_hidden(media: dict[str, str], error: Exception) -> None:
     """What an `http_client` of one's own raises comes out as it is, or as the cause where a job may exist."""

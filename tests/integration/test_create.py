@@ -179,7 +179,7 @@ def test_a_success_by_another_number(both: Any, mock: MockServer, media: dict[st
         "json=[]",
         "json=null",
         "status=204",
-        "status=303",
+        "status=303;body=empty",
     ],
 )
 @pytest.mark.lying("answers that nobody promised")

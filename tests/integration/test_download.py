@@ -407,7 +407,17 @@ def test_storage_may_redirect(
 
 
 @pytest.mark.parametrize(
-    "location", ["", "ftp://a/b", "file:///etc/passwd", "http://cdn.example.com/a", "http://[", "/x"]
+    "location",
+    [
+        "",
+        "ftp://a/b",
+        "file:///etc/passwd",
+        "http://cdn.example.com/a",
+        "http://[",
+        "/x",
+        "https://xn--",
+        "https://a..b",
+    ],
 )
 def test_storage_redirects_to_nowhere(
     both: Any, mock: MockServer, scripted: Callable[..., Any], tmp_path: Path, location: str

@@ -54,16 +54,6 @@ def test_a_job_id_in_an_answer_that_was_cut_is_kept(
     assert len(server.heads) == 1
 
 
-def test_a_refusal_that_was_cut_is_a_refusal(
-    connect: Callable[..., Any], scripted: Callable[..., Any], media: dict[str, str]
-) -> None:
-    """The status has said it: a 429 with half a body created no job, and is asked again."""
-    answers = iter([answer("429 Slow Down", b"{", length=50), answer("202 Accepted", ACCEPTED)])
-    server = scripted(lambda _head, _socket: next(answers))
-    assert connect("key", base_url=server.url).jobs.create(**media).id == JOB_ID
-    assert len(server.heads) == 2
-
-
 def test_a_compressed_answer_is_read_all_the_same(
     connect: Callable[..., Any], scripted: Callable[..., Any], media: dict[str, str]
 ) -> None:

@@ -11,7 +11,6 @@ import pytest
 
 import techforge
 from techforge import (
-    APIConnectionError,
     APIResponseError,
     APIStatusError,
     APITimeoutError,
@@ -19,7 +18,6 @@ from techforge import (
     BadRequestError,
     ConflictError,
     InternalServerError,
-    JobOutcomeUnknownError,
     NotFoundError,
     Outcome,
     PermissionDeniedError,
@@ -35,17 +33,6 @@ if TYPE_CHECKING:
     from techforge import Job
     from techforge.mock import MockServer
 
-LOST = [
-    "close=before-body;create=1",
-    "close=after-body",
-    "close=mid-answer",
-    "body=truncated",
-    "close=before-body;reset=1",
-    "close=after-body;reset=1",
-    "close=mid-answer;reset=1",
-    "body=truncated;reset=1",
-]
-"""Ways to lose the connection once the request is on its way."""
 wrong = partial(pytest.param, marks=pytest.mark.lying("an answer that the contract does not have"))
 
 
@@ -99,17 +86,6 @@ def test_a_doubt_outlives_later_refusals(both: Any, mock: MockServer, media: dic
     with pytest.raises(RateLimitError, match="A job may exist") as caught:
         both.jobs.create(**media)
     assert caught.value.job_may_exist
-
-
-def test_a_server_error_that_names_a_job_is_not_retried(
-    both: Any, mock: MockServer, media: dict[str, str]
-) -> None:
-    """A 5xx whose body names a job has created one: to submit again would be to pay twice."""
-    mock.faults.add('status=500;json={"jobId":"$job_id"};operation=createJob;create=1')
-    with pytest.raises(JobOutcomeUnknownError, match="from_ids") as caught:
-        both.jobs.create(**media)
-    (record,) = mock.journal.requests()
-    assert caught.value.job_id == record.job_id
 
 
 # --- refused: 429 ---------------------------------------------------------------------------------
@@ -177,60 +153,6 @@ def test_a_retry_after_of_nonsense_breaks_nothing(
 # --- unknown: no readable answer ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lost", LOST)
-def test_a_lost_submission_is_never_sent_twice(
-    both: Any, mock: MockServer, media: dict[str, str], lost: str
-) -> None:
-    """A POST whose answer is lost may have created a job: one request, and an error that says so."""
-    mock.faults.add(f"{lost};operation=createJob")
-    with pytest.raises(JobOutcomeUnknownError, match="A job may exist") as caught:
-        both.jobs.create(**media)
-    assert caught.value.outcome is Outcome.UNKNOWN
-    assert caught.value.job_may_exist
-    assert caught.value.attempts == 1
-    assert isinstance(caught.value.error, APIConnectionError)
-    assert caught.value.project_id in str(caught.value)
-    assert mock.journal.count() == 1
-
-
-@pytest.mark.parametrize("lost", LOST)
-def test_a_lost_question_is_asked_again(both: Any, mock: MockServer, done: Job, lost: str) -> None:
-    """A GET whose answer is lost is sent again: asking costs nothing."""
-    mock.faults.add(f"{lost};operation=generateSignedPath")
-    both.storage.sign(done.output_path)
-    assert mock.journal.count() == 2
-
-
-def test_a_late_answer_to_a_submission_is_unknown(
-    both: Any, mock: MockServer, media: dict[str, str], stopwatch: Any
-) -> None:
-    """A POST that is not answered in time is not sent again, and `timeout` bounds the attempt."""
-    mock.faults.add("delay=30;operation=createJob")
-    with stopwatch, pytest.raises(JobOutcomeUnknownError) as caught:
-        both.with_options(timeout=0.3).jobs.create(**media)
-    assert isinstance(caught.value.error, APITimeoutError)
-    assert mock.journal.count() == 1
-    assert 0.29 <= stopwatch.seconds < 0.8
-
-
-def test_a_late_answer_to_a_question_is_asked_for_again(both: Any, mock: MockServer, done: Job) -> None:
-    """A GET that is not answered in time is sent again."""
-    mock.faults.add("delay=30;operation=generateSignedPath")
-    both.with_options(timeout=0.3).storage.sign(done.output_path)
-    assert mock.journal.count() == 2
-
-
-def test_a_dripping_answer_ends_with_the_timeout(
-    both: Any, mock: MockServer, media: dict[str, str], stopwatch: Any
-) -> None:
-    """`timeout` is for the whole attempt: an answer that never stalls and never ends does not escape it."""
-    mock.faults.add("drip=0.05;operation=createJob")
-    with stopwatch, pytest.raises(JobOutcomeUnknownError) as caught:
-        both.with_options(timeout=0.4).jobs.create(**media)
-    assert isinstance(caught.value.error, APITimeoutError)
-    assert stopwatch.seconds < 0.9
-
-
 def test_a_dripping_head_ends_with_the_timeout(
     connect: Callable[..., Any], scripted: Callable[..., Any], stopwatch: Any
 ) -> None:
@@ -284,32 +206,10 @@ def test_no_answer_of_a_server_brings_a_foreign_error(
 # --- never sent -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_a_refused_connection(
-    connect: Callable[..., Any], closed_port: int, media: dict[str, str], host: str
-) -> None:
-    """Where no connection came about nothing was sent, so a POST is tried again, and no job may exist."""
-    client = connect("key", base_url=f"http://{host}:{closed_port}")
-    with pytest.raises(APIConnectionError, match="Nothing was sent") as caught:
-        client.jobs.create(**media)
-    assert not isinstance(caught.value, APITimeoutError)
-    assert (caught.value.outcome, caught.value.attempts) == (Outcome.NOT_SENT, 3)
-    assert not caught.value.job_may_exist
-
-
 def test_a_host_that_is_no_host(connect: Callable[..., Any]) -> None:
     """A base URL that httpx cannot address ends in an error of ours, when the client is built or used."""
     with pytest.raises(TechForgeError):
         connect("key", base_url="https://ex_ämple.com").storage.sign("a/b")
-
-
-def test_tls_to_a_server_without_tls(
-    connect: Callable[..., Any], mock: MockServer, media: dict[str, str]
-) -> None:
-    """A failed TLS handshake means that nothing was sent."""
-    with pytest.raises(APIConnectionError) as caught:
-        connect("key", base_url=mock.url.replace("http:", "https:"), max_retries=0).jobs.create(**media)
-    assert caught.value.outcome is Outcome.NOT_SENT
 
 
 # --- definitive -----------------------------------------------------------------------------------

@@ -41,10 +41,10 @@ def target_for(path: str, to: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _open_here(path: Path) -> IO[bytes]:
+def _open_here(path: Path, buffering: int = 0) -> IO[bytes]:
     # A link planted at a predictable name must not lead our bytes elsewhere.
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    return os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0)
+    return os.fdopen(os.open(path, flags, 0o666), "r+b", buffering)
 
 
 @define
@@ -99,6 +99,12 @@ class PartFile:
         file = _open_here(self.part)
         try:
             self._claim(file)
+            if os.fstat(file.fileno()).st_nlink > 1:
+                # Killed right after it had put the file in place, a download leaves it with two names.
+                self.part.unlink()
+                self._open()
+                file.close()
+                return
         except BaseException:
             file.close()
             raise
@@ -153,7 +159,8 @@ class PartFile:
                 self.note.unlink(missing_ok=True)
             else:
                 noted = json.dumps({"path": self.path, "etag": etag, "total": total})
-                with _open_here(self.note) as note:
+                # Buffered, since a disk that gets full takes less than all without a word.
+                with _open_here(self.note, -1) as note:
                     note.truncate()
                     note.write(noted.encode())
         except OSError as error:
@@ -166,10 +173,10 @@ class PartFile:
         view = memoryview(chunk)
         try:
             while view:
-                view = view[self._opened.write(view) :]
+                written = self._opened.write(view)
+                view, self.size = view[written:], self.size + written
         except OSError as error:
             raise self.failed(f"cannot be written: {error.strerror or error}") from error
-        self.size += len(chunk)
 
     def finish(self) -> Path:
         """Put the file at its target, whole and on disk.

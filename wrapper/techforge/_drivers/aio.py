@@ -175,7 +175,7 @@ class _AsyncFacade(Facade):
     async def request(self, **kwargs: Any) -> Reply:
         if self._http.is_closed:
             raise ConfigurationError(CLOSED)
-        response, body = None, Body()
+        response, body = None, Body(self.deadline)
         running = asyncio.timeout(self._command.timeout + _GRACE)
         try:
             request = self.build(**kwargs)
@@ -186,7 +186,9 @@ class _AsyncFacade(Facade):
                     await body.aread(response)
                 finally:
                     await response.aclose()
-        except NETWORK_ERRORS as error:
+        except Exception as error:
+            if response is None and not isinstance(error, NETWORK_ERRORS):
+                raise  # a hook's, or a bug of a transport's
             failure = self.broken(error, response, body)
         else:
             return self.accept(response, body.content())

@@ -45,7 +45,8 @@ _FRESH = httpx.Limits(max_connections=100, max_keepalive_connections=0)
 LIMITS = {"api": _POOL, "submit": _FRESH, "storage": _POOL}
 # Nor does anything for this machine go over a proxy: plain http is allowed there because nobody is between.
 DIRECT: dict[str, None] = dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]"))
-NETWORK_ERRORS = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError)
+# A UnicodeError is what a host's name brings that cannot be looked up, be it in a signed URL or a redirect.
+NETWORK_ERRORS = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, UnicodeError)
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 # Another transport may call "connect error" what happened after the server had read the request, so the
 # word of httpx counts only where httpcore says the same.
@@ -79,10 +80,11 @@ class _Timeouts(dict[str, float]):
     """The timeouts of one request, asked for phase by phase: each phase gets what is left of the whole."""
 
     def __init__(self, deadline: float) -> None:
-        super().__init__()
+        # A transport of the user's may add them up instead.
+        super().__init__(dict.fromkeys(("connect", "read", "write", "pool"), remaining(deadline)))
         self._deadline = deadline
 
-    def __missing__(self, _phase: str) -> float:
+    def __getitem__(self, _phase: str) -> float:
         return remaining(self._deadline)
 
     def get(self, phase: str, _default: object = None) -> float:
@@ -110,6 +112,7 @@ class Facade:
         self._command = command
         self._method = ""
         self._path = ""
+        self._built = False
         self._reply: Reply | None = None
         self._started = time.monotonic()
         self.deadline = self._started + command.timeout
@@ -133,7 +136,7 @@ class Facade:
         """Return the request for what a generated function wants sent."""
         self._method, self._path = method.upper(), url
         query = f"?{urlencode(params, quote_via=quote, safe='')}" if params else ""
-        return httpx.Request(
+        request = httpx.Request(
             self._method,
             f"{self._command.base_url}{url}{query}",
             headers={
@@ -146,6 +149,8 @@ class Facade:
             content=None if json is None else _dumps(json),
             extensions={"timeout": _Timeouts(self.deadline)},
         )
+        self._built = True
+        return request
 
     def accept(self, response: httpx.Response, body: SecretBytes) -> Reply:
         """Return what generated code may parse; raise what it may not."""
@@ -169,11 +174,10 @@ class Facade:
     @staticmethod
     def _doubt(error: APIError, body: bytes) -> None:
         """Take an error for what it may hide: a job that was created all the same."""
-        if error.outcome is Outcome.SERVER_FAILED:
-            # It failed, and yet it may speak of a job: to submit again would be to pay twice.
-            error.job_id, _ = job_in(body)
+        # It failed, and yet it may speak of a job: to submit again would be to pay twice.
+        error.job_id, _ = job_in(body)
         redirect = error.status_code is not None and error.status_code < 400
-        if redirect or error.job_id is not None:
+        if redirect or (error.job_id is not None and error.outcome is not Outcome.DEFINITIVE):
             error.outcome = Outcome.UNKNOWN
 
     def parsed(self, answer: Response[Any] | None, problem: Exception | None) -> object:
@@ -202,7 +206,11 @@ class Facade:
         """Return the error for an attempt whose answer did not come, or not to its end."""
         if response is None:
             self._log(type(error).__name__)
-            return no_answer(error, method=self._method, path=self._path)
+            failure = no_answer(error, method=self._method, path=self._path)
+            if self._built and failure.outcome is Outcome.DEFINITIVE:
+                # It was not our URL: httpx looks at a redirect's, too, though it does not follow it.
+                failure.outcome = Outcome.UNKNOWN
+            return failure
         begun = body.content()
         if not 200 <= response.status_code < 300:
             # The status has said it; what else the answer would have told is lost.
@@ -248,7 +256,7 @@ def no_answer(error: Exception, *, method: str, path: str) -> APIError:
     cls: type[APIError] = APIConnectionError
     problem, outcome = "the connection broke", Outcome.UNKNOWN
     if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
-        problem, outcome = "this URL cannot be requested", Outcome.DEFINITIVE
+        problem, outcome = "a URL that cannot be requested", Outcome.DEFINITIVE
     elif isinstance(error, _NEVER_SENT) and isinstance(error.__cause__, _NEVER_SENT_CAUSE):
         problem, outcome = "cannot connect", Outcome.NOT_SENT
     if isinstance(error, httpx.TimeoutException | TimeoutError):
@@ -269,9 +277,10 @@ class _UnreadableError(OSError):
 
 
 class Body:
-    """The bytes of an answer, bounded."""
+    """The bytes of an answer, bounded in number and, since a transport of the user's may not be, in time."""
 
-    def __init__(self) -> None:
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
         self._chunks: list[bytes] = []
         self._size = 0
 
@@ -304,6 +313,8 @@ class Body:
         if self._size > MAX_ANSWER:
             raise _UnreadableError(f"more than {MAX_ANSWER} bytes")
         self._chunks.append(chunk)
+        if time.monotonic() > self._deadline:
+            raise TimeoutError("the deadline passed")
 
     def _unpack(self, encoding: str) -> None:
         """Undo a compression that was not asked for, since the answer may name a paid job; bounded, too."""

@@ -139,7 +139,7 @@ class _SyncFacade(Facade):
     def request(self, **kwargs: Any) -> Reply:
         if self._http.is_closed:
             raise ConfigurationError(CLOSED)
-        response, body = None, Body()
+        response, body = None, Body(self.deadline)
         try:
             request = self.build(**kwargs)
             with until(self.deadline):
@@ -148,7 +148,9 @@ class _SyncFacade(Facade):
                     body.read(response)
                 finally:
                     response.close()
-        except NETWORK_ERRORS as error:
+        except Exception as error:
+            if response is None and not isinstance(error, NETWORK_ERRORS):
+                raise  # a hook's, or a bug of a transport's
             failure = self.broken(error, response, body)
         else:
             return self.accept(response, body.content())

@@ -1,27 +1,29 @@
-"""A server that says exactly what a test scripts, for what the mock cannot be made to say."""
+"""Servers on raw sockets, for what the mock cannot be made to do."""
 
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 import time
 from typing import TYPE_CHECKING, Self
 
-import pytest
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
+    Serve = Callable[["Server", socket.socket], None]
     Script = Callable[[str, socket.socket], bytes | None]
 
+_LINGER_ZERO = struct.pack("ii", 1, 0)
 
-class Scripted:
-    """An HTTP server on a raw socket: what `answer(head, connection)` returns is sent, then it closes."""
 
-    def __init__(self, answer: Script) -> None:
+class Server:
+    """A server that does with each connection what `serve(server, connection)` does, and then closes it."""
+
+    def __init__(self, serve: Serve) -> None:
         """Listen on a free port of the loopback interface."""
-        self.heads: list[str] = []
-        self._answer = answer
+        self.connections = 0
+        self._serve = serve
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._stop = threading.Event()
@@ -39,15 +41,17 @@ class Scripted:
             thread.join()
         self._listener.close()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the test is over."""
+        return self._stop.is_set()
+
     def drip(self, connection: socket.socket, data: bytes, pause: float) -> None:
         """Send byte by byte, until the client or the test has had enough."""
-        try:
-            for at in range(len(data)):
-                connection.sendall(data[at : at + 1])
-                if self._stop.wait(pause):
-                    return
-        except OSError:
-            return
+        for at in range(len(data)):
+            connection.sendall(data[at : at + 1])
+            if self._stop.wait(pause):
+                return
 
     def hang(self, seconds: float) -> None:
         """Say nothing for some seconds, or until the test is over."""
@@ -59,24 +63,49 @@ class Scripted:
             if self._stop.is_set():
                 connection.close()
                 return
-            self._threads.append(threading.Thread(target=self._serve, args=(connection,), daemon=True))
+            self.connections += 1
+            self._threads.append(threading.Thread(target=self._run, args=(connection,), daemon=True))
             self._threads[-1].start()
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _run(self, connection: socket.socket) -> None:
         with connection:
             connection.settimeout(5)
             try:
-                head, rest = _head(connection)
-                self.heads.append(head)
-                length = next((int(v) for n, v in _fields(head) if n == "content-length"), 0)
-                while len(rest) < length and (more := connection.recv(65536)):
-                    rest += more
-                answer = self._answer(head, connection)
-                if answer is not None:
-                    # A client must not count on a connection that is about to be closed.
-                    connection.sendall(answer.replace(b"\r\n", b"\r\nconnection: close\r\n", 1))
+                self._serve(self, connection)
             except OSError:
                 return
+
+
+class Scripted(Server):
+    """An HTTP server: what `answer(head, connection)` returns is sent, then it closes."""
+
+    def __init__(self, answer: Script) -> None:
+        """Listen on a free port of the loopback interface."""
+        super().__init__(Scripted._exchange)
+        self.heads: list[str] = []
+        self._answer = answer
+
+    def _exchange(self, connection: socket.socket) -> None:
+        head = read_request(connection)
+        self.heads.append(head)
+        answer = self._answer(head, connection)
+        if answer is not None:
+            # A client must not count on a connection that is about to be closed.
+            connection.sendall(answer.replace(b"\r\n", b"\r\nconnection: close\r\n", 1))
+
+
+def read_request(connection: socket.socket) -> str:
+    """Read a request to its end; return its head."""
+    head, rest = _head(connection)
+    length = next((int(v) for n, v in _fields(head) if n == "content-length"), 0)
+    while len(rest) < length and (more := connection.recv(65536)):
+        rest += more
+    return head
+
+
+def reset(connection: socket.socket) -> None:
+    """Let the connection end with a reset instead of an orderly close."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
 
 
 def _head(connection: socket.socket) -> tuple[str, bytes]:
@@ -94,27 +123,6 @@ def _fields(head: str) -> list[tuple[str, str]]:
     return [(n.lower(), v.strip()) for n, _, v in (line.partition(":") for line in head.split("\r\n")[1:])]
 
 
-@pytest.fixture
-def scripted() -> Iterator[Callable[[Script], Scripted]]:
-    """Return a function that starts a `Scripted` server, which stops with the test."""
-    running: list[Scripted] = []
-
-    def start(answer: Script) -> Scripted:
-        running.append(Scripted(answer).__enter__())
-        return running[-1]
-
-    yield start
-    for server in running:
-        server.__exit__()
-
-
-@pytest.fixture
-def closed_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
 class Stopwatch:
     """How long a block took."""
 
@@ -126,9 +134,3 @@ class Stopwatch:
 
     def __exit__(self, *_: object) -> None:
         self.seconds = time.monotonic() - self._started
-
-
-@pytest.fixture
-def stopwatch() -> Stopwatch:
-    """Return what measures a block of a test."""
-    return Stopwatch()
