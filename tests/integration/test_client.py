@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import threading
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -387,29 +386,6 @@ def test_an_http_client_of_the_wrong_kind(mock: MockServer) -> None:
         ):
             with pytest.raises(ConfigurationError, match="http_client"):
                 build()
-
-
-def test_many_threads_share_a_client(client: TechForge, mock: MockServer, done: Job) -> None:
-    """One sync client serves many threads, from the first call on."""
-    errors: list[BaseException] = []
-    barrier = threading.Barrier(16)
-
-    def work() -> None:
-        try:
-            barrier.wait()
-            for _ in range(5):
-                client.jobs.find(done)
-        except BaseException as error:  # noqa: BLE001 - reported below
-            errors.append(error)
-
-    threads = [threading.Thread(target=work) for _ in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
-    assert mock.journal.count(server="storage") == 80
-    assert client._driver._own.keys() == {"api", "storage"}
 
 
 async def test_many_tasks_share_a_client(async_client: AsyncTechForge, mock: MockServer, done: Job) -> None:

@@ -5,7 +5,7 @@ import platform
 import random
 import time
 from collections.abc import Callable, Mapping
-from typing import Self, TypedDict
+from typing import NoReturn, Self, TypedDict
 from urllib.parse import urlsplit
 
 from attrs import evolve, field, frozen
@@ -110,6 +110,10 @@ class Settings:
         if isinstance(settings.api_key, str):
             settings.check_key(settings.api_key)
         return settings
+
+    def __getstate__(self) -> NoReturn:
+        """Keep the key, and connections that serve one process, out of pickles."""
+        raise TypeError("a client of techforge cannot be pickled; build one in each process")
 
     def check_key(self, api_key: str) -> None:
         """Refuse a key that must not go to this base URL."""
