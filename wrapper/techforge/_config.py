@@ -126,7 +126,7 @@ class Settings:
 
 def _base_url(url: str, *, allow_http: bool) -> str:
     checked = _checks.secure_url("base_url", url, allow_http=allow_http)
-    parts = urlsplit(checked)
-    if parts.query or parts.fragment or parts.username is not None:
+    # An empty query, too, would swallow the path of an operation.
+    if "?" in checked or "#" in checked or urlsplit(checked).username is not None:
         raise ConfigurationError("base_url: must not hold a query, a fragment or credentials")
     return checked.rstrip("/")
