@@ -22,6 +22,7 @@ from techforge import (
     TechForge,
     TechForgeError,
 )
+from techforge.auth import TEST_API_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,11 +159,11 @@ def test_the_mock_key_never_goes_live(connect: Callable[..., Any], mock: MockSer
     """The mock's key and the live API do not go together, given, provided, or by `with_options`."""
     live = "https://api.techforgeinnovate.com"
     with pytest.raises(ConfigurationError, match="mock"):
-        connect(mock.api_key)
+        connect(TEST_API_KEY)
     with pytest.raises(ConfigurationError, match="mock"):
-        connect(mock.api_key, base_url=mock.url).with_options(base_url=live)
+        connect(TEST_API_KEY, base_url=mock.url).with_options(base_url=live)
     with pytest.raises(ConfigurationError, match="mock"):
-        connect(lambda: mock.api_key).storage.sign("a/b")
+        connect(lambda: TEST_API_KEY).storage.sign("a/b")
 
 
 @pytest.mark.parametrize(
