@@ -21,6 +21,7 @@ nox.options.sessions = [
     "typing",
     "drift",
     "tests",
+    "minimums",
     "contract",
     "contract-prism",
     "contract-mutants",
@@ -92,6 +93,27 @@ def tests(session: nox.Session) -> None:
     session.run("coverage", "report")
 
 
+@nox.session(python=PYPROJECT["project"]["requires-python"].removeprefix(">="))
+def minimums(session: nox.Session) -> None:
+    """Run the wrapper's tests with the lowest versions that pyproject.toml allows, on the lowest Python."""
+    project = PYPROJECT["project"]
+    direct = [*project["dependencies"], *project["optional-dependencies"]["mock"]]
+    # A lower bound that was never released is one that nobody can have tried.
+    lowest = {
+        name: f"{name}=={bound.partition(',')[0]}" for name, _, bound in (d.partition(">=") for d in direct)
+    }
+    pins = Path("constraints.txt").read_text(encoding="utf-8").splitlines()
+    kept = [pin for pin in pins if pin.partition("==")[0] not in lowest]
+    constraints = Path(".cache", "minimums.txt")
+    constraints.parent.mkdir(exist_ok=True)
+    constraints.write_text("\n".join([*kept, *lowest.values()]), encoding="utf-8")
+    install(session, "--editable", ".[mock]", *group("core-tests"), constraints=constraints)
+    # openapi-core, which the tests use, would take the same jsonschema-rs, and needs a newer one.
+    environment = {"OPENAPI_SPEC_VALIDATOR_SCHEMA_VALIDATOR_BACKEND": "jsonschema"}
+    folders = [f"tests/{name}" for name in ("unit", "property", "integration", "mock")]
+    session.run("pytest", *(session.posargs or folders), env=environment)
+
+
 @nox.session
 def contract(session: nox.Session) -> None:
     """Hold the mock server to openapi.json."""
@@ -137,6 +159,39 @@ def package(session: nox.Session) -> None:
 
 
 @nox.session
+def audit(session: nox.Session) -> None:
+    """Ask the OSV database for known vulnerabilities of all that is pinned; it needs the network."""
+    install(session, *group("audit"))
+    # Strictly: pip-audit else passes over what it cannot ask about, and calls the rest good.
+    command = ["pip-audit", "--vulnerability-service", "osv", "--strict", "--progress-spinner", "off"]
+    command += ["--no-deps", "--disable-pip", "--requirement", "constraints.txt", *session.posargs]
+    said = str(session.run(*command, success_codes=[0, 1], silent=True))
+    session.log(said.strip().rpartition("\n")[2] if "Traceback" in said else said)
+    if "No known vulnerabilities found" not in said:
+        session.error(
+            "vulnerable" if "Found" in said else "The database could not be asked: nothing was audited."
+        )
+
+
+@nox.session
+def sbom(session: nox.Session) -> None:
+    """Write dist/techforge.cdx.json: the wheel's dependencies as CycloneDX, at the versions of the pins."""
+    install(session, *group("sbom"))
+    folder = Path(session.create_tmp())
+    python = str(folder / "environment" / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
+    session.run("python", "-m", "venv", "--clear", "--without-pip", str(folder / "environment"))
+    session.run("python", "-m", "pip", "--python", python, "install", "--quiet", ".[mock]", env=PIP_SETTINGS)
+    # The tool reads no dynamic version.
+    version = Path("wrapper/techforge/_version.py").read_text(encoding="utf-8").split('"')[1]
+    project = Path("pyproject.toml").read_text(encoding="utf-8")
+    project = project.replace('dynamic = ["version"]', f'version = "{version}"')
+    (folder / "pyproject.toml").write_text(project, encoding="utf-8")
+    Path("dist").mkdir(exist_ok=True)
+    command = ["cyclonedx-py", "environment", "--pyproject", str(folder / "pyproject.toml")]
+    session.run(*command, "--output-reproducible", "--output-file", "dist/techforge.cdx.json", python)
+
+
+@nox.session
 def regenerate(session: nox.Session) -> None:
     """Rebuild generated/ from openapi.json."""
     install(session, *group("codegen"))
@@ -160,7 +215,7 @@ def group(name: str) -> list[str]:
     return list(nox.project.dependency_groups(PYPROJECT, name))
 
 
-def install(session: nox.Session, *requirements: str) -> None:
+def install(session: nox.Session, *requirements: str, constraints: Path | None = None) -> None:
     """Make the session's environment anew, unless it holds just these requirements already."""
     stamp = session.env_dir / "stamp"
     wanted = fingerprint(str(session.python), *requirements)
@@ -169,7 +224,8 @@ def install(session: nox.Session, *requirements: str) -> None:
     # Pip would take a package that was unpacked half-way for a whole one.
     shutil.rmtree(session.env_dir)
     session.virtualenv.create()
-    session.install(*requirements, env=PIP_SETTINGS)
+    settings = PIP_SETTINGS | ({"PIP_CONSTRAINT": str(constraints)} if constraints else {})
+    session.install(*requirements, env=settings)
     stamp.write_text(wanted, encoding="utf-8")
 
 

@@ -44,18 +44,19 @@ def build(folder: Path) -> Path:
 
 
 def check_contents(wheel: Path) -> None:
-    """Refuse a wheel with a file too many or too few."""
+    """Refuse a wheel with a file too many or too few: sources, the contract, and what installers read."""
+    about = "-".join(wheel.name.split("-")[:2]) + ".dist-info"
     expected = {"techforge/openapi.json"}
+    expected |= {f"{about}/{name}" for name in ("METADATA", "RECORD", "WHEEL", "licenses/LICENSE")}
     for source in (ROOT / "wrapper", ROOT / "generated"):
-        expected |= {
-            path.relative_to(source).as_posix()
-            for path in source.rglob("*")
-            if path.is_file() and path.parent.name != "__pycache__"
-        }
+        # Whatever else lies among the sources, an editor's copy or somebody's keys, is not to be published.
+        files = (path for pattern in ("*.py", "py.typed") for path in source.rglob(pattern))
+        expected |= {path.relative_to(source).as_posix() for path in files}
     with ZipFile(wheel) as archive:
-        actual = {name for name in archive.namelist() if ".dist-info/" not in name}
+        actual = set(archive.namelist())
     if actual != expected:
-        sys.exit(f"The wheel holds {actual - expected} too many, and {expected - actual} too few.")
+        too_many, too_few = sorted(actual - expected), sorted(expected - actual)
+        sys.exit(f"The wheel holds {too_many} too many, and {too_few} too few.")
     if not {"techforge/py.typed", "techforge_api/py.typed"} <= actual:
         sys.exit("A py.typed is missing: without it, type checkers ignore the annotations.")
 

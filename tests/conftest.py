@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from attrs import evolve
 from support.contract_guard import ContractGuard, watching
+from support.secret_guard import CANARY, SEARCHED, SecretGuard, keeping, seen_in
 from support.servers import Scripted, Stopwatch
 
 from techforge import AsyncTechForge, TechForge
@@ -45,8 +46,9 @@ HELD = Counter({"requests": 0, "answers": 0, "lies": 0})
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the two marks that the guard obeys."""
+    """Register the marks that the guards obey."""
     config.addinivalue_line("markers", "lying(why): answers break the contract, as they are meant to")
+    config.addinivalue_line("markers", "leaking(why): the key gets out, as the wrapper is broken on purpose")
     config.addinivalue_line("markers", "undeclared(*fields): sent on purpose as the contract has them not")
 
 
@@ -62,6 +64,22 @@ def guard(request: pytest.FixtureRequest) -> Iterator[ContractGuard]:
     with watching(ContractGuard(frozenset(undeclared))) as guard:
         yield guard
     HELD.update(requests=len(guard.requests), answers=guard.answers, lies=len(guard.lies))
+
+
+@pytest.fixture(autouse=True)
+def _no_secret_gets_out(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Search what each test brings about for the mock's key and signatures: nothing may hold them.
+
+    Every log line at DEBUG, result, error with its pickle and its traceback's variables, and file. Only a
+    test that breaks the wrapper on purpose is `@pytest.mark.leaking("why")`.
+    """
+    folder = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
+    with keeping(SecretGuard()) as guard:
+        yield
+    if folder is not None:
+        guard.look("folders", seen_in(folder))
+    if not request.node.get_closest_marker("leaking"):
+        assert guard.found == []
 
 
 @pytest.hookimpl(wrapper=True)
@@ -86,14 +104,24 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if any(HELD.values()):
         said = "held to openapi.json: {requests} requests and {answers} answers, {lies} lies on purpose"
         terminalreporter.write_line(said.format(**HELD))
+    searched = ", ".join(f"{count} {what}" for what, count in sorted(SEARCHED.items()))
+    terminalreporter.write_line(f"searched for the key and signatures: {searched}")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Search what a test has printed, which pytest hands out last of all."""
+    guard = SecretGuard()
+    guard.look("outputs", report.capstdout + report.capstderr)
+    if report.passed and guard.found:
+        raise AssertionError(f"{report.nodeid} prints a secret: {guard.found}")
 
 
 @pytest.fixture
 def mock() -> Iterator[MockServer]:
     """Return a mock server of the test's own: one starts in five milliseconds, and forgets nothing of it."""
-    from techforge.mock import MockServer  # noqa: PLC0415 - tests that need no mock need no [mock] extra
+    from techforge.mock import TEST_API_KEY, MockServer  # noqa: PLC0415 - tests that need no mock need no [mock] extra
 
-    with MockServer(job_looks=0, render=False) as server:
+    with MockServer(job_looks=0, render=False, api_keys=[CANARY, TEST_API_KEY]) as server:
         yield server
 
 

@@ -30,7 +30,9 @@ COLOURED = {
 """The only types that may differ."""
 
 PHRASES = {
-    "with blocking calls; safe to share between threads": "for asyncio; it belongs to one event loop",
+    "with blocking calls; safe to share between threads and to fork": (
+        "for asyncio; it belongs to one event loop"
+    ),
     "with blocking calls": "for asyncio",
     "or a function that": "or a function, also an async one, that",
 }

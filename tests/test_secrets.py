@@ -4,102 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import pickle
-import re
-import traceback
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.secret_guard import (
+    CANARY,
+    INPUT,
+    SecretGuard,
+    frames_of,
+    keeping,
+    leaks,
+    logged,
+    seen_in,
+    told_by,
+)
 
 from techforge import JobState, SignedUrl, TechForgeError, Video
-from techforge.mock import MockServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-CANARY = "canary-key-314159265358979"
-INPUT = "canary-input-271828182845904"
-"""A token in the query of an input's URL: what gives access to the user's own image."""
-
-_SIGNATURE = re.compile(r"signature=[0-9a-f]{8,}")
-_SERVER = ("uvicorn", "techforge.mock")
-"""The loggers of the other side, which runs in this process only here."""
+    from techforge.mock import MockServer
 
 
 @pytest.fixture
-def mock() -> Iterator[MockServer]:
-    """Return a mock that knows the canary."""
-    with MockServer(job_looks=0, render=False, api_keys=[CANARY]) as server:
-        yield server
-
-
-class Lines(logging.Handler):
-    """Every log line of the client's side, formatted, with its traceback."""
-
-    def __init__(self) -> None:
-        """Keep nothing yet."""
-        super().__init__(level=0)
-        self.lines: list[str] = []
-        self.setFormatter(logging.Formatter("%(name)s %(levelname)s %(message)s"))
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep a line."""
-        if not record.name.startswith(_SERVER):
-            self.lines.append(self.format(record))
-
-
-@pytest.fixture
-def log() -> Iterator[Lines]:
+def log() -> Iterator[list[str]]:
     """Return all that is logged at DEBUG, by whoever: ourselves, httpx, httpcore, asyncio."""
-    lines = Lines()
-    root = logging.getLogger()
-    loggers = [root, *map(logging.getLogger, ("techforge", "httpx", "httpcore", "asyncio"))]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.DEBUG)
-    root.addHandler(lines)
-    yield lines
-    root.removeHandler(lines)
-    for logger, level in zip(loggers, before, strict=True):
-        logger.setLevel(level)
-
-
-def leaks(text: str, *, of_input: bool = True) -> list[str]:
-    """Return the secrets that a text holds, with the words around them."""
-    secrets = [CANARY, INPUT] if of_input else [CANARY]
-    found = [match for secret in secrets for match in re.finditer(re.escape(secret), text)]
-    found += _SIGNATURE.finditer(text)
-    return [text[max(0, match.start() - 80) : match.end() + 20] for match in found]
-
-
-def frames_of(error: BaseException | None) -> Iterator[tuple[str, str, str]]:
-    """Yield place, name and repr of each local variable that an error reporter shows of an error."""
-    while error is not None:
-        for frame, line in traceback.walk_tb(error.__traceback__):
-            place = f"{frame.f_code.co_filename}:{line}"
-            # The frames of the tests hold what a user knows anyway.
-            if "/tests/" not in place.replace("\\", "/"):
-                for name, value in frame.f_locals.items():
-                    try:
-                        yield place, name, repr(value)
-                    except Exception as failure:  # noqa: BLE001 - half-built objects have no repr
-                        yield place, name, f"<{failure!r}>"
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-
-
-def told_by(error: BaseException) -> str:
-    """Return all that an error tells of itself: its text and its causes', attributes, notes, pickle."""
-    pickled = pickle.dumps(error).decode("latin-1")
-    said = "".join(traceback.TracebackException.from_exception(error).format_exception_only())
-    return "\n".join([str(error), said, repr(error), repr(vars(error)), repr(error.args), pickled])
-
-
-def seen_in(folder: Path) -> str:
-    """Return the names and the contents of all files."""
-    return "\n".join(f"{path} {path.read_bytes()!r}" for path in folder.rglob("*") if path.is_file())
+    with logged() as lines:
+        yield lines
 
 
 class Flow:
@@ -277,7 +212,13 @@ def run(flow: Flow, client: Any, mock: MockServer, media: dict[str, str], done: 
 
 
 def test_nothing_gets_out(
-    flow: Flow, connect: Any, mock: MockServer, media: dict[str, str], done: Any, tmp_path: Path, log: Lines
+    flow: Flow,
+    connect: Any,
+    mock: MockServer,
+    media: dict[str, str],
+    done: Any,
+    tmp_path: Path,
+    log: list[str],
 ) -> None:
     """No log line, error, result or file holds the key or a signature.
 
@@ -287,7 +228,7 @@ def test_nothing_gets_out(
     outcome = run(flow, connect(CANARY, base_url=mock.url), mock, media, done, tmp_path)
     # That a flow does what its name says: with a colon it fails.
     assert isinstance(outcome, Exception) == (":" in flow.name), outcome
-    found = {"logs": leaks("\n".join(log.lines)), "files": leaks(seen_in(tmp_path))}
+    found = {"logs": leaks("\n".join(log)), "files": leaks(seen_in(tmp_path))}
     if isinstance(outcome, Exception):
         found["error"] = leaks(told_by(outcome))
         # What the user's own frames hold of the input is in ours, too: arguments have to go somewhere.
@@ -299,13 +240,15 @@ def test_nothing_gets_out(
     assert {where: what for where, what in found.items() if what} == {}
 
 
-def test_a_redirect_of_storage(connect: Any, mock: MockServer, done: Any, log: Lines, tmp_path: Path) -> None:
+def test_a_redirect_of_storage(
+    connect: Any, mock: MockServer, done: Any, log: list[str], tmp_path: Path
+) -> None:
     """The location of a redirect may be signed, too: no library logs it."""
     answer = f'{{"signedUrl":"{_redirector(done, mock)}","expiresAt":"2030-01-01T00:00:00Z"}}'
     mock.faults.add(f"status=200;json={answer};{SIGN}")
     with contextlib.suppress(TechForgeError):
         connect(CANARY, base_url=mock.url).jobs.download(done, tmp_path)
-    assert [leak for line in log.lines for leak in leaks(line)] == []
+    assert [leak for line in log for leak in leaks(line)] == []
 
 
 def _redirector(done: Any, mock: MockServer) -> str:
@@ -327,7 +270,7 @@ def _redirector(done: Any, mock: MockServer) -> str:
     return f"http://127.0.0.1:{listener.getsockname()[1]}/x"
 
 
-async def test_a_cancelled_call(mock: MockServer, done: Any, log: Lines) -> None:
+async def test_a_cancelled_call(mock: MockServer, done: Any, log: list[str]) -> None:
     """Nor does a cancelled call leak anything, by its error or by asyncio's debug mode."""
     from techforge import AsyncTechForge  # noqa: PLC0415
 
@@ -342,7 +285,37 @@ async def test_a_cancelled_call(mock: MockServer, done: Any, log: Lines) -> None
             await task
     assert leaks(shown + told_by(caught.value)) == []
     assert [v for v in frames_of(caught.value) if leaks(v[2])] == []
-    assert [leak for line in log.lines for leak in leaks(line)] == []
+    assert [leak for line in log for leak in leaks(line)] == []
+
+
+@pytest.mark.leaking("on purpose")
+def test_the_whole_suite_is_searched(
+    connect: Any, mock: MockServer, media: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What every test is searched with finds a key in a line, an error, a variable, a result, and a file."""
+
+    def found() -> set[str]:
+        with keeping(SecretGuard()) as guard, contextlib.suppress(TechForgeError):
+            connect(mock.api_key, base_url=mock.url).jobs.create(**media)
+        return {leak.partition(":")[0] for leak in guard.found}
+
+    mock.faults.add(f"status=400;json={ECHO};times=0")
+    assert found() == set()
+    with monkeypatch.context() as patch:
+        patch.setattr("techforge._drivers.facade.excerpt", lambda body, *_: body.decode())
+        assert found() >= {"errors"}
+    with monkeypatch.context() as patch:
+        patch.setattr("techforge._masking.Secret.__repr__", str.__str__)
+        assert found() == {"variables"}
+    mock.faults.clear()
+    assert found() == set()
+    with monkeypatch.context() as patch:
+        patch.setattr("techforge._flows.create._text", lambda _: CANARY)
+        assert found() == {"results", "log lines"}
+    (tmp_path / "note").write_text(CANARY, "utf-8")
+    guard = SecretGuard()
+    guard.look("folders", seen_in(tmp_path))
+    assert len(guard.found) == 1
 
 
 def test_the_canary_would_be_found() -> None:

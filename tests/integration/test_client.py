@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import threading
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -23,6 +22,7 @@ from techforge import (
     TechForge,
     TechForgeError,
 )
+from techforge.auth import TEST_API_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,11 +159,11 @@ def test_the_mock_key_never_goes_live(connect: Callable[..., Any], mock: MockSer
     """The mock's key and the live API do not go together, given, provided, or by `with_options`."""
     live = "https://api.techforgeinnovate.com"
     with pytest.raises(ConfigurationError, match="mock"):
-        connect(mock.api_key)
+        connect(TEST_API_KEY)
     with pytest.raises(ConfigurationError, match="mock"):
-        connect(mock.api_key, base_url=mock.url).with_options(base_url=live)
+        connect(TEST_API_KEY, base_url=mock.url).with_options(base_url=live)
     with pytest.raises(ConfigurationError, match="mock"):
-        connect(lambda: mock.api_key).storage.sign("a/b")
+        connect(lambda: TEST_API_KEY).storage.sign("a/b")
 
 
 @pytest.mark.parametrize(
@@ -370,29 +370,6 @@ def test_an_http_client_of_the_wrong_kind(mock: MockServer) -> None:
         ):
             with pytest.raises(ConfigurationError, match="http_client"):
                 build()
-
-
-def test_many_threads_share_a_client(client: TechForge, mock: MockServer, done: Job) -> None:
-    """One sync client serves many threads, from the first call on."""
-    errors: list[BaseException] = []
-    barrier = threading.Barrier(16)
-
-    def work() -> None:
-        try:
-            barrier.wait()
-            for _ in range(5):
-                client.jobs.find(done)
-        except BaseException as error:  # noqa: BLE001 - reported below
-            errors.append(error)
-
-    threads = [threading.Thread(target=work) for _ in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
-    assert mock.journal.count(server="storage") == 80
-    assert client._driver._own.keys() == {"api", "storage"}
 
 
 async def test_many_tasks_share_a_client(async_client: AsyncTechForge, mock: MockServer, done: Job) -> None:

@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import gzip
 import json
-import subprocess
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -124,35 +122,6 @@ def test_a_proxy_that_cannot_be_is_an_error_of_ours(
     monkeypatch.setenv("ALL_PROXY", "socks9://127.0.0.1:1")
     with pytest.raises(ConfigurationError, match="connections"):
         connect(mock.api_key, base_url=mock.url).jobs.create(**media)
-
-
-FORKED = """
-import os, sys, warnings
-warnings.simplefilter("ignore", DeprecationWarning)
-from techforge import TechForge
-client = TechForge(sys.argv[1], base_url=sys.argv[2])
-client.storage.sign("own/0.mp4")
-connections = client._driver.http("api")
-child = os.fork()
-if not child and client._driver.http("api") is connections:
-    os._exit(100)
-who = "own" if child else "other"
-wrong = sum(f"/{who}/{n}.mp4" not in client.storage.sign(f"{who}/{n}.mp4").url for n in range(100))
-if not child:
-    os._exit(min(wrong, 99))
-print(wrong, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not fork")
-def test_a_fork_does_not_mix_answers_up(mock: MockServer) -> None:
-    """After a fork each process has connections of its own."""
-    for who in ("own", "other"):
-        for number in range(100):
-            mock.store.put(f"{who}/{number}.mp4", b"x")
-    script = [sys.executable, "-c", FORKED, mock.api_key, mock.url]
-    output = subprocess.run(script, capture_output=True, text=True, timeout=60, check=True).stdout
-    assert output.split() == ["0", "0"]
 
 
 ONE = httpx.Limits(max_connections=1, max_keepalive_connections=0)

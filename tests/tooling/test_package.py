@@ -1,9 +1,11 @@
 """A release whose version understates its changes is refused: tried on repositories of the real sources."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -209,6 +211,30 @@ def test_without_git_it_is_said(repository: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("PATH", "")
     with pytest.raises(RefusedError, match="not installed"):
         check(repository)
+
+
+@pytest.mark.parametrize(
+    "change", [None, "techforge/.env", "techforge-1.0.0.data/scripts/x", "-techforge/py.typed"]
+)
+def test_a_wheel_holds_what_it_should(tmp_path: Path, change: str | None) -> None:
+    """Not one file more, which may be a secret, and not one less."""
+    about = "techforge-1.0.0.dist-info"
+    names = {f"{about}/METADATA", f"{about}/RECORD", f"{about}/WHEEL", f"{about}/licenses/LICENSE"}
+    names |= {"techforge/openapi.json"}
+    for source in (ROOT / "wrapper", ROOT / "generated"):
+        names |= {
+            p.relative_to(source).as_posix() for p in source.rglob("*") if p.suffix in {".py", ".typed"}
+        }
+    names ^= {change.removeprefix("-")} if change else set()
+    wheel = tmp_path / "techforge-1.0.0-py3-none-any.whl"
+    with ZipFile(wheel, "w") as archive:
+        for name in names:
+            archive.writestr(name, "")
+    if change is None:
+        package.check_contents(wheel)
+        return
+    with pytest.raises(SystemExit, match=re.escape(change.removeprefix("-"))):
+        package.check_contents(wheel)
 
 
 def test_nothing_is_built_before(

@@ -54,6 +54,8 @@ def test_the_base_url_comes_from_the_argument_or_the_environment() -> None:
         "https://a b",
         "https://api.example.com/?x=1",
         "https://api.example.com/#x",
+        "https://api.example.com/?",
+        "https://api.example.com/x#",
         "https://user:pass@api.example.com",
         "http://api.example.com",
         "http://127.0.0.1.example.com",

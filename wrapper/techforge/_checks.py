@@ -112,5 +112,5 @@ def headers(field: str, values: Mapping[str, str]) -> dict[str, str]:
             raise InvalidArgumentError(field, f"{name!r} is not a header name")
         if not all(" " <= character <= "~" or character == "\t" for character in value):
             raise InvalidArgumentError(field, f"the value of {name!r} holds a character that no header may")
-        checked[lower] = value
+        checked[lower] = value.strip(" \t")  # which is no part of a value, and h11 refuses to send it
     return checked

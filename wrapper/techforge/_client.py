@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class TechForge:
-    """A client of the TechForge Innovate API, with blocking calls; safe to share between threads.
+    """A client of the TechForge Innovate API, with blocking calls; safe to share between threads and to fork.
 
     `api_key` is the key, or a function that returns the current one; by default it is read from the
     environment variable `TFI_API_KEY`. `ClientOptions` lists the other options. `http_client` replaces

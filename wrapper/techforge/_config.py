@@ -5,7 +5,7 @@ import platform
 import random
 import time
 from collections.abc import Callable, Mapping
-from typing import Self, TypedDict
+from typing import NoReturn, Self, TypedDict
 from urllib.parse import urlsplit
 
 from attrs import evolve, field, frozen
@@ -111,6 +111,10 @@ class Settings:
             settings.check_key(settings.api_key)
         return settings
 
+    def __getstate__(self) -> NoReturn:
+        """Keep the key, and connections that serve one process, out of pickles."""
+        raise TypeError("a client of techforge cannot be pickled; build one in each process")
+
     def check_key(self, api_key: str) -> None:
         """Refuse a key that must not go to this base URL."""
         check_key_for_host(api_key, urlsplit(self.base_url).hostname or "")
@@ -122,7 +126,7 @@ class Settings:
 
 def _base_url(url: str, *, allow_http: bool) -> str:
     checked = _checks.secure_url("base_url", url, allow_http=allow_http)
-    parts = urlsplit(checked)
-    if parts.query or parts.fragment or parts.username is not None:
+    # An empty query, too, would swallow the path of an operation.
+    if "?" in checked or "#" in checked or urlsplit(checked).username is not None:
         raise ConfigurationError("base_url: must not hold a query, a fragment or credentials")
     return checked.rstrip("/")

@@ -3,6 +3,8 @@
 A socket's timeout bounds one read, so a server that sends a byte now and then could hold a call for
 ever, and a thread that waits for an answer would not notice that its client was closed. Here every read
 of a connection ends at the deadline of the request that it belongs to, or soon after the client is closed.
+And since two processes that read from one connection take each other's answers, a fork closes those that the
+child has inherited; its parent does not notice.
 """
 
 # pyright: reportPrivateUsage=false
@@ -14,6 +16,7 @@ import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import httpcore
 
@@ -31,6 +34,7 @@ _PIECE = 65_536
 """Bytes after which a writing thread looks at the clock."""
 
 _current = threading.local()
+_streams: WeakSet[_Stream] = WeakSet()
 
 
 @contextmanager
@@ -57,6 +61,12 @@ def guard(http: httpx.Client, closed: threading.Event) -> None:
             pool._network_backend = _Backend(pool._network_backend, closed)  # noqa: SLF001
 
 
+def close_all() -> None:
+    """Close the sockets of all connections, in this process only: no goodbye is said, no lock is taken."""
+    for stream in _streams:
+        stream.close()
+
+
 class _Backend(httpcore.NetworkBackend):
     def __init__(self, inner: httpcore.NetworkBackend, closed: threading.Event) -> None:
         self._inner = inner
@@ -72,6 +82,7 @@ class _Stream(httpcore.NetworkStream):
     def __init__(self, inner: httpcore.NetworkStream, closed: threading.Event) -> None:
         self._inner = inner
         self._closed = closed
+        _streams.add(self)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         stalls_at = time.monotonic() + (_LONGEST if timeout is None else timeout)

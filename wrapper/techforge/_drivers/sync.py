@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+from weakref import WeakSet
 
 import httpx
 
 from techforge import _flow
-from techforge._drivers.deadline import guard, until
+from techforge._drivers.deadline import close_all, guard, until
 from techforge._drivers.facade import (
     CLOSED,
     DIRECT,
@@ -44,10 +46,18 @@ class SyncDriver:
                 f"http_client: must be an httpx.Client, not {type(http_client).__name__}"
             )
         self._given = http_client
-        self._own: dict[str, tuple[int, httpx.Client]] = {}
-        self._left_behind: list[object] = []
-        self._lock = threading.RLock()
+        self._given_to: int | None = None
         self._closed = threading.Event()
+        self.start_afresh()
+        _drivers.add(self)
+
+    def start_afresh(self) -> None:
+        """Begin without connections, and with locks that no thread holds."""
+        was_closed, self._closed = self._closed, threading.Event()
+        if was_closed.is_set():
+            self._closed.set()
+        self._own: dict[str, httpx.Client] = {}
+        self._lock = threading.RLock()
 
     def run(self, flow: _flow.Flow[T]) -> T:
         """Run a flow to its end."""
@@ -109,26 +119,44 @@ class SyncDriver:
             if self._closed.is_set():
                 raise ConfigurationError(CLOSED)
             if self._given is not None and purpose != "storage":
-                return self._given
-            # A connection that two processes share brings each the other's answers.
-            if purpose not in self._own or self._own[purpose][0] != os.getpid():
+                return self._shared(self._given)
+            if purpose not in self._own:
                 try:
                     http = httpx.Client(verify=tls_context(), limits=LIMITS[purpose], mounts={**DIRECT})
                 except Exception as error:
                     raise ConfigurationError(f"no connections can be set up: {mask(str(error))}") from error
                 guard(http, self._closed)
-                self._left_behind.extend(self._own.get(purpose, ())[1:])
-                self._own[purpose] = os.getpid(), http
-            return self._own[purpose][1]
+                self._own[purpose] = http
+            return self._own[purpose]
+
+    def _shared(self, given: httpx.Client) -> httpx.Client:
+        if self._given_to not in {None, os.getpid()}:
+            raise ConfigurationError(
+                "http_client: it was used before a fork, and would mix up the answers of both processes; "
+                "build one in each"
+            )
+        self._given_to = os.getpid()
+        return given
 
     def close(self) -> None:
         """Close our own connections, and end every wait; a second time does nothing."""
         with self._lock:
             self._closed.set()
-            for process, http in self._own.values():
-                if process == os.getpid():
-                    http.close()
-            self._own.clear()
+            while self._own:
+                self._own.popitem()[1].close()
+
+
+_drivers: WeakSet[SyncDriver] = WeakSet()
+
+
+def _after_fork() -> None:
+    close_all()
+    for driver in _drivers:
+        driver.start_afresh()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class _SyncFacade(Facade):

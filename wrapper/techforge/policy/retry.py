@@ -1,10 +1,17 @@
 """When to ask again, and when not."""
 
+import os
+import sys
 from threading import Lock
 
 from attrs import frozen
 
 from techforge.errors import Outcome
+
+# One for all budgets: a fork waits for it, so that no child finds it held by a thread that it does not have.
+_lock = Lock()
+if sys.platform != "win32":
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 @frozen(kw_only=True)
@@ -72,16 +79,15 @@ class RetryBudget:
     def __init__(self, reserve: float = 100.0) -> None:
         self._reserve = reserve
         self._tokens = reserve
-        self._lock = Lock()
 
     def deposit(self) -> None:
         """Count a new call."""
-        with self._lock:
+        with _lock:
             self._tokens = min(self._reserve, self._tokens + self._DEPOSIT)
 
     def withdraw(self) -> bool:
         """Take one retry out; False if there is none left."""
-        with self._lock:
+        with _lock:
             if self._tokens < 1:
                 return False
             self._tokens -= 1
