@@ -220,6 +220,7 @@ hosts = st.lists(
 @example("http://evil.example\\.localhost/v.mp4")
 @example("http://localhost:80@evil.example/v.mp4")
 @example("http://127.0.0.1%2eevil.example/v.mp4")
+@example("http://localhost/\ud800")
 def test_what_counts_as_this_machine_is_this_machine(url: str) -> None:
     """Plain http that the check lets through as loopback is loopback to httpx, too, which connects."""
     try:

@@ -13,8 +13,9 @@ from techforge.errors import InvalidArgumentError
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})  # those that the drivers take past every proxy
 
 
-def _has_blank(text: str) -> bool:
-    return any(character.isspace() or ord(character) < 0x20 or ord(character) == 0x7F for character in text)
+def _is_one_word(text: str) -> bool:
+    # A lone surrogate, as JSON may have one, is not printable either.
+    return text.isprintable() and not any(character.isspace() for character in text)
 
 
 def is_loopback(host: str | None) -> bool:
@@ -32,7 +33,7 @@ def http_url(field: str, url: object) -> str:
         valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         valid = False
-    if not valid or _has_blank(url):
+    if not valid or not _is_one_word(url):
         raise InvalidArgumentError(field, f"is not an absolute http(s) URL with a host; {fix}")
     return url
 
@@ -91,7 +92,7 @@ def count(field: str, value: object) -> int:
 def json_value(field: str, value: object) -> None:
     """Refuse what JSON cannot carry (RFC 8259)."""
     try:
-        json.dumps(value, allow_nan=False)
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidArgumentError(field, f"cannot be sent as JSON: {error}") from None
 
