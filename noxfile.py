@@ -152,6 +152,13 @@ def spec(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Use both clients for 15 minutes against a server that is never well, and count what goes wrong."""
+    install(session, "--editable", ".[mock]")
+    session.run("python", "scripts/soak.py", *session.posargs, interrupt_timeout=5)
+
+
+@nox.session
 def package(session: nox.Session) -> None:
     """Build what is published, and use it where nothing else is."""
     install(session, *group("package"))
