@@ -69,6 +69,7 @@ OUR_CHECKS = {
 }
 
 
+@pytest.mark.leaking("the report has the requests to be repeated, with what the mock has signed")
 @pytest.mark.parametrize(("check", "mutant"), OUR_CHECKS.items(), ids=OUR_CHECKS)
 def test_what_our_own_checks_find_can_be_repeated(
     check: str, mutant: str, serve: Callable[[str], None], capsys: pytest.CaptureFixture[str]
