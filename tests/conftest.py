@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import signal
 import socket
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,9 @@ HELD = Counter({"requests": 0, "answers": 0, "lies": 0})
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marks that the guards obey."""
+    """Register the marks that the guards obey, and let Ctrl-C reach the programs that tests start."""
+    # A shell's background jobs ignore it, and so does all that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "lying(why): answers break the contract, as they are meant to")
     config.addinivalue_line("markers", "leaking(why): the key gets out, as the wrapper is broken on purpose")
     config.addinivalue_line("markers", "undeclared(*fields): sent on purpose as the contract has them not")
