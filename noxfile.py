@@ -36,8 +36,16 @@ PYTHONS = sorted({"3.11", "3.12", "3.13", "3.14", THIS_PYTHON})
 PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
 os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *map(str, PYENV.glob("versions/*/bin"))])
 
-# What they test runs on nox's own Python only.
-TESTS_OF_TOOLS = ["tests/specs"]
+# What they test runs on nox's own Python only: tools, and long tests of what happens on the network.
+TESTS_ONCE = [
+    "tests/contract",
+    "tests/demo",
+    "tests/resilience/test_bounds.py",
+    "tests/resilience/test_downloads.py",
+    "tests/resilience/test_outcomes.py",
+    "tests/specs",
+    "tests/tooling",
+]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 SPECTRAL = "@stoplight/spectral-cli@6.16.3"
@@ -87,7 +95,7 @@ def tests(session: nox.Session) -> None:
         session.run("pytest", *session.posargs)
         return
     if session.python != THIS_PYTHON:
-        session.run("pytest", *(f"--ignore={path}" for path in TESTS_OF_TOOLS))
+        session.run("pytest", *(f"--ignore={path}" for path in TESTS_ONCE))
         return
     session.run("coverage", "run", "-m", "pytest")
     session.run("coverage", "report")

@@ -126,6 +126,7 @@ def test_the_head_of_a_request(both: Any, mock: MockServer, media: dict[str, str
         "host": mock.url.removeprefix("http://"),
         "accept": "application/json",
         "accept-encoding": "identity",
+        "connection": "close",
         "content-type": "application/json",
         "content-length": str(len(record.body)),
         "user-agent": record.headers["user-agent"],

@@ -306,7 +306,7 @@ def client(
     monkeypatch.setattr(socket, "getaddrinfo", resolver)
     limits = httpx.Limits(max_connections=0 if fault == "pool timeout" else 100)
     for driver in (sync, aio):
-        monkeypatch.setattr(driver, "LIMITS", dict.fromkeys(driver.LIMITS, limits))
+        monkeypatch.setattr(driver, "LIMITS", limits)
     if fault == "pool timeout":
         # The pool is to say it, also on a busy machine, and not the async driver for it.
         monkeypatch.setattr(aio, "_GRACE", 10.0)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 CALLS = 300
 RUNS = 20
 THREADS = 64
+JOBS = 5
 
 forks = pytest.mark.skipif(sys.platform == "win32", reason="Windows does not fork")
 
@@ -164,7 +165,7 @@ def test_a_client_is_not_pickled(build: Any) -> None:
 
 
 def test_many_threads_share_a_client(client: TechForge, mock: MockServer, media: dict[str, Any]) -> None:
-    """64 threads on one client, from its first call on: own answers for each, and no job made twice."""
+    """64 threads on one client, from its first call on: own answers for each, no job made twice or lost."""
     barrier = threading.Barrier(THREADS)
     signed: dict[int, list[str]] = {}
     jobs = []
@@ -172,7 +173,7 @@ def test_many_threads_share_a_client(client: TechForge, mock: MockServer, media:
     def work(thread: int) -> None:
         barrier.wait()
         signed[thread] = [client.storage.sign(f"{thread}/{n}").url for n in range(5)]
-        jobs.append(client.jobs.create(**media))
+        jobs.extend(client.jobs.create(**media) for _ in range(JOBS))
 
     for thread in range(THREADS):
         for number in range(5):
@@ -184,7 +185,7 @@ def test_many_threads_share_a_client(client: TechForge, mock: MockServer, media:
         thread.join()
     assert len(signed) == THREADS
     assert all(f"/{thread}/{n}?" in url for thread, urls in signed.items() for n, url in enumerate(urls))
-    assert len({job.id for job in jobs}) == mock.journal.count(operation="createJob") == THREADS
+    assert len({job.id for job in jobs}) == mock.journal.count(operation="createJob") == THREADS * JOBS
     assert client._driver._own.keys() == {"api", "submit"}
 
 

@@ -125,7 +125,7 @@ class AsyncDriver:
         raise ConfigurationError(CLOSED)
 
     async def _send(self, command: _flow.Send) -> object:
-        facade = _AsyncFacade(command, self)
+        facade = _AsyncFacade(command, self, ours=self._given is None)
         answer = problem = None
         try:
             answer = await command.call.endpoint.asyncio_detailed(**facade.arguments)
@@ -144,9 +144,7 @@ class AsyncDriver:
             return self._given
         if purpose not in self._own:
             try:
-                self._own[purpose] = httpx.AsyncClient(
-                    verify=tls_context(), limits=LIMITS[purpose], mounts={**DIRECT}
-                )
+                self._own[purpose] = httpx.AsyncClient(verify=tls_context(), limits=LIMITS, mounts={**DIRECT})
             except Exception as error:
                 raise ConfigurationError(f"no connections can be set up: {mask(str(error))}") from error
         return self._own[purpose]
@@ -167,8 +165,8 @@ class AsyncDriver:
 
 
 class _AsyncFacade(Facade):
-    def __init__(self, command: _flow.Send, driver: AsyncDriver) -> None:
-        super().__init__(command)
+    def __init__(self, command: _flow.Send, driver: AsyncDriver, *, ours: bool) -> None:
+        super().__init__(command, ours=ours)
         self._driver = driver
         self._http = driver.http("api" if command.call.repeatable else "submit")
 

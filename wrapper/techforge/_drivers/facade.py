@@ -38,11 +38,7 @@ if TYPE_CHECKING:
 MAX_ANSWER = 1 << 20
 """Bytes of an API answer that are read; the contract's answers have a few hundred."""
 
-_POOL = httpx.Limits(max_connections=100, max_keepalive_connections=100)
-_FRESH = httpx.Limits(max_connections=100, max_keepalive_connections=0)
-# A server may close an idle connection just as a request is sent on it, and then nobody knows whether the
-# request was read. So what must not run twice gets a connection of its own.
-LIMITS = {"api": _POOL, "submit": _FRESH, "storage": _POOL}
+LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=100)
 # Nor does anything for this machine go over a proxy: plain http is allowed there because nobody is between.
 DIRECT: dict[str, None] = dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]"))
 # A UnicodeError is what a host's name brings that cannot be looked up, be it in a signed URL or a redirect.
@@ -108,8 +104,9 @@ class Facade:
 
     raise_on_unexpected_status = False
 
-    def __init__(self, command: _flow.Send) -> None:
+    def __init__(self, command: _flow.Send, *, ours: bool = False) -> None:
         self._command = command
+        self._alone = ours and not command.call.repeatable
         self._method = ""
         self._path = ""
         self._built = False
@@ -142,6 +139,8 @@ class Facade:
             headers={
                 "accept": "application/json",
                 "accept-encoding": "identity",
+                # Else the connection is idle for a moment, and httpcore's pool gives it to another.
+                **({"connection": "close"} if self._alone else {}),
                 **self._command.headers,
                 **(headers or {}),
                 "x-api-key": self._command.api_key,

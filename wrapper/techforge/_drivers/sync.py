@@ -102,7 +102,8 @@ class SyncDriver:
         return result
 
     def _send(self, command: _flow.Send) -> object:
-        facade = _SyncFacade(command, self.http("api" if command.call.repeatable else "submit"))
+        http = self.http("api" if command.call.repeatable else "submit")
+        facade = _SyncFacade(command, http, ours=self._given is None)
         answer = problem = None
         try:
             answer = command.call.endpoint.sync_detailed(**facade.arguments)
@@ -122,7 +123,7 @@ class SyncDriver:
                 return self._shared(self._given)
             if purpose not in self._own:
                 try:
-                    http = httpx.Client(verify=tls_context(), limits=LIMITS[purpose], mounts={**DIRECT})
+                    http = httpx.Client(verify=tls_context(), limits=LIMITS, mounts={**DIRECT})
                 except Exception as error:
                     raise ConfigurationError(f"no connections can be set up: {mask(str(error))}") from error
                 guard(http, self._closed)
@@ -160,8 +161,8 @@ if sys.platform != "win32":
 
 
 class _SyncFacade(Facade):
-    def __init__(self, command: _flow.Send, http: httpx.Client) -> None:
-        super().__init__(command)
+    def __init__(self, command: _flow.Send, http: httpx.Client, *, ours: bool) -> None:
+        super().__init__(command, ours=ours)
         self._http = http
 
     def request(self, **kwargs: Any) -> Reply:
