@@ -54,6 +54,7 @@ def test_header_takes_no_counts(api: httpx.Client, job: dict[str, Any]) -> None:
         'json={"a":";|"}',
         "close=after-body;reset=1;create=0",
         "cdn-close-after=0",
+        "status=429;over=0.5;times=0",
     ],
 )
 def test_spec_of_a_fault_reads_as_the_fault(spec: str) -> None:

@@ -204,6 +204,14 @@ def test_times_and_after(server: MockServer, api: httpx.Client, job: dict[str, A
     assert api.post("/jobs/v2", json=job).status_code == 202
 
 
+def test_over(server: MockServer, api: httpx.Client, job: dict[str, Any]) -> None:
+    """A fault lets so many requests pass in a second, and no more; what was let pass is not made up for."""
+    server.faults.add("status=429;over=5;times=0")
+    assert [api.post("/jobs/v2", json=job).status_code for _ in range(6)] == [202] * 5 + [429]
+    time.sleep(0.5)
+    assert [api.post("/jobs/v2", json=job).status_code for _ in range(4)].count(202) in {2, 3}
+
+
 def test_faults_form_a_queue(server: MockServer, api: httpx.Client, job: dict[str, Any]) -> None:
     """Faults hit one after the other, in the order in which they were added."""
     server.faults.add("status=503|status=500", Fault(status=429))

@@ -1,6 +1,8 @@
 """Faults: what can be made to go wrong, and how it is asked for."""
 
 import json
+import math
+import time
 from collections.abc import Callable, Iterator
 from threading import Lock
 from typing import Any, Literal, TypeVar
@@ -53,6 +55,8 @@ class Fault:
     """How many requests it hits; 0 means all."""
     after: int = 0
     """How many matching requests it lets pass first."""
+    over: float | None = None
+    """Requests a second that it lets pass, and a second's worth of them at once."""
 
     def __attrs_post_init__(self) -> None:
         """Refuse what could not be carried out as it reads."""
@@ -202,6 +206,7 @@ def _operation(text: str) -> str:
 _count = _number(int, 0, 10**12, "a whole number from 0 on")
 _status = _number(int, 200, 599, "a status from 200 to 599")
 _seconds = _number(float, 0, 3600, "a number of seconds from 0 to 3600")
+_rate = _number(float, 0.01, 10**6, "a number of requests a second from 0.01 on")
 _count_of_seconds = _number(int, 0, 10**6, "a whole number of seconds, or date: and such a number")
 
 _READERS: dict[str, Callable[[str], object]] = {
@@ -222,6 +227,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "operation": _operation,
     "times": _count,
     "after": _count,
+    "over": _rate,
 }
 
 
@@ -230,11 +236,25 @@ class _Armed:
     fault: Fault
     seen: int = 0
     fired: int = 0
+    passing: float = math.inf
+    """How many more may pass now, where a rate may."""
+    filled: float = 0.0
 
     def fires(self) -> bool:
         """Count a matching request; say whether this one is to be hit."""
         self.seen += 1
-        return self.seen > self.fault.after and (not self.fault.times or self.fired < self.fault.times)
+        if self.seen <= self.fault.after or (self.fault.times and self.fired >= self.fault.times):
+            return False
+        return self.fault.over is None or not self._passes(self.fault.over)
+
+    def _passes(self, rate: float) -> bool:
+        now = time.monotonic()
+        self.passing = min(self.passing + (now - self.filled) * rate, max(rate, 1.0))
+        self.filled = now
+        if self.passing < 1:
+            return False
+        self.passing -= 1
+        return True
 
 
 @define(eq=False)

@@ -66,8 +66,10 @@ class Gate:
     def _fault(self, operation: str | None, headers: Headers) -> Fault:
         asked = parse_faults(headers[FAULT_HEADER]) if FAULT_HEADER in headers else []
         for fault in asked:
-            if fault.times != 1 or fault.after:
-                raise ValueError(f"fault {fault.spec!r}: a header is for one request: no times, no after")
+            if fault.times != 1 or fault.after or fault.over:
+                raise ValueError(
+                    f"fault {fault.spec!r}: a header is for one request: no times, after or over"
+                )
             # A header on a request means that request, be it for storage or not.
             if fault.operation in {None, operation} and (self.server == "storage" or not fault.of_storage):
                 return fault
