@@ -62,7 +62,7 @@ def test_a_fork_does_not_mix_answers_up(mock: MockServer) -> None:
 HELD = """
 import os, signal, sys, threading, time
 from techforge import TechForge
-from techforge.policy import retry
+from techforge.policy.lock import lock as pace
 
 client = TechForge(sys.argv[1], base_url=sys.argv[2])
 client.storage.sign("a/b")
@@ -90,7 +90,7 @@ if child:
 
 
 @forks
-@pytest.mark.parametrize("lock", ["client._driver._lock", "client._driver._closed._cond", "retry._lock"])
+@pytest.mark.parametrize("lock", ["client._driver._lock", "client._driver._closed._cond", "pace"])
 def test_a_fork_leaves_no_lock_behind(mock: MockServer, lock: str) -> None:
     """A child does not wait for a thread that only its parent has."""
     mock.store.put("a/b", b"x")

@@ -99,6 +99,10 @@ def test_the_mock_key_never_goes_to_the_live_api() -> None:
         {"max_retries": 1.5},
         {"max_retries": True},
         {"retry_timeout": 0},
+        {"max_rate": 0},
+        {"max_rate": "5"},
+        {"max_in_flight": 0},
+        {"max_in_flight": 2.5},
         {"default_headers": {"X-Api-Key": "k"}},
         {"default_headers": {"host": "h"}},
         {"default_headers": {"a b": "c"}},
@@ -153,3 +157,12 @@ def test_settings_without_retries_keep_the_rest() -> None:
     """Loops that try again by themselves ask for no retries below them."""
     settings = ByHand().settings(timeout=3.0).once()
     assert (settings.retry.max_retries, settings.timeout) == (0, 3.0)
+
+
+def test_who_shares_a_limiter() -> None:
+    """Copies of a client keep its pace, unless they are given one of their own."""
+    base = build(max_rate=5)
+    assert base.limiter.rate == 5
+    assert base.with_options({"timeout": 1}).limiter is base.once().limiter is base.limiter
+    assert base.with_options({"max_in_flight": 1}).limiter is not base.limiter
+    assert build().limiter is not build().limiter

@@ -32,7 +32,6 @@ POST = call(create_job, JobAccepted, body=BODY, client=CLIENT).never_twice("look
 SENT_AGAIN = {
     # failure: (a GET is sent again, a POST is sent again)
     "never delivered": (lambda: lost(Outcome.NOT_SENT), True, True),
-    "refused": (lambda: answered(429), True, True),
     "server failed": (lambda: answered(503), True, True),
     "odd server failure": (lambda: answered(520), True, True),
     "unknown": (lost, True, False),
@@ -114,6 +113,55 @@ def test_retry_after_is_obeyed_in_full() -> None:
     by_hand = ByHand(sends=[answered(429, retry_after=30), answered(503, retry_after=7), "answer"])
     by_hand.run(request(POST, by_hand.settings()))
     assert by_hand.slept == [30, 7]
+
+
+@pytest.mark.parametrize("operation", [GET, POST], ids=["GET", "POST"])
+def test_a_429_is_no_retry(operation) -> None:
+    """A call that is refused goes back to its place in the line, and is not counted; unless it is to be."""
+    by_hand = ByHand(sends=[*[answered(429)] * 5, "answer"])
+    settings = by_hand.settings(max_retries=1)
+    assert by_hand.run(request(operation, settings)) == "answer"
+    assert settings.budget._tokens == settings.budget._reserve
+    by_hand = ByHand(sends=[answered(429)])
+    with pytest.raises(RateLimitError) as caught:
+        by_hand.run(request(operation, by_hand.settings(max_retries=0)))
+    assert (caught.value.attempts, by_hand.slept) == (1, [])
+
+
+@pytest.mark.parametrize("operation", [GET, POST], ids=["GET", "POST"])
+def test_an_endless_429_ends(operation) -> None:
+    """It is asked less and less often, and given up when its time is over."""
+    by_hand = ByHand(sends=[lambda _: answered(429)])
+    started = by_hand.clock.now
+    with pytest.raises(RateLimitError) as caught:
+        by_hand.run(request(operation, by_hand.settings()))
+    assert 60 < by_hand.clock.now - started <= 120
+    assert len(by_hand.of(Send)) == caught.value.attempts < 25
+    assert caught.value.job_may_exist is False
+
+
+def test_a_429_that_names_a_job_is_not_sent_again() -> None:
+    """What may have created a job is not submitted twice, whatever its status."""
+    refusal = answered(429)
+    refusal.outcome = Outcome.UNKNOWN
+    by_hand = ByHand(sends=[refusal, "answer"])
+    with pytest.raises(RateLimitError):
+        by_hand.run(request(POST, by_hand.settings()))
+    assert len(by_hand.of(Send)) == 1
+
+
+def test_one_429_makes_all_callers_pause() -> None:
+    """A `Retry-After` is for the client, and not for the call that it came to."""
+    by_hand = ByHand(sends=[answered(429, retry_after=30), "answer"])
+    settings = by_hand.settings(max_retries=0)
+    with pytest.raises(RateLimitError):
+        by_hand.run(request(GET, settings))
+    with pytest.raises(RateLimitError, match="no time to wait for its turn") as caught:
+        by_hand.run(request(POST, settings, deadline=by_hand.clock.now + 10))
+    assert (caught.value.attempts, caught.value.retry_after, len(by_hand.of(Send))) == (0, 30, 1)
+    assert str(caught.value).startswith("the API limits the rate")
+    assert by_hand.run(request(POST, settings)) == "answer"
+    assert by_hand.slept == [30]
 
 
 def test_a_longer_retry_after_fails_at_once() -> None:

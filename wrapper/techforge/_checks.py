@@ -75,17 +75,22 @@ def storage_path(field: str, path: object) -> str:
     return path
 
 
-def seconds(field: str, value: object) -> float:
-    """Return a positive duration in seconds; infinity is allowed."""
+def positive(field: str, value: object, unit: str) -> float:
+    """Return a positive number; infinity is allowed."""
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value) or value <= 0:
-        raise InvalidArgumentError(field, f"must be a positive number of seconds, not {value!r}")
+        raise InvalidArgumentError(field, f"must be a positive number of {unit}, not {value!r}")
     return float(value)
 
 
-def count(field: str, value: object) -> int:
-    """Return a whole number, zero or more."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidArgumentError(field, f"must be a whole number, 0 or more, not {value!r}")
+def seconds(field: str, value: object) -> float:
+    """Return a positive duration in seconds; infinity is allowed."""
+    return positive(field, value, "seconds")
+
+
+def count(field: str, value: object, least: int = 0) -> int:
+    """Return a whole number, `least` or more."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidArgumentError(field, f"must be a whole number, {least} or more, not {value!r}")
     return value
 
 

@@ -14,6 +14,7 @@ from techforge import _checks
 from techforge._version import __version__
 from techforge.auth import KeyProvider, check_key_for_host, resolve_api_key
 from techforge.errors import ConfigurationError, InvalidArgumentError
+from techforge.policy.limiter import Limiter
 from techforge.policy.retry import RetryBudget, RetryPolicy
 
 LIVE_URL = "https://api.techforgeinnovate.com"
@@ -33,11 +34,15 @@ class ClientOptions(TypedDict, total=False):
     timeout: float
     """One attempt, from connecting to the last byte of the answer. Default 60."""
     max_retries: int
-    """Further attempts after the first. Default 2."""
+    """Further attempts after the first; a 429 is none, unless this is 0. Default 2."""
     retry_timeout: float
     """One call, all its attempts and pauses; a longer `Retry-After` fails at once. Default 120."""
     resubmit_on_server_error: bool
     """Whether `jobs.create` retries after a 5xx, as the API's documents advise. Default True."""
+    max_rate: float
+    """Requests a second to the API, for all callers together, if the account's limit is known."""
+    max_in_flight: int
+    """Requests to the API that are under way at once, for all callers together."""
     default_headers: Mapping[str, str]
     """Headers for every request to the API; `with_options` adds to them."""
     allow_http: bool
@@ -55,6 +60,7 @@ class Settings:
     headers: Mapping[str, str]
     allow_http: bool = False
     budget: RetryBudget = field(factory=RetryBudget, repr=False)
+    limiter: Limiter = field(factory=Limiter, repr=False)
     now: Callable[[], float] = field(default=time.monotonic, repr=False)
     random: Callable[[], float] = field(default=random.random, repr=False)
 
@@ -90,6 +96,7 @@ class Settings:
         settings = evolve(
             self,
             allow_http=allow_http,
+            limiter=self._limiter(options),
             base_url=_base_url(options.get("base_url", self.base_url), allow_http=allow_http),
             timeout=_checks.seconds("timeout", options.get("timeout", self.timeout)),
             headers={
@@ -110,6 +117,14 @@ class Settings:
         if isinstance(settings.api_key, str):
             settings.check_key(settings.api_key)
         return settings
+
+    def _limiter(self, options: ClientOptions) -> Limiter:
+        limits: dict[str, float] = {}
+        if "max_rate" in options:
+            limits["max_rate"] = _checks.positive("max_rate", options["max_rate"], "requests a second")
+        if "max_in_flight" in options:
+            limits["max_in_flight"] = _checks.count("max_in_flight", options["max_in_flight"], least=1)
+        return Limiter(**limits) if limits else self.limiter
 
     def __getstate__(self) -> NoReturn:
         """Keep the key, and connections that serve one process, out of pickles."""

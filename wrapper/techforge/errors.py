@@ -131,7 +131,8 @@ class APIError(TechForgeError):
             facts.append(f"request id: {self.request_id}")
         if self.retry_after is not None:
             facts.append(f"retry after: {self.retry_after:g} s")
-        return f"{self.method} {self.path}: {self.message} ({', '.join(facts)}). {self._advice()}".strip()
+        request = f"{self.method} {self.path}: " if self.method else ""
+        return f"{request}{self.message} ({', '.join(facts)}). {self._advice()}".strip()
 
     def _advice(self) -> str:
         if self.job is not None:
@@ -194,7 +195,10 @@ class UnprocessableEntityError(APIStatusError):
 
 
 class RateLimitError(APIStatusError):
-    """429: too many requests; `retry_after` holds the pause that the API asked for, if it did."""
+    """429: too many requests; `retry_after` holds the pause that the API asked for, if it did.
+
+    Without a `status_code`, nothing was sent: the pace of the client left no time for it.
+    """
 
 
 class InternalServerError(APIStatusError):

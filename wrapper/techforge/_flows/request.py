@@ -12,8 +12,10 @@ from techforge.errors import (
     APITimeoutError,
     AuthenticationError,
     Outcome,
+    RateLimitError,
     TechForgeError,
 )
+from techforge.policy.limiter import Ticket
 
 LEAST = 0.01
 """Seconds below which no connection comes about; one that is cut off while it does may be left open."""
@@ -23,34 +25,49 @@ _MAY_HAVE_RUN = frozenset({Outcome.SERVER_FAILED, Outcome.UNKNOWN})
 def request(
     call: Call[T], settings: Settings, deadline: float = math.inf, attempts: Attempts | None = None
 ) -> Flow[T]:
-    """Carry out a call within its retries, its time and the client's budget.
+    """Carry out a call within its retries, its time, and the client's budget and pace.
 
     Raises:
         APIError: it failed for good; `attempts` and `job_may_exist` speak of all its attempts.
     """
-    attempts = attempts or Attempts()
+    ticket = settings.limiter.ticket()
+    try:
+        return (yield from _request(call, settings, deadline, attempts or Attempts(), ticket))
+    finally:
+        settings.limiter.leave(ticket)
+
+
+def _request(
+    call: Call[T], settings: Settings, deadline: float, attempts: Attempts, ticket: Ticket
+) -> Flow[T]:
     started = settings.now()
     deadline = min(deadline, started + settings.retry.retry_timeout)
     settings.budget.deposit()
     api_key = yield from _current_key(settings, deadline)
     retries, renewed, in_doubt = 0, False, False
+    failure: APIError | None = None
     while True:
+        yield from _turn(settings, ticket, deadline, failure)
         timeout = time_for(settings, deadline)
         attempts.count += 1
         # Whatever ends the flow while it is under way leaves it in doubt.
         attempts.in_doubt = not call.repeatable
         command = Send(call, api_key, settings.base_url, settings.headers, timeout, attempts.count)
         try:
-            return (yield from send(command, call.returns))
+            answer = yield from send(command, call.returns)
         except APIError as error:
             failure = error
         except TechForgeError:
             # The driver had nothing to send with.
             attempts.in_doubt = in_doubt
             raise
+        else:
+            settings.limiter.accepted(ticket, settings.now())
+            return answer
         in_doubt |= not call.repeatable and failure.outcome in _MAY_HAVE_RUN
         attempts.in_doubt = in_doubt
         failure.attempts, failure.job_may_exist = attempts.count, in_doubt
+        _tell(settings, ticket, failure)
 
         if isinstance(failure, AuthenticationError) and callable(settings.api_key) and not renewed:
             # The key may have been rotated since it was handed out. A 401 did nothing, so this is no retry.
@@ -59,6 +76,9 @@ def request(
             if newer != api_key:
                 api_key = newer
                 continue
+        if failure.status_code == 429 and failure.outcome is Outcome.REFUSED and settings.retry.max_retries:
+            # It is the pace that was wrong, and not the request: it goes back to its place in the line.
+            continue
         now = settings.now()
         delay = settings.retry.delay(
             failure.outcome,
@@ -74,6 +94,29 @@ def request(
             logger.warning("%s It is sent again, as the API's documents advise; %s", failure, call.about)
         retries += 1
         yield Sleep(delay)
+
+
+def _turn(settings: Settings, ticket: Ticket, deadline: float, failure: APIError | None) -> Flow[None]:
+    """Wait until a request may be sent; where there is no time for it, the last failure speaks."""
+    while wait := settings.limiter.ask(ticket, settings.now()):
+        if settings.now() + wait >= deadline:
+            if failure is None:
+                failure = RateLimitError(
+                    "the API limits the rate, and there is no time to wait for its turn",
+                    outcome=Outcome.REFUSED,
+                    retry_after=wait,
+                )
+                failure.attempts = 0
+            raise failure
+        yield Sleep(wait)
+
+
+def _tell(settings: Settings, ticket: Ticket, failure: APIError) -> None:
+    """Let the limiter know of an answer, if there was one."""
+    if failure.status_code == 429:
+        settings.limiter.refused(ticket, settings.now(), failure.retry_after, settings.random())
+    elif failure.status_code is not None:
+        settings.limiter.accepted(ticket, settings.now())
 
 
 def time_for(settings: Settings, deadline: float) -> float:

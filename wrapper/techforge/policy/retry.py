@@ -1,17 +1,9 @@
 """When to ask again, and when not."""
 
-import os
-import sys
-from threading import Lock
-
 from attrs import frozen
 
 from techforge.errors import Outcome
-
-# One for all budgets: a fork waits for it, so that no child finds it held by a thread that it does not have.
-_lock = Lock()
-if sys.platform != "win32":
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+from techforge.policy.lock import lock
 
 
 @frozen(kw_only=True)
@@ -82,12 +74,12 @@ class RetryBudget:
 
     def deposit(self) -> None:
         """Count a new call."""
-        with _lock:
+        with lock:
             self._tokens = min(self._reserve, self._tokens + self._DEPOSIT)
 
     def withdraw(self) -> bool:
         """Take one retry out; False if there is none left."""
-        with _lock:
+        with lock:
             if self._tokens < 1:
                 return False
             self._tokens -= 1

@@ -1,0 +1,232 @@
+"""The pace of a client, in time that passes only where the simulation says so."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from collections import Counter
+from itertools import count
+from typing import Any
+
+import pytest
+from attrs import define, field
+
+from techforge.policy.limiter import Limiter
+
+CALLERS = 64
+
+
+@define
+class Bucket:
+    """An API that allows some requests a second, and asks who is refused to wait."""
+
+    rate: float
+    retry_after: float
+    burst: float
+    at: float = 0.0
+    tokens: float = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.tokens = self.burst
+
+    def allows(self, now: float) -> bool:
+        """Say whether a request may be carried out."""
+        self.tokens = min(self.burst, self.tokens + (now - self.at) * self.rate)
+        self.at = now
+        if self.tokens < 1:
+            return False
+        self.tokens -= 1
+        return True
+
+
+@define
+class Simulation:
+    """Callers in a closed loop, each sending its next request as soon as it is answered."""
+
+    api: Bucket
+    latency: float
+    limiter: Limiter = field(factory=Limiter)
+    dice: random.Random = field(factory=lambda: random.Random(1))  # noqa: S311 - it decides nothing secret
+    answers: list[tuple[float, bool]] = field(factory=list)
+    served: Counter[int] = field(factory=Counter)
+    most: int = 0
+    clock: float = 0.0
+    events: list[Any] = field(factory=list)
+    numbers: Any = field(factory=count)
+
+    def run(self, until: float) -> None:
+        """Go on until a time."""
+        if not self.events:
+            for caller in range(CALLERS):
+                self._at(self.dice.random() * 0.05, self._ask, caller, self.limiter.ticket())
+        while self.events[0][0] <= until:
+            self.clock, _, act, *arguments = heapq.heappop(self.events)
+            act(*arguments)
+            self.most = max(self.most, self.limiter._in_flight)
+
+    def between(self, start: float, end: float) -> tuple[float, float]:
+        """Return the requests a second that were carried out, and the share of 429s."""
+        answers = [good for at, good in self.answers if start <= at < end]
+        return sum(answers) / (end - start), 1 - sum(answers) / max(1, len(answers))
+
+    def _at(self, seconds: float, *event: Any) -> None:
+        heapq.heappush(self.events, (self.clock + seconds, next(self.numbers), *event))
+
+    def _trip(self) -> float:
+        return self.latency / 2 * (0.5 + self.dice.random())
+
+    def _ask(self, caller: int, ticket: Any) -> None:
+        wait = self.limiter.ask(ticket, self.clock)
+        if wait:
+            self._at(wait + self.dice.random() * 0.002, self._ask, caller, ticket)
+        else:
+            self._at(self._trip(), self._arrive, caller, ticket)
+
+    def _arrive(self, caller: int, ticket: Any) -> None:
+        self._at(self._trip(), self._answer, caller, ticket, self.api.allows(self.clock))
+
+    def _answer(self, caller: int, ticket: Any, good: bool) -> None:
+        self.answers.append((self.clock, good))
+        if good:
+            self.served[caller] += 1
+            self.limiter.accepted(ticket, self.clock)
+            self.limiter.leave(ticket)
+            ticket = self.limiter.ticket()
+        else:
+            self.limiter.refused(ticket, self.clock, self.api.retry_after, self.dice.random())
+        self._at(0.001, self._ask, caller, ticket)
+
+
+@pytest.mark.parametrize("rate", [20, 50, 200, 1000])
+@pytest.mark.parametrize("retry_after", [0, 1])
+@pytest.mark.parametrize("burst", [1, 5])
+@pytest.mark.parametrize("latency", [0.005, 0.05, 0.2])
+def test_the_pace_is_found(rate: float, retry_after: float, burst: float, latency: float) -> None:
+    """From a cold start, and when the API allows a third in mid-run: nine tenths of it after ten seconds."""
+    simulation = Simulation(Bucket(rate, retry_after, burst * rate), latency)
+    simulation.run(40)
+    goodput, refused = simulation.between(10, 40)
+    assert goodput >= 0.9 * min(rate, CALLERS / latency)
+    assert refused <= 0.02
+
+    simulation.api.rate /= 3
+    simulation.run(80)
+    goodput, refused = simulation.between(50, 80)
+    assert goodput >= 0.9 * min(rate / 3, CALLERS / latency)
+    assert refused <= 0.02
+    assert min(simulation.served.values()) >= 0.5 * max(simulation.served.values()) or rate < 50
+
+
+def test_all_are_served_alike() -> None:
+    """Callers come in the order in which they asked, so that none is left behind."""
+    simulation = Simulation(Bucket(50, 1, 50), 0.05)
+    simulation.run(60)
+    assert max(simulation.served.values()) - min(simulation.served.values()) <= 4
+
+
+def test_more_is_taken_when_there_is_more() -> None:
+    """The rate goes on growing: a limit that was tripled is used within a minute."""
+    simulation = Simulation(Bucket(50, 1, 50), 0.05)
+    simulation.run(30)
+    simulation.api.rate *= 3
+    simulation.run(120)
+    assert simulation.between(90, 120)[0] >= 0.9 * 150
+
+
+def test_it_is_off_until_the_first_429() -> None:
+    """Who is never refused never waits."""
+    limiter = Limiter()
+    tickets = [limiter.ticket() for _ in range(1000)]
+    assert not any(limiter.ask(ticket, 0.0) for ticket in tickets)
+    assert limiter.rate == math.inf
+
+
+def test_a_fixed_rate() -> None:
+    """`max_rate` holds from the first request on, and after a 429 the rate may only be lower."""
+    simulation = Simulation(Bucket(1000, 0, 1000), 0.01, Limiter(max_rate=20))
+    simulation.run(10)
+    assert simulation.between(0, 10)[0] == pytest.approx(20, rel=0.02)
+    simulation.api.rate = simulation.api.burst = 5
+    simulation.run(40)
+    assert simulation.between(30, 40)[0] == pytest.approx(5, rel=0.1)
+
+
+def test_a_fixed_number_in_flight() -> None:
+    """`max_in_flight` is never exceeded, and is made use of."""
+    simulation = Simulation(Bucket(10_000, 0, 10_000), 0.1, Limiter(max_in_flight=8))
+    simulation.run(10)
+    assert simulation.most == 8
+    assert simulation.between(2, 10)[0] >= 0.85 * 8 / 0.1
+
+
+def test_fewer_at_once_after_a_429() -> None:
+    """A 429 halves how many are under way, and each answer lets one more."""
+    limiter = Limiter()
+    tickets = [limiter.ticket() for _ in range(41)]
+    assert not any(limiter.ask(ticket, 0.0) for ticket in tickets)
+    limiter.refused(tickets[0], 0.1, None, 0.0)
+    assert limiter._most == 20
+    for ticket in tickets[1:11]:
+        limiter.accepted(ticket, 0.2)
+    assert limiter._most == 30
+
+
+def test_a_pause_is_for_all() -> None:
+    """While a Retry-After runs nobody sends; a shorter one does not end it."""
+    limiter = Limiter()
+    first, second, third = (limiter.ticket() for _ in range(3))
+    assert limiter.ask(first, 0.0) == limiter.ask(second, 0.0) == 0
+    limiter.refused(first, 1.0, 30.0, 0.5)
+    limiter.refused(second, 1.0, 5.0, 0.5)
+    assert [limiter.ask(ticket, 2.0) for ticket in (third, first)] == [29.0, 29.0]
+    # And then in their order: who was refused comes first.
+    assert limiter.ask(third, 31.0) > 0
+    assert limiter.ask(first, 31.0) == 0
+
+
+def test_a_wave_of_429s_counts_once() -> None:
+    """What was sent before the rate was cut tells nothing new."""
+    limiter = Limiter()
+    tickets = [limiter.ticket() for _ in range(64)]
+    for ticket in tickets:
+        limiter.ask(ticket, 0.0)
+    limiter.refused(tickets[0], 0.1, None, 0.0)
+    rate = limiter.rate
+    for ticket in tickets[1:]:
+        limiter.refused(ticket, 5.0, None, 0.0)
+    assert limiter.rate == rate == 4
+
+
+def test_who_leaves_holds_nobody_up() -> None:
+    """A caller that gives up, waiting or under way, leaves its place to the next."""
+    limiter = Limiter(max_rate=1, max_in_flight=1)
+    first, second, third = (limiter.ticket() for _ in range(3))
+    assert limiter.ask(first, 0.0) == 0
+    assert limiter.ask(second, 0.0) > 0
+    assert limiter.ask(third, 0.0) > limiter.ask(second, 0.0)
+    limiter.leave(second)
+    limiter.leave(second)
+    assert limiter.ask(third, 5.0) > 0
+    limiter.leave(first)
+    assert limiter.ask(third, 5.0) == 0
+
+
+def test_a_lost_answer_is_under_way_no_more() -> None:
+    """A call that tries again after a lost connection is counted once."""
+    limiter = Limiter(max_in_flight=2)
+    first, second = limiter.ticket(), limiter.ticket()
+    for _ in range(5):
+        assert limiter.ask(first, 0.0) == 0
+    assert limiter.ask(second, 0.0) == 0
+    assert limiter._in_flight == 2
+
+
+def test_a_child_process_waits_for_no_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another process has in flight, and who waits there, is nothing to a child."""
+    limiter = Limiter(max_in_flight=1)
+    ours, theirs, waiting = (limiter.ticket() for _ in range(3))
+    assert limiter.ask(theirs, 0.0) == 0
+    assert limiter.ask(waiting, 0.0) > 0
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    assert limiter.ask(ours, 0.0) == 0
