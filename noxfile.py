@@ -43,6 +43,8 @@ TESTS_ONCE = [
     "tests/resilience/test_bounds.py",
     "tests/resilience/test_downloads.py",
     "tests/resilience/test_outcomes.py",
+    "tests/resilience/test_pace.py",
+    "tests/resilience/test_waiting.py",
     "tests/specs",
     "tests/tooling",
 ]
