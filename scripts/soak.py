@@ -44,6 +44,7 @@ FAULTS = (
     "status=502;body=html",
     "status=429;retry-after=1",
     "status=429;retry-after=date:1",
+    "status=429;retry-after=1;over=40;times=10",
     "body=truncated",
     "body=broken-json;operation=createJob",
     "body=html",
