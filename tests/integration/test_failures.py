@@ -84,7 +84,7 @@ def test_a_doubt_outlives_later_refusals(both: Any, mock: MockServer, media: dic
     """A job may exist if any attempt may have made one, even where the last attempt was refused."""
     mock.faults.add("status=503;operation=createJob", "status=429;operation=createJob;times=0")
     with pytest.raises(RateLimitError, match="A job may exist") as caught:
-        both.jobs.create(**media)
+        both.with_options(retry_timeout=1.0).jobs.create(**media)
     assert caught.value.job_may_exist
 
 
@@ -147,7 +147,7 @@ def test_a_retry_after_of_nonsense_breaks_nothing(
     text = f"HTTP/1.1 429 Slow\r\nretry-after: {retry_after}\r\ncontent-length: 0\r\n\r\n"
     server = scripted(lambda _head, _connection: text.encode())
     with pytest.raises(RateLimitError):
-        connect("key", base_url=server.url).storage.sign("a/b")
+        connect("key", base_url=server.url, retry_timeout=0.5).storage.sign("a/b")
 
 
 # --- unknown: no readable answer ------------------------------------------------------------------
