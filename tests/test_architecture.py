@@ -139,7 +139,7 @@ def test_flows_and_policies_do_no_io() -> None:
     assert offenders(inside("_flows", "policy"), *forbidden) == []
     assert offenders(inside("_flows"), "threading") == []
     locks = [i.module for p in inside("policy") for i in imports(p) if i.of("threading")]
-    assert set(locks) <= {"threading.Lock"}
+    assert set(locks) <= {"threading.RLock"}
 
 
 def test_flows_import_no_driver() -> None:

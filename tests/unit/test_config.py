@@ -164,5 +164,7 @@ def test_who_shares_a_limiter() -> None:
     base = build(max_rate=5)
     assert base.limiter.rate == 5
     assert base.with_options({"timeout": 1}).limiter is base.once().limiter is base.limiter
-    assert base.with_options({"max_in_flight": 1}).limiter is not base.limiter
+    other = base.with_options({"max_in_flight": 1}).limiter
+    assert other is not base.limiter
+    assert (other.max_rate, other.max_in_flight) == (5, 1)
     assert build().limiter is not build().limiter

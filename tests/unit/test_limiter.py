@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
+import threading
 from collections import Counter
 from itertools import count
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from attrs import define, field
 
 from techforge.policy.limiter import Limiter
+from techforge.policy.lock import lock
 
 CALLERS = 64
 
@@ -230,3 +232,20 @@ def test_a_child_process_waits_for_no_parent(monkeypatch: pytest.MonkeyPatch) ->
     assert limiter.ask(waiting, 0.0) > 0
     monkeypatch.setattr("os.getpid", lambda: -1)
     assert limiter.ask(ours, 0.0) == 0
+
+
+def test_an_abandoned_call_is_cleaned_up_at_any_moment() -> None:
+    """The garbage collector may do it in a thread that is just asking for another call."""
+    limiter = Limiter(max_in_flight=1)
+    abandoned = limiter.ticket()
+    assert limiter.ask(abandoned, 0.0) == 0
+
+    def collected() -> None:
+        with lock:
+            limiter.leave(abandoned)
+
+    thread = threading.Thread(target=collected, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert limiter.ask(limiter.ticket(), 0.0) == 0

@@ -119,12 +119,12 @@ class Settings:
         return settings
 
     def _limiter(self, options: ClientOptions) -> Limiter:
-        limits: dict[str, float] = {}
+        limits = {"max_rate": self.limiter.max_rate, "max_in_flight": self.limiter.max_in_flight}
         if "max_rate" in options:
             limits["max_rate"] = _checks.positive("max_rate", options["max_rate"], "requests a second")
         if "max_in_flight" in options:
             limits["max_in_flight"] = _checks.count("max_in_flight", options["max_in_flight"], least=1)
-        return Limiter(**limits) if limits else self.limiter
+        return Limiter(**limits) if limits.keys() & options.keys() else self.limiter
 
     def __getstate__(self) -> NoReturn:
         """Keep the key, and connections that serve one process, out of pickles."""

@@ -55,7 +55,7 @@ class Limiter:
     """
 
     def __init__(self, max_rate: float = math.inf, max_in_flight: float = math.inf) -> None:
-        self._max_rate, self._max_in_flight = max_rate, max_in_flight
+        self.max_rate, self.max_in_flight = max_rate, max_in_flight
         self._numbers = count()
         self._line: list[int] = []
         self._in_flight = 0
@@ -82,7 +82,7 @@ class Limiter:
             adapted = self._ceiling + (self._ceiling - self._floor) * (self._age / period - 1) ** 3
         else:
             adapted = self._floor * 2 ** min(self._age, 64.0)
-        return min(adapted, self._max_rate)
+        return min(adapted, self.max_rate)
 
     def ticket(self) -> Ticket:
         """Return a place at the end of the line."""
@@ -116,7 +116,7 @@ class Limiter:
         with lock:
             self._land(ticket)
             self._took += (now - ticket.sent - self._took) / 8
-            self._most = min(self._most + 1, self._max_in_flight)
+            self._most = min(self._most + 1, self.max_in_flight)
             if self._floor == math.inf and now - self._since > 1:
                 self._before, self._accepted, self._since = self._accepted, 0, now
             self._accepted += 1

@@ -2,10 +2,13 @@
 
 import os
 import sys
-from threading import Lock
+from threading import RLock
 
-lock = Lock()
-"""A fork waits for it, so that no child finds it held by a thread that it does not have."""
+lock = RLock()
+"""A fork waits for it, so that no child finds it held by a thread that it does not have.
+
+A call that was abandoned may be cleaned up while its thread holds the lock for another: hence reentrant.
+"""
 
 if sys.platform != "win32":
     os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
