@@ -44,7 +44,7 @@ class Limiter:
 
     A token bucket. From a 429 on the rate is nine tenths of what the API has accepted since the 429
     before; then it grows, slowly where that was the limit, and faster the longer no 429 comes. A
-    `Retry-After` is a pause for all. How many requests are under way at once is halved, and recovers.
+    `Retry-After` is a pause for all. How many requests are under way at once is halved, and recovers slowly.
     `max_rate`, in requests a second, and `max_in_flight` hold from the start. Callers are served in the
     order in which they came. Safe to share between threads and tasks.
 
@@ -116,7 +116,8 @@ class Limiter:
         with lock:
             self._land(ticket)
             self._took += (now - ticket.sent - self._took) / 8
-            self._most = min(self._most + 1, self.max_in_flight)
+            # By two in the time of a round trip: where the API is slow, more at once are only refused at once.
+            self._most = min(self._most + 2 / self._most, self.max_in_flight)
             if self._floor == math.inf and now - self._since > 1:
                 self._before, self._accepted, self._since = self._accepted, 0, now
             self._accepted += 1
