@@ -40,13 +40,10 @@ os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *map(str, PYENV.glob("
 TESTS_ONCE = [
     "tests/contract",
     "tests/demo",
-    "tests/resilience/test_bounds.py",
-    "tests/resilience/test_downloads.py",
-    "tests/resilience/test_outcomes.py",
-    "tests/resilience/test_pace.py",
-    "tests/resilience/test_waiting.py",
+    "tests/resilience",
     "tests/specs",
     "tests/tooling",
+    "tests/unit/test_limiter.py",
 ]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")

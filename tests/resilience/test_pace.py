@@ -66,11 +66,11 @@ def test_64_callers_share_a_limit(use: Callable[..., Counter[int]], mock: MockSe
     """After ten seconds most of what the API allows is used, hardly any request refused, and all served."""
     mock.faults.add(LIMIT)
     began = time.time()
-    served = use(mock, done.output_path, 16.0)
-    settled = [record.status for record in mock.journal.requests() if 10 <= record.time - began < 16]
+    served = use(mock, done.output_path, 13.0)
+    settled = [record.status for record in mock.journal.requests() if 10 <= record.time - began < 13]
     # The goals, 90 and 2 %, are held to in simulated time, and measured by benchmarks/pace.py. How well
     # both ends get along with one busy machine is no matter of theirs.
-    assert settled.count(200) >= 0.6 * RATE * 6
+    assert settled.count(200) >= 0.6 * RATE * 3
     assert settled.count(429) <= 0.15 * len(settled)
     assert len(served) == CALLERS
     assert max(served.values()) - min(served.values()) <= 6

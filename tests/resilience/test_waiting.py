@@ -43,7 +43,7 @@ async def main():
         tracemalloc.start()
         before = used()
         tasks = [asyncio.create_task(client.jobs.wait(job(client), timeout=60)) for _ in range(jobs)]
-        await asyncio.sleep(10)
+        await asyncio.sleep(7)
         print(round((used() - before) / jobs))
         tracemalloc.stop()
         began = time.monotonic()
@@ -74,7 +74,7 @@ before = used()
 threads = [threading.Thread(target=wait) for _ in range(jobs)]
 for thread in threads:
     thread.start()
-time.sleep(10)
+time.sleep(7)
 print(round((used() - before) / jobs))
 tracemalloc.stop()
 began = time.monotonic()
@@ -97,7 +97,7 @@ def test_a_thousand_waits_at_once(mock: MockServer, program: str, at_once: int) 
     assert milliseconds <= at_once
     first = mock.journal.requests()[0].time
     seconds = Counter(int(record.time - first) for record in mock.journal.requests())
-    full = [seconds[second] for second in range(2, 8)]
+    full = [seconds[second] for second in range(2, 6)]
     assert max(full) <= 1.15 * RATE
     assert min(full) >= 0.7 * RATE
 
@@ -187,10 +187,10 @@ def test_a_dead_backend_costs_little(mock: MockServer) -> None:
                 return mock.journal.count() - before
 
             first = await round_of_all()
-            return first, sum([await round_of_all() for _ in range(5)])
+            return first, sum([await round_of_all() for _ in range(2)])
 
     first, later = asyncio.run(main())
-    assert calls == 1200
+    assert calls == 600
     assert first <= 200 + 100 + 20
-    assert later / 1000 <= 1.12
-    assert later > 1000  # the budget fills up again, a tenth of a retry with each call
+    assert later / 400 <= 1.12
+    assert later > 400  # the budget fills up again, a tenth of a retry with each call
