@@ -33,9 +33,12 @@ PRELOADED = [
         f"schemathesis.{name}"
         for name in (
             "cli.commands.run.executor",
+            "engine.core",
             "engine.run.unit",
             "engine.run.stateful",
+            "specs.openapi._hypothesis",
             "specs.openapi.adapter.v3_1",
+            "specs.openapi.analysis",
             "specs.openapi.coverage",
             "specs.openapi.stateful.links",
         )
