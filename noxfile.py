@@ -165,6 +165,13 @@ def soak(session: nox.Session) -> None:
     session.run("python", "scripts/soak.py", *session.posargs, interrupt_timeout=5)
 
 
+@nox.session(name="bench-pace")
+def bench_pace(session: nox.Session) -> None:
+    """Draw how 64 callers find the pace that an API allows, and what changes when it allows less."""
+    install(session, "--editable", ".[mock]", *group("bench-pace"))
+    session.run("python", "benchmarks/pace.py", *session.posargs, env={"PYTHONPATH": "scripts"})
+
+
 @nox.session
 def package(session: nox.Session) -> None:
     """Build what is published, and use it where nothing else is."""

@@ -116,7 +116,7 @@ class Limiter:
         with lock:
             self._land(ticket)
             self._took += (now - ticket.sent - self._took) / 8
-            # By two in the time of a round trip: where the API is slow, more at once are only refused at once.
+            # By two in a round trip: where the API is slow, more at once would be refused at once.
             self._most = min(self._most + 2 / self._most, self.max_in_flight)
             if self._floor == math.inf and now - self._since > 1:
                 self._before, self._accepted, self._since = self._accepted, 0, now
