@@ -36,7 +36,8 @@ from live.report import Masker, Report
 from live.verdicts import DOCUMENTED, NOTED, UNKNOWN, Answer, Judge
 from techforge import ConfigurationError, InvalidArgumentError, Job, _checks
 from techforge._drivers.deadline import guard, until
-from techforge._drivers.facade import NETWORK_ERRORS, tls_context
+from techforge._drivers.facade import NETWORK_ERRORS
+from techforge._drivers.pool import tls_context
 from techforge._version import __version__
 from techforge.auth import check_api_key, check_key_for_host
 from techforge.policy.retry_after import read_instant, read_retry_after

@@ -24,7 +24,7 @@ from urllib.parse import quote, quote_plus, urlencode
 
 import httpx
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 from jsonschema_rs import Draft202012Validator
 from openapi_core import OpenAPI
 from support import contract_guard
@@ -32,7 +32,7 @@ from support.contract_guard import DOCUMENT, Message, request_problems
 from support.secret_guard import CANARY
 
 from techforge import Job, JobParams, TechForgeError
-from techforge._drivers import aio, facade, sync
+from techforge._drivers import aio_http, facade, sync_http
 from techforge_api.api.jobs import create_job
 from techforge_api.api.storage import generate_signed_path
 from techforge_api.types import UNSET
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from support.contract_guard import ContractGuard
 
+    from techforge._drivers.pool import Request
     from techforge.mock import MockServer
 
     Kwargs = dict[str, Any]
@@ -113,9 +114,19 @@ def request(change: Callable[[httpx.Request], httpx.Request | None], method: str
     """Break a request of the API as a whole, of one method if given."""
     intact = facade.Facade.build
 
-    def build(self: facade.Facade, *args: Any, **kwargs: Any) -> httpx.Request:
+    def build(self: facade.Facade, *args: Any, **kwargs: Any) -> Request:
         built = intact(self, *args, **kwargs)
-        return (change(built) or built) if method in {"", built.method} else built
+        if method not in {"", built.method}:
+            return built
+        changed = built.for_httpx()
+        changed = change(changed) or changed
+        return evolve(
+            built,
+            method=changed.method,
+            target=str(changed.url).removeprefix(built.base_url),
+            headers=[p for p in changed.headers.multi_items() if p[0] not in {"host", "content-length"}],
+            content=changed.content or None,
+        )
 
     return lambda patch: patch.setattr(facade.Facade, "build", build)
 
@@ -128,7 +139,7 @@ def storage(change: Callable[[httpx.Request], httpx.Request | None]) -> Mutation
         return change(built) or built
 
     def apply(patch: pytest.MonkeyPatch) -> None:
-        for driver in (sync, aio):
+        for driver in (sync_http, aio_http):
             patch.setattr(driver, "storage_request", broken)
 
     return apply

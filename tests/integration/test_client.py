@@ -254,14 +254,12 @@ def test_the_retry_budget_is_shared(both: Any, mock: MockServer, done: Job) -> N
 # --- connections ----------------------------------------------------------------------------------
 
 
-def test_connections_are_kept(both: Any, done: Job) -> None:
+def test_connections_are_kept(both: Any, mock: MockServer, done: Job) -> None:
     """Calls in a row share one connection: no handshake for each poll."""
-    both.storage.sign(done.output_path)
-    driver = both._driver
-    pool = driver.http("api")._transport._pool
-    for _ in range(3):
+    for _ in range(4):
         both.storage.sign(done.output_path)
-    assert len(pool.connections) == 1
+    pool = both._driver.http._pool(mock.url)
+    assert [connection.info().rpartition(" ")[2] for connection in pool._idle] == ["4"]
 
 
 def test_an_http_client_of_ones_own(mock: MockServer, media: dict[str, str], tmp_path: Path) -> None:

@@ -10,11 +10,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 
 from techforge import AsyncTechForge, ConfigurationError, JobOutcomeUnknownError, TechForge, TechForgeError
-from techforge._drivers import aio, sync
+from techforge._drivers import aio_http, sync_http
 
 if TYPE_CHECKING:
     import socket
@@ -37,18 +36,14 @@ def answer(status: str, body: bytes, *headers: str, length: int | None = None) -
 def test_each_submission_has_a_connection_of_its_own(
     both: Any, mock: MockServer, done: Job, media: dict[str, str]
 ) -> None:
-    """On a connection that was idle, nobody knows whether a POST that got no answer was read.
-
-    A pool that keeps none idle is not enough: for a moment each is, and httpcore's pool, which looks at its
-    connections without a lock, gives it to another request, or closes it under that request's hands.
-    """
+    """On a connection that was idle, nobody knows whether a POST that got no answer was read."""
     for _ in range(3):
         both.storage.sign(done.output_path)
         both.jobs.create(**media)
     asked = [record.headers.get("connection") for record in mock.journal.requests(operation="createJob")]
     assert asked == ["close"] * 3
-    assert both._driver.http("submit")._transport._pool.connections == []
-    assert len(both._driver.http("api")._transport._pool.connections) == 1
+    pool = both._driver.http._pool(mock.url)
+    assert [connection.info().rpartition(" ")[2] for connection in pool._idle] == ["3"]
 
 
 def test_a_job_id_in_an_answer_that_was_cut_is_kept(
@@ -134,14 +129,11 @@ def test_a_proxy_that_cannot_be_is_an_error_of_ours(
         connect(mock.api_key, base_url=mock.url).jobs.create(**media)
 
 
-ONE = httpx.Limits(max_connections=1)
-
-
 def test_nothing_goes_out_after_close(
     mock: MockServer, media: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Submissions that wait for a connection are not sent by a client that was closed meanwhile."""
-    monkeypatch.setattr(sync, "LIMITS", ONE)
+    monkeypatch.setattr(sync_http, "AT_ONCE", 1)
     mock.faults.add("delay=0.4;operation=createJob;times=0")
     client = TechForge(mock.api_key, base_url=mock.url)
     ended: list[BaseException | Job] = []
@@ -169,7 +161,7 @@ async def test_nothing_goes_out_after_close_in_tasks_either(
     mock: MockServer, media: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same for asyncio."""
-    monkeypatch.setattr(aio, "LIMITS", ONE)
+    monkeypatch.setattr(aio_http, "AT_ONCE", 1)
     mock.faults.add("delay=0.4;operation=createJob;times=0")
     client = AsyncTechForge(mock.api_key, base_url=mock.url)
     tasks = [asyncio.create_task(client.jobs.create(**media)) for _ in range(4)]  # type: ignore[arg-type]
@@ -189,7 +181,7 @@ async def test_closing_as_a_request_runs_out_of_time(mock: MockServer, done: Job
     async def late() -> None:
         with contextlib.suppress(TimeoutError):
             async with expiring:
-                client._driver.running.add(expiring)
+                client._driver.http.running.add(expiring)
                 await asyncio.sleep(30)
 
     await client.storage.sign(done.output_path)

@@ -23,7 +23,7 @@ from techforge import (
     Outcome,
     SignedUrl,
 )
-from techforge._drivers import aio, sync
+from techforge._drivers import aio_http, sync_http
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -305,11 +305,11 @@ def client(
 
     monkeypatch.setattr(socket, "getaddrinfo", resolver)
     limits = httpx.Limits(max_connections=0 if fault == "pool timeout" else 100)
-    for driver in (sync, aio):
-        monkeypatch.setattr(driver, "LIMITS", limits)
+    for driver in (sync_http, aio_http):
+        monkeypatch.setattr(driver, "AT_ONCE", limits.max_connections)
     if fault == "pool timeout":
         # The pool is to say it, also on a busy machine, and not the async driver for it.
-        monkeypatch.setattr(aio, "_GRACE", 10.0)
+        monkeypatch.setattr(aio_http, "_GRACE", 10.0)
     http = http_client(colour, transport, limits)
     # Only where it is what is waited for: a busy machine may take its time with the rest.
     timeout = 0.2 if TABLE[fault][1] is Late else 10.0
@@ -342,6 +342,9 @@ def test_outcome(
     """A POST whose outcome is unknown reaches the server once, and what is known of its job is not lost."""
     serve, kind, post, get, job_id = TABLE[fault]
     attempts, outcome = post if operation == "POST" else get
+    if transport == "own" and fault.startswith("308"):
+        # Only httpx looks at where a redirect leads to, although it does not go there.
+        kind, outcome, attempts = Status, U if operation == "POST" else D, 1
     if transport in {"misreporting", "aiohttp"}:
         # That nothing was sent is not believed of them, and what they call late is not known.
         if outcome is N:

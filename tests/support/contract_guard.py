@@ -25,12 +25,18 @@ from openapi_core.datatypes import RequestParameters
 from rfc3339_validator import validate_rfc3339
 from werkzeug.datastructures import Headers, ImmutableMultiDict
 
+from techforge._drivers.aio_http import AsyncHttp
 from techforge._drivers.facade import Facade
+from techforge._drivers.sync_http import SyncHttp
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
 
+    import httpcore
+
     from techforge import _flow
+    from techforge._drivers.answer import Answer
+    from techforge._drivers.pool import Request
     from techforge.mock.journal import Journal, Record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,8 +94,8 @@ class Message:
     @property
     def at_the_server(self) -> tuple[str, str, str]:
         """What a server tells of it, by which the two can be matched."""
-        path, _, query = self.target.partition("#")[0].partition("?")
-        return self.method, unquote(path), query
+        path, _, query = unquote(self.target).partition("#")[0].partition("?")
+        return self.method, path, query
 
     @property
     def parameters(self) -> RequestParameters:
@@ -160,6 +166,14 @@ class ContractGuard:
             self.problems += _storage_problems(request, self._keys)
             return None
         message = Message.of(request, self.prefix)
+        self._judge(message)
+        return message
+
+    def asked(self, request: httpcore.Request) -> Message:
+        """Judge a request that goes to the API without httpx."""
+        headers = tuple((name.decode().lower(), value.decode()) for name, value in request.headers)
+        target = request.url.target.decode().removeprefix(self.prefix)
+        message = Message(request.method.decode().lower(), target, headers, b"".join(request.stream))
         self._judge(message)
         return message
 
@@ -387,7 +401,7 @@ def by_hand(command: _flow.Send) -> None:
     """Judge the request that a driver would have made of a command."""
     arguments = {name: value for name, value in command.call.arguments.items() if name != "client"}
     for guard in _watching:
-        guard.sent(Facade(command).build(**command.call.endpoint._get_kwargs(**arguments)))
+        guard.sent(Facade(command).build(**command.call.endpoint._get_kwargs(**arguments)).for_httpx())
 
 
 class _Tee(httpx.SyncByteStream, httpx.AsyncByteStream):
@@ -427,7 +441,18 @@ class _Tee(httpx.SyncByteStream, httpx.AsyncByteStream):
 
 @contextmanager
 def watching(guard: ContractGuard) -> Iterator[ContractGuard]:
-    """Let a guard see all that passes through httpx, whatever the transport."""
+    """Let a guard see all that passes, over our own connections or through httpx."""
+    with _watching_httpx(guard), _watching_connections(guard):
+        _watching.append(guard)
+        try:
+            yield guard
+        finally:
+            _watching.pop()
+
+
+@contextmanager
+def _watching_httpx(guard: ContractGuard) -> Iterator[None]:
+    """What goes to storage, and what goes to the API by way of a client of the user's."""
     send, asend = httpx.Client._send_single_request, httpx.AsyncClient._send_single_request
 
     def before(request: httpx.Request) -> Message | None:
@@ -457,8 +482,39 @@ def watching(guard: ContractGuard) -> Iterator[ContractGuard]:
         patch.object(httpx.Client, "_send_single_request", sync_send),
         patch.object(httpx.AsyncClient, "_send_single_request", async_send),
     ):
-        _watching.append(guard)
+        yield
+
+
+@contextmanager
+def _watching_connections(guard: ContractGuard) -> Iterator[None]:
+    """What goes to the API over connections of our own."""
+    over, aover = SyncHttp._exchange_over, AsyncHttp._exchange_over
+
+    def told(message: Message, answer: Answer, *, whole: bool) -> None:
+        if answer.status_code:
+            response = httpx.Response(answer.status_code, headers=answer.headers)
+            guard.answered(message, response, answer.content() if whole else None)
+
+    def sync_over(http: SyncHttp, connection: Any, pool: Any, request: Request, answer: Answer) -> None:
+        message, whole = guard.asked(pool.request(request)), False
         try:
-            yield guard
+            over(http, connection, pool, request, answer)
+            whole = True
         finally:
-            _watching.pop()
+            told(message, answer, whole=whole)
+
+    async def async_over(
+        http: AsyncHttp, connection: Any, pool: Any, request: Request, answer: Answer
+    ) -> None:
+        message, whole = guard.asked(pool.request(request)), False
+        try:
+            await aover(http, connection, pool, request, answer)
+            whole = True
+        finally:
+            told(message, answer, whole=whole)
+
+    with (
+        patch.object(SyncHttp, "_exchange_over", sync_over),
+        patch.object(AsyncHttp, "_exchange_over", async_over),
+    ):
+        yield

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from techforge import SignedUrl, Video
-from techforge._drivers import AsyncDriver, SyncDriver
+from techforge._drivers.aio import AsyncDriver
+from techforge._drivers.sync import SyncDriver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,6 @@
 
 from techforge._client import AsyncTechForge, TechForge
 from techforge._config import ClientOptions
-from techforge._flows.create import JobParams
 from techforge._version import __version__
 from techforge.errors import (
     APIConnectionError,
@@ -40,6 +39,7 @@ from techforge.errors import (
     UnprocessableEntityError,
 )
 from techforge.models import Job, SignedUrl, Video
+from techforge.params import JobParams
 from techforge.policy.polling import PollSchedule
 from techforge.tracking import AsyncTracker, JobState, JobUpdate, Tracker
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import cast
 from urllib.parse import urlsplit
@@ -10,12 +11,13 @@ from uuid import UUID
 from techforge._masking import mask
 from techforge.errors import InvalidArgumentError
 
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})  # those that the drivers take past every proxy
 
 
 def _is_one_word(text: str) -> bool:
-    # A lone surrogate, as JSON may have one, is not printable either.
-    return text.isprintable() and not any(character.isspace() for character in text)
+    # A lone surrogate, as JSON may have one, is not printable either; of blanks, only the space is.
+    return text.isprintable() and " " not in text
 
 
 def is_loopback(host: str | None) -> bool:
@@ -68,7 +70,7 @@ def storage_path(field: str, path: object) -> str:
         path.encode()
     except UnicodeEncodeError:
         raise InvalidArgumentError(field, f"cannot be encoded as UTF-8; {fix}") from None
-    if any(ord(character) < 0x20 or ord(character) == 0x7F for character in path):
+    if _CONTROLS.search(path):
         raise InvalidArgumentError(field, f"holds a control character; {fix}")
     if any(segment in {"", ".", ".."} for segment in path.split("/")):
         raise InvalidArgumentError(field, f"{mask(path)!r} has an empty, '.' or '..' segment; {fix}")

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 from techforge._config import ClientOptions, Settings
-from techforge._drivers import AsyncDriver, SyncDriver
-from techforge.resources.jobs import AsyncJobs, Jobs
-from techforge.resources.storage import AsyncStorage, Storage
+from techforge._drivers.sync import SyncDriver
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     import httpx
 
+    from techforge._drivers.aio import AsyncDriver
     from techforge.auth import KeyProvider
+    from techforge.resources.jobs import AsyncJobs, Jobs
+    from techforge.resources.storage import AsyncStorage, Storage
+
+# ruff: noqa: PLC0415
+# What `TechForge` is built of is light. The generated code, and with it httpx, comes with its first use.
 
 
 class TechForge:
@@ -46,8 +51,20 @@ class TechForge:
     def _use(self, settings: Settings, driver: SyncDriver) -> None:
         self._settings = settings
         self._driver = driver
-        self.jobs = Jobs(settings, driver)
-        self.storage = Storage(settings, driver)
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """Talking-video jobs: submit, wait, download."""
+        from techforge.resources.jobs import Jobs
+
+        return Jobs(self._settings, self._driver)
+
+    @cached_property
+    def storage(self) -> Storage:
+        """What is in storage: sign a key, download."""
+        from techforge.resources.storage import Storage
+
+        return Storage(self._settings, self._driver)
 
     def with_options(self, **options: Unpack[ClientOptions]) -> Self:
         """Return a client that shares this one's connections, with some options changed.
@@ -103,13 +120,30 @@ class AsyncTechForge:
         http_client: httpx.AsyncClient | None = None,
         **options: Unpack[ClientOptions],
     ) -> None:
+        # All that there is to be loaded, so that no event loop has to wait for it later.
+        from techforge._drivers.aio import AsyncDriver
+        from techforge.resources import jobs, storage
+
+        del jobs, storage
         self._use(Settings.build(api_key, options), AsyncDriver(http_client))
 
     def _use(self, settings: Settings, driver: AsyncDriver) -> None:
         self._settings = settings
         self._driver = driver
-        self.jobs = AsyncJobs(settings, driver)
-        self.storage = AsyncStorage(settings, driver)
+
+    @cached_property
+    def jobs(self) -> AsyncJobs:
+        """Talking-video jobs: submit, wait, download."""
+        from techforge.resources.jobs import AsyncJobs
+
+        return AsyncJobs(self._settings, self._driver)
+
+    @cached_property
+    def storage(self) -> AsyncStorage:
+        """What is in storage: sign a key, download."""
+        from techforge.resources.storage import AsyncStorage
+
+        return AsyncStorage(self._settings, self._driver)
 
     def with_options(self, **options: Unpack[ClientOptions]) -> Self:
         """Return a client that shares this one's connections, with some options changed.

@@ -1,8 +1,8 @@
 """What a client is set to. The environment is read when a client is built, never at import."""
 
 import os
-import platform
 import random
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import NoReturn, Self, TypedDict
@@ -19,6 +19,7 @@ from techforge.policy.retry import RetryBudget, RetryPolicy
 
 LIVE_URL = "https://api.techforgeinnovate.com"
 BASE_URL_VARIABLE = "TFI_BASE_URL"
+_PYTHON = ".".join(map(str, sys.version_info[:3]))
 
 
 class ClientOptions(TypedDict, total=False):
@@ -82,7 +83,7 @@ class Settings:
         bare = cls(
             api_key=resolve_api_key(api_key, environ),
             base_url=base_url,
-            headers={"user-agent": f"techforge-python/{__version__} python/{platform.python_version()}"},
+            headers={"user-agent": f"techforge-python/{__version__} python/{_PYTHON}"},
         )
         return bare.with_options({**options, "base_url": base_url})
 

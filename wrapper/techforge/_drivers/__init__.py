@@ -1,6 +1,7 @@
-"""The only package that does I/O: carries out the commands of flows, in either colour."""
+"""The only package that does I/O: carries out the commands of flows, in either colour.
 
-from techforge._drivers.aio import AsyncDriver
-from techforge._drivers.sync import SyncDriver
+`sync` is light, since each program pays for its imports; the network, and with it httpx, is loaded by the
+first request. `aio` loads all of it, since a request that loads anything would hold the event loop up.
+"""
 
-__all__ = ["AsyncDriver", "SyncDriver"]
+CLOSED = "this client is closed; build a new one"

@@ -12,6 +12,8 @@ child has inherited; its parent does not notice.
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -22,7 +24,7 @@ import httpcore
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
     import httpx
 
@@ -55,16 +57,26 @@ def remaining(deadline: float) -> float:
 
 def guard(http: httpx.Client, closed: threading.Event) -> None:
     """Let a client's connections obey `until`, and end when the event is set."""
+    for pool in pools_of(http):
+        pool._network_backend = _Backend(pool._network_backend, closed)  # noqa: SLF001
+
+
+def pools_of(http: httpx.Client | httpx.AsyncClient) -> Iterator[Any]:
+    """Yield the pools of httpcore that a client's connections come from."""
     for transport in (http._transport, *http._mounts.values()):  # noqa: SLF001
         pool = getattr(transport, "_pool", None)
-        if isinstance(pool, httpcore.ConnectionPool):
-            pool._network_backend = _Backend(pool._network_backend, closed)  # noqa: SLF001
+        if isinstance(pool, httpcore.ConnectionPool | httpcore.AsyncConnectionPool):
+            yield pool
 
 
 def close_all() -> None:
     """Close the sockets of all connections, in this process only: no goodbye is said, no lock is taken."""
     for stream in _streams:
         stream.close()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=close_all)
 
 
 class _Backend(httpcore.NetworkBackend):

@@ -1,7 +1,7 @@
 """Submitting a job: the one request that costs money, and is never sent twice in doubt."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Required, TypedDict, cast
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 from attrs import fields_dict
@@ -27,45 +27,6 @@ from techforge_api.api.jobs import create_job
 from techforge_api.types import UNSET, Unset
 
 _VERSIONS = tuple(version.value for version in models.ModelVersion)
-
-
-class JobParams(TypedDict, total=False):
-    """What `jobs.create` takes. What is not given is not sent, and the API decides.
-
-    >>> params: JobParams = {"image_url": "https://cdn.example.com/image.png",
-    ...                      "audio_url": "https://cdn.example.com/audio.mp3", "output_size": 400}
-    >>> client.jobs.create(**params).status
-    'queued'
-    """
-
-    image_url: Required[str]
-    """Publicly reachable http(s) URL of the source image."""
-    audio_url: Required[str]
-    """Publicly reachable http(s) URL of the narration audio."""
-    project_id: str | UUID | None
-    """Project that the job belongs to; a fresh UUID by default."""
-    job_type: str
-    """Kind of job; `ai_talking_video` by default."""
-    is_clone_required: bool | None
-    """Run a clone pass before rendering."""
-    language: str | None
-    """Language code for lip sync, e.g. `en`."""
-    version: int | None
-    """Model version: 4, 5 or 6."""
-    output_size: int | None
-    """Edge of the output, in pixels."""
-    crop: bool | None
-    """Crop the image before rendering."""
-    dynamic_scale: float | None
-    """Scale factor while rendering."""
-    iteration_count: int | None
-    """Refinement passes."""
-    expand_ratio: float | None
-    """How far the canvas is expanded."""
-    values: Sequence[str] | None
-    """Further tuning parameters."""
-    extra: Mapping[str, object] | None
-    """Fields that this version of the SDK does not know, sent as they are."""
 
 
 def create(

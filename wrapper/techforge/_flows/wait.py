@@ -10,7 +10,7 @@ from attrs import define, evolve
 from techforge import _checks
 from techforge._config import Settings
 from techforge._flow import Close, Flow, Opened, Sleep, invoke
-from techforge._flows.create import JobParams, create
+from techforge._flows.create import create
 from techforge._flows.request import LEAST, is_passing
 from techforge._flows.storage import open_signed, sign
 from techforge._logging import logger
@@ -27,6 +27,7 @@ from techforge.errors import (
     status_error,
 )
 from techforge.models import Job, SignedUrl, Video
+from techforge.params import JobParams
 from techforge.policy.polling import PollSchedule
 from techforge.tracking import DONE, FAILED, AsyncTracker, JobState, JobUpdate, Tracker
 

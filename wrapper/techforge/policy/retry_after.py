@@ -4,8 +4,6 @@ import math
 import re
 from datetime import UTC, datetime, timedelta, timezone
 
-from dateutil import parser
-
 _YEAR = re.compile(r"\d{4}|\d-[A-Za-z]{3}-\d\d")
 _LONGEST = 64
 _SECONDS = re.compile(r"\d+(\.\d+)?(\s*,\s*\d+(\.\d+)?)*", re.ASCII)
@@ -27,11 +25,20 @@ def read_instant(text: object) -> datetime | None:
     if not isinstance(text, str) or not _YEAR.search(text) or len(text) > _LONGEST:
         return None
     try:
-        # A zone that the parser does not know is taken as UTC; without this it would warn.
-        instant = parser.parse(text, tzinfos=_zone)
+        instant = _parsed(text)
         return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
     except (ValueError, OverflowError, TypeError):
         return None
+
+
+def _parsed(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        # It reads all else that is in use. A zone that it does not know is taken as UTC; else it would warn.
+        from dateutil import parser  # noqa: PLC0415 - what the API documents needs none of it
+
+        return parser.parse(text, tzinfos=_zone)
 
 
 def read_retry_after(value: str | None, now: datetime) -> float | None:

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from techforge._config import Settings
-    from techforge._drivers import AsyncDriver, SyncDriver
-    from techforge._flows.create import JobParams
+    from techforge._drivers.aio import AsyncDriver
+    from techforge._drivers.sync import SyncDriver
     from techforge._flows.download import OnProgress
     from techforge._flows.wait import OnUpdate
+    from techforge.params import JobParams
     from techforge.policy.polling import PollSchedule
     from techforge.tracking import AsyncTracker, Tracker
 

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from techforge._config import Settings
-    from techforge._drivers import AsyncDriver, SyncDriver
+    from techforge._drivers.aio import AsyncDriver
+    from techforge._drivers.sync import SyncDriver
     from techforge._flows.download import OnProgress
     from techforge.models import SignedUrl
 

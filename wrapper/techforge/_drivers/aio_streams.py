@@ -1,0 +1,84 @@
+"""Sockets for asyncio.
+
+httpcore's own go by way of anyio, which gives each read and write a cancel scope of its own. Here the attempt
+as a whole has one, and connecting another, since of a connection that was never made the outcome is known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpcore
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Generator
+
+_NEXT_ADDRESS = 0.25
+"""Seconds until the next address of a host is tried, too (RFC 8305, section 5)."""
+
+
+class Backend(httpcore.AsyncNetworkBackend):
+    """Connects to hosts."""
+
+    async def connect_tcp(
+        self, host: str, port: int, timeout: float | None = None, *_: Any, **__: Any
+    ) -> httpcore.AsyncNetworkStream:
+        with _told_as(httpcore.ConnectError, httpcore.ConnectTimeout):
+            async with asyncio.timeout(timeout):
+                return _Stream(*await asyncio.open_connection(host, port, happy_eyeballs_delay=_NEXT_ADDRESS))
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        del timeout
+        with _told_as(httpcore.ReadError, httpcore.ReadTimeout):
+            return await self._reader.read(max_bytes)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        del timeout
+        with _told_as(httpcore.WriteError, httpcore.WriteTimeout):
+            self._writer.write(buffer)
+            await self._writer.drain()
+
+    async def aclose(self) -> None:
+        self._writer.close()
+        # What a TLS connection says for goodbye nobody waits for.
+        await asyncio.sleep(0)
+        self._writer.transport.abort()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            with _told_as(httpcore.ConnectError, httpcore.ConnectTimeout):
+                async with asyncio.timeout(timeout):
+                    await self._writer.start_tls(ssl_context, server_hostname=server_hostname)
+        except BaseException:
+            self._writer.transport.abort()
+            raise
+        return self
+
+    def get_extra_info(self, info: str) -> Any:
+        # An idle connection has nothing to read but the end.
+        return self._reader.at_eof() if info == "is_readable" else self._writer.get_extra_info(info)
+
+
+@contextmanager
+def _told_as(broken: type[Exception], late: type[Exception]) -> Generator[None]:
+    """Raise what went wrong as httpcore would."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise late(str(error)) from error
+    except OSError as error:
+        raise broken(str(error)) from error
