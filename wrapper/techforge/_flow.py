@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from techforge._masking import SecretUrl
 
@@ -31,7 +31,7 @@ class Endpoint(Protocol[P]):
     async def asyncio_detailed(self, *args: P.args, **kwargs: P.kwargs) -> Response[Any]: ...
 
 
-@frozen
+@define(eq=False, repr=False)
 class Call(Generic[T]):
     """One operation with its arguments.
 
@@ -39,7 +39,7 @@ class Call(Generic[T]):
     """
 
     endpoint: Endpoint[...]
-    arguments: Mapping[str, Any] = field(repr=False)
+    arguments: Mapping[str, Any]
     returns: type[T]
     repeatable: bool = True
     about: str = ""
@@ -69,22 +69,22 @@ def call(endpoint: Endpoint[P], returns: type[T], *args: P.args, **kwargs: P.kwa
 
 
 class Command:
-    """Something that a driver can carry out."""
+    """Something that a driver can carry out; no repr shows what it carries."""
 
 
-@frozen
+@define(eq=False, repr=False)
 class Send(Command):
     """Send a call to the API; the result is what the generated function parsed."""
 
     call: Call[Any]
-    api_key: str = field(repr=False)
+    api_key: str
     base_url: str
     headers: Mapping[str, str]
     timeout: float
     attempt: int
 
 
-@frozen
+@define(eq=False, repr=False)
 class Open(Command):
     """Start a GET on a signed URL, without our key; the result is an `Opened`."""
 
@@ -93,7 +93,7 @@ class Open(Command):
     timeout: float
 
 
-@frozen
+@define(eq=False, repr=False)
 class Opened:
     """The head of an answer from storage; header names are lower-case."""
 
@@ -102,26 +102,26 @@ class Opened:
     retry_after: float | None = None
 
 
-@frozen
+@define(eq=False, repr=False)
 class Read(Command):
     """Read the next bytes of what was opened; the result is empty at the end."""
 
     timeout: float
 
 
-@frozen
+@define(eq=False, repr=False)
 class Close(Command):
     """Let go of what was opened. At the end of a flow the driver does so by itself."""
 
 
-@frozen
+@define(eq=False, repr=False)
 class Sleep(Command):
     """Do nothing for some seconds, or until the client is closed."""
 
     seconds: float
 
 
-@frozen
+@define(eq=False, repr=False)
 class Invoke(Command):
     """Call the user's code, and await what it returns where that is awaitable.
 
@@ -133,12 +133,12 @@ class Invoke(Command):
     timeout: float
 
 
-@frozen
+@define(eq=False, repr=False)
 class Block(Command):
     """Call our own code that touches files; the async driver does so in a thread."""
 
     function: Callable[..., Any]
-    arguments: tuple[Any, ...] = field(default=(), repr=False)
+    arguments: tuple[Any, ...] = ()
 
 
 class Step(Generic[T]):
