@@ -27,8 +27,8 @@ NEWEST = next(
     python for python in reversed(PYTHONS) if shutil.which(f"python{python}") or python == THIS_PYTHON
 )
 
-# The quickest first, so that a failure shows early. nox's own Python and the newest one here stand for those in
-# between; `-s tests` tries all.
+# The quickest first, so that a failure shows early. nox's own Python and the newest one here stand for those
+# in between; `-s tests` tries all.
 nox.options.sessions = [
     "lint",
     "typing",
