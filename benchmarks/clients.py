@@ -130,7 +130,7 @@ CLIENTS = [
     ),
     Client(
         "urllib3",
-        "import json, urllib3",
+        "import urllib3, json",
         f"client = urllib3.HTTPConnectionPool(url.split('/')[2], headers={{'x-api-key': '{KEY}'}})",
         f"json.loads(client.request('GET', '{SIGN}', fields={{'path': 'a/b.mp4'}}).data)",
         group="HTTP",
