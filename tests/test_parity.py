@@ -16,7 +16,7 @@ from techforge.resources.storage import AsyncStorage, Storage
 PAIRS = [(TechForge, AsyncTechForge), (Jobs, AsyncJobs), (Storage, AsyncStorage)]
 """Each class with blocking calls, and its other colour."""
 
-NO_IO = {"with_options", "from_ids", "jobs", "storage"}
+NO_IO = {"with_options", "from_ids", "jobs", "storage", "batch"}
 """What sends nothing is no coroutine in either colour."""
 
 CONTEXT = {"__aenter__": "__enter__", "__aexit__": "__exit__"}
@@ -25,6 +25,7 @@ COLOURED = {
     "AsyncTracker": "Tracker",
     "AsyncJobs": "Jobs",
     "AsyncStorage": "Storage",
+    "AsyncBatch": "Batch",
     "AsyncDriver": "SyncDriver",
     "httpx.AsyncClient": "httpx.Client",
 }

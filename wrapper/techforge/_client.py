@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from techforge._drivers.aio import AsyncDriver
     from techforge.auth import KeyProvider
+    from techforge.batch import AsyncBatch, Batch
     from techforge.resources.jobs import AsyncJobs, Jobs
     from techforge.resources.storage import AsyncStorage, Storage
 
@@ -65,6 +66,13 @@ class TechForge:
         from techforge.resources.storage import Storage
 
         return Storage(self._settings, self._driver)
+
+    @cached_property
+    def batch(self) -> Batch:
+        """Campaigns: many jobs, with a ledger."""
+        from techforge.batch import Batch
+
+        return Batch(self)
 
     def with_options(self, **options: Unpack[ClientOptions]) -> Self:
         """Return a client that shares this one's connections, with some options changed.
@@ -144,6 +152,13 @@ class AsyncTechForge:
         from techforge.resources.storage import AsyncStorage
 
         return AsyncStorage(self._settings, self._driver)
+
+    @cached_property
+    def batch(self) -> AsyncBatch:
+        """Campaigns: many jobs, with a ledger."""
+        from techforge.batch import AsyncBatch
+
+        return AsyncBatch(self)
 
     def with_options(self, **options: Unpack[ClientOptions]) -> Self:
         """Return a client that shares this one's connections, with some options changed.

@@ -4,7 +4,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NoReturn, Self, TypedDict
 from urllib.parse import urlsplit
 
@@ -62,6 +62,8 @@ class Settings:
     allow_http: bool = False
     budget: RetryBudget = field(factory=RetryBudget, repr=False)
     limiter: Limiter = field(factory=Limiter, repr=False)
+    claim: Callable[[], Awaitable[None] | None] | None = field(default=None, repr=False)
+    """Called when the turn of a submission has come, right before it is sent; what it raises stops it."""
     now: Callable[[], float] = field(default=time.monotonic, repr=False)
     random: Callable[[], float] = field(default=random.random, repr=False)
 

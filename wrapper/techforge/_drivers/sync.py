@@ -32,7 +32,7 @@ class SyncDriver:
                 raise ConfigurationError(
                     f"http_client: must be an httpx.Client, not {type(http_client).__name__}"
                 )
-        self._given = http_client
+        self.given = http_client
         self._given_to: int | None = None
         self._closed = threading.Event()
         self.start_afresh()
@@ -99,7 +99,7 @@ class SyncDriver:
         """The network, which is loaded when it is needed."""
         if self._closed.is_set():
             raise ConfigurationError(CLOSED)
-        if self._given is not None:
+        if self.given is not None:
             self._only_here()
         if self._connections is None:
             from techforge._drivers.sync_http import SyncHttp  # noqa: PLC0415 - see the package
@@ -107,7 +107,7 @@ class SyncDriver:
             with self._lock:
                 # Another thread may have been quicker.
                 http = cast("SyncHttp | None", self._connections)
-                self._connections = http or SyncHttp(self._given, self._closed)
+                self._connections = http or SyncHttp(self.given, self._closed)
         return self._connections
 
     def _only_here(self) -> None:

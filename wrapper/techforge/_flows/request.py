@@ -48,6 +48,7 @@ def _request(
     failure: APIError | None = None
     while True:
         yield from _turn(settings, ticket, deadline, failure)
+        yield from _claimed(call, settings, deadline)
         timeout = time_for(settings, deadline)
         attempts.count += 1
         # Whatever ends the flow while it is under way leaves it in doubt.
@@ -109,6 +110,11 @@ def _turn(settings: Settings, ticket: Ticket, deadline: float, failure: APIError
                 failure.attempts = 0
             raise failure
         yield Sleep(wait)
+
+
+def _claimed(call: Call[T], settings: Settings, deadline: float) -> Flow[None]:
+    if settings.claim is not None and not call.repeatable:
+        yield from invoke(settings.claim, timeout=time_for(settings, deadline))
 
 
 def _tell(settings: Settings, ticket: Ticket, failure: APIError) -> None:

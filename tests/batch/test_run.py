@@ -1,0 +1,258 @@
+"""Running campaigns against the mock: every row ends as what it is, and is submitted once."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from techforge import AsyncTechForge, ConfigurationError, InvalidArgumentError, TechForge
+from techforge.batch import BadManifestError, Ledger, LedgerError, State
+from techforge.mock import MockServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def rows(count: int, **columns: Any) -> list[dict[str, Any]]:
+    """Return rows that differ."""
+    media = {"audio_url": "https://cdn.example.com/audio.mp3"}
+    return [{"image_url": f"https://cdn.example.com/{n}.png", **media, **columns} for n in range(count)]
+
+
+@pytest.fixture
+def quick() -> Iterator[MockServer]:
+    """Return a mock whose jobs are done at once."""
+    with MockServer(render=False, job_looks=0) as mock:
+        yield mock
+
+
+@pytest.fixture
+def client(quick: MockServer) -> Iterator[TechForge]:
+    """Return a client of it."""
+    with TechForge(quick.api_key, base_url=quick.url) as client:
+        yield client
+
+
+def submissions(mock: MockServer) -> Counter[str]:
+    """Return how often each project was submitted."""
+    return Counter(
+        json.loads(record.body)["project_id"] for record in mock.journal.requests(operation="createJob")
+    )
+
+
+def test_every_row_ends_with_its_video(client: TechForge, quick: MockServer, tmp_path: Path) -> None:
+    """Each is submitted once, fetched, named as wanted, and comes back with its own columns."""
+    given = rows(20)
+    for number, row in enumerate(given):
+        row |= {"row_key": f"r{number}", "customer": f"c{number}"}
+    out = tmp_path / "videos"
+    ended = list(client.batch.run(given, ledger=tmp_path / "l", out=out, name="{customer}-{row_key}.mp4"))
+    assert {entry.state for entry in ended} == {State.DONE}
+    assert sorted(path.name for path in out.iterdir()) == sorted(f"c{n}-r{n}.mp4" for n in range(20))
+    assert {entry.key: entry.metadata["customer"] for entry in ended} == {f"r{n}": f"c{n}" for n in range(20)}
+    assert set(submissions(quick).values()) == {1}
+    assert set(submissions(quick)) == {entry.project_id for entry in ended}
+
+
+async def test_the_same_for_asyncio(quick: MockServer, tmp_path: Path) -> None:
+    """The other colour is an async iterator."""
+    async with AsyncTechForge(quick.api_key, base_url=quick.url) as client:
+        ended = [entry async for entry in client.batch.run(rows(5), ledger=tmp_path / "l")]
+    assert [entry.state for entry in ended] == [State.DONE] * 5
+
+
+def test_running_it_again_does_nothing(client: TechForge, quick: MockServer, tmp_path: Path) -> None:
+    """What has ended stays so; what is new is added."""
+    list(client.batch.run(rows(3), ledger=tmp_path / "l"))
+    assert list(client.batch.run(rows(3), ledger=tmp_path / "l")) == []
+    assert len(list(client.batch.run(rows(4), ledger=tmp_path / "l"))) == 1
+    assert submissions(quick).total() == 4
+
+
+def test_a_bad_row_stops_everything(client: TechForge, quick: MockServer, tmp_path: Path) -> None:
+    """All rows are checked before the first is sent; what only the client knows is checked, too."""
+    given = [*rows(2), *rows(1, version=3), {"image_url": "ftp://a/b", "audio_url": "https://a/b"}]
+    with pytest.raises(BadManifestError) as caught:
+        list(client.batch.run(given, ledger=tmp_path / "l"))
+    assert caught.value.count == 2
+    assert "line 3, column version" in str(caught.value)
+    assert "line 4, column image_url" in str(caught.value)
+    assert quick.journal.count() == 0
+    ended = list(client.batch.run(given, ledger=tmp_path / "l", skip_bad=True))
+    assert [entry.line for entry in ended] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("fault", "state", "sent"),
+    [
+        ("status=400", State.FAILED, 1),
+        ("status=429;retry-after=0", State.DONE, 2),
+        ("status=503", State.UNKNOWN, 1),
+        ("close=before-body", State.UNKNOWN, 1),
+        ("close=after-body", State.UNKNOWN, 1),
+        pytest.param("body=html", State.UNKNOWN, 1, marks=pytest.mark.lying("it is a page")),
+    ],
+)
+def test_what_a_fault_makes_of_a_row(
+    client: TechForge, quick: MockServer, tmp_path: Path, fault: str, state: State, sent: int
+) -> None:
+    """Only what was surely not accepted is sent again; also when the campaign is run again."""
+    quick.faults.add(f"{fault};operation=createJob")
+    (entry,) = client.batch.run(rows(1), ledger=tmp_path / "l")
+    assert entry.state is state
+    assert bool(entry.reason) == (state is not State.DONE)
+    assert list(client.batch.run(rows(1), ledger=tmp_path / "l")) == []
+    assert quick.journal.count(operation="createJob") == sent
+
+
+def test_a_refused_key_pauses(quick: MockServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The campaign goes on when the key works, and no row has failed by it."""
+    monkeypatch.setattr("techforge.batch.runner._KEY_PAUSE", 0.3)
+    problems: set[str] = set()
+    began = time.monotonic()
+
+    def key() -> str:
+        return quick.api_key if time.monotonic() - began > 1 else "wrong-key-0123456789"
+
+    with TechForge(key, base_url=quick.url) as client:
+        ended = list(
+            client.batch.run(
+                rows(5), ledger=tmp_path / "l", on_progress=lambda run: problems.add(run.problem)
+            )
+        )
+    assert [entry.state for entry in ended] == [State.DONE] * 5
+    assert any("refuses the key" in problem for problem in problems)
+
+
+def test_a_budget_of_jobs(client: TechForge, quick: MockServer, tmp_path: Path) -> None:
+    """`max_jobs` ends a run in order, and the next one goes on."""
+    assert len(list(client.batch.run(rows(10), ledger=tmp_path / "l", max_jobs=4))) == 4
+    assert len(list(client.batch.run(ledger=tmp_path / "l"))) == 6
+    assert set(submissions(quick).values()) == {1}
+
+
+def test_a_budget_of_failures(client: TechForge, quick: MockServer, tmp_path: Path) -> None:
+    """`max_failures` keeps a campaign from burning down."""
+    quick.faults.add("status=400;operation=createJob;times=0")
+    ended = list(client.batch.run(rows(50), ledger=tmp_path / "l", max_failures=3, concurrency=1))
+    assert 3 <= len(ended) <= 5
+    with Ledger(tmp_path / "l") as ledger:
+        assert ledger.counts()[State.PENDING] == 50 - len(ended)
+
+
+def test_no_more_jobs_at_once(tmp_path: Path) -> None:
+    """`max_outstanding` is a cap on what the API is working at."""
+    most = 0
+
+    def look(run: Any) -> None:
+        nonlocal most
+        most = max(most, run.counts[State.SUBMITTED] + run.counts[State.POSTING])
+
+    with (
+        MockServer(render=False, job_seconds=0.3) as mock,
+        TechForge(mock.api_key, base_url=mock.url) as client,
+    ):
+        ended = list(client.batch.run(rows(12), ledger=tmp_path / "l", max_outstanding=3, on_progress=look))
+    assert len(ended) == 12
+    assert 1 <= most <= 3
+
+
+def test_stopping_in_the_middle(tmp_path: Path) -> None:
+    """Who stops iterating is let go within two seconds; the next run ends what was begun."""
+    with (
+        MockServer(render=False, job_seconds=0.2) as mock,
+        TechForge(mock.api_key, base_url=mock.url) as client,
+    ):
+        mock.faults.add("delay=0.1;operation=createJob;times=0")
+        run = client.batch.run(rows(60), ledger=tmp_path / "l", concurrency=4)
+        next(run)
+        began = time.monotonic()
+        run.close()
+        assert time.monotonic() - began < 2
+        with Ledger(tmp_path / "l") as ledger:
+            assert ledger.counts()[State.POSTING] == 0
+            assert ledger.counts()[State.PENDING] > 0
+        list(client.batch.run(ledger=tmp_path / "l", concurrency=16))
+        with Ledger(tmp_path / "l") as ledger:
+            counts = ledger.counts()
+    assert counts[State.DONE] + counts[State.UNKNOWN] == 60
+    assert counts[State.UNKNOWN] == 0
+    assert set(submissions(mock).values()) == {1}
+
+
+def test_what_cannot_run(client: TechForge, tmp_path: Path) -> None:
+    """Wrong options, a running campaign, and connections of one's own are told at once."""
+    import httpx  # noqa: PLC0415
+
+    with pytest.raises(InvalidArgumentError, match="max_outstanding"):
+        list(client.batch.run(rows(1), ledger=tmp_path / "l", nonsense=1))
+    with (
+        Ledger(tmp_path / "l") as ledger,
+        ledger.alone(),
+        pytest.raises(LedgerError, match="another process"),
+    ):
+        list(client.batch.run(rows(1), ledger=tmp_path / "l"))
+    with (
+        httpx.Client() as own,
+        TechForge("key-0123456789", base_url="http://127.0.0.1:9", http_client=own) as other,
+        pytest.raises(ConfigurationError, match="http_client"),
+    ):
+        list(other.batch.run(rows(1), ledger=tmp_path / "l"))
+
+
+def test_no_key_is_in_a_ledger(client: TechForge, quick: MockServer, tmp_path: Path) -> None:
+    """The ledger may be sent around."""
+    quick.faults.add("status=400;operation=createJob")
+    list(client.batch.run(rows(3), ledger=tmp_path / "l"))
+    for file in tmp_path.iterdir():
+        assert quick.api_key.encode() not in file.read_bytes()
+
+
+KILLED = """
+import sys
+from techforge import TechForge
+
+key, url, ledger, out, count = sys.argv[1:]
+rows = [
+    {"image_url": f"https://cdn.example.com/{n}.png", "audio_url": "https://cdn.example.com/a.mp3"}
+    for n in range(int(count))
+]
+with TechForge(key, base_url=url) as client:
+    for entry in client.batch.run(rows, ledger=ledger, out=out, concurrency=8):
+        print(entry.key, flush=True)
+"""
+
+
+def test_killed_again_and_again(tmp_path: Path) -> None:
+    """A process that is killed submits no row twice, and loses none; what is unknown says why."""
+    count, kills = 150, 12
+    with MockServer(render=False, job_seconds=0.2) as mock:
+        mock.faults.add("delay=0.03;operation=createJob;times=0")
+        arguments = [mock.api_key, mock.url, str(tmp_path / "l"), str(tmp_path / "out"), str(count)]
+        command = [sys.executable, "-c", KILLED, *arguments]
+        for _ in range(kills):
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+                time.sleep(random.uniform(0.5, 1.2))  # noqa: S311
+                process.kill()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=60)
+        sent = submissions(mock)
+    with Ledger(tmp_path / "l") as ledger:
+        entries = list(ledger.entries())
+    states = {entry.project_id: entry.state for entry in entries}
+    assert max(sent.values()) == 1
+    assert len(entries) == count
+    assert set(states.values()) <= {State.DONE, State.UNKNOWN}
+    assert {project for project, state in states.items() if state is State.DONE} <= set(sent)
+    unknown = [entry for entry in entries if entry.state is State.UNKNOWN]
+    assert len(unknown) <= 8 * kills
+    assert all("process ended" in str(entry.reason) for entry in unknown)
+    done = [entry for entry in entries if entry.state is State.DONE]
+    assert {path.name for path in (tmp_path / "out").glob("*.mp4")} >= {f"{entry.key}.mp4" for entry in done}

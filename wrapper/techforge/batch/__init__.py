@@ -1,0 +1,31 @@
+"""Campaigns: many jobs, with a ledger that survives anything.
+
+>>> rows = [{"image_url": "https://cdn.example.com/image.png", "audio_url": "https://cdn.example.com/audio.mp3"}]
+>>> for row in client.batch.run(rows, ledger=folder / "campaign.sqlite", out=folder):
+...     print(row.state, Path(row.file).suffix)
+done .mp4
+"""
+
+from techforge.batch.campaign import AsyncBatch, BadManifestError, Batch, Loading, load
+from techforge.batch.ledger import Entry, Ledger, LedgerError, Loaded, State
+from techforge.batch.manifest import BadRow, ManifestError, Row, read
+from techforge.batch.runner import Options, Run
+
+__all__ = [
+    "AsyncBatch",
+    "BadManifestError",
+    "BadRow",
+    "Batch",
+    "Entry",
+    "Ledger",
+    "LedgerError",
+    "Loaded",
+    "Loading",
+    "ManifestError",
+    "Options",
+    "Row",
+    "Run",
+    "State",
+    "load",
+    "read",
+]

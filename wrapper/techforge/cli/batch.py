@@ -1,0 +1,294 @@
+"""`techforge batch`: campaigns from a file, with a ledger that survives anything."""
+
+# ruff: noqa: SLF001, FBT002, PLR0917
+# pyright: reportPrivateUsage=false
+# The client's settings are of the same package; and Typer's options are arguments with defaults.
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from techforge import TechForge, TechForgeError
+from techforge.batch import Entry, Ledger, Loading, Run, State, load, read
+from techforge.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+app = typer.Typer(no_args_is_help=True, help=__doc__)
+out, err = Console(), Console(stderr=True)
+
+LedgerFile = Annotated[Path, typer.Option("--ledger", help="Where what is known of each row is kept.")]
+OutDir = Annotated[Path | None, typer.Option("--out", help="Directory for the videos.")]
+Name = Annotated[str, typer.Option(help="What a row's file is called; {row_key}, {job_id}, any column.")]
+Concurrency = Annotated[int, typer.Option(min=1, help="Submissions under way at once.")]
+MaxRate = Annotated[float | None, typer.Option(help="Requests a second, if the account's limit is known.")]
+MaxOutstanding = Annotated[int | None, typer.Option(min=1, help="Jobs under way at the API at once.")]
+MaxJobs = Annotated[int | None, typer.Option(min=1, help="Jobs to submit, at the most; the rest waits.")]
+MaxFailures = Annotated[int | None, typer.Option(min=1, help="Failed rows after which nothing is submitted.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
+DEFAULT = Path("techforge.sqlite")
+
+BAD, FAILED, UNKNOWN, INTERRUPTED, LEFT = 2, 4, 5, 130, 6
+"""Exit codes: bad input; rows have failed; rows are unknown; interrupted; rows are left, and waited for."""
+
+
+@app.command()
+def run(
+    manifest: Annotated[Path, typer.Argument(help="A CSV, TSV, JSONL or Parquet file.")],
+    ledger: LedgerFile = DEFAULT,
+    output: OutDir = None,
+    name: Name = "{row_key}.mp4",
+    concurrency: Concurrency = 32,
+    max_rate: MaxRate = None,
+    max_outstanding: MaxOutstanding = None,
+    max_jobs: MaxJobs = None,
+    max_failures: MaxFailures = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave bad rows out; else nothing is sent.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count; send nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Submit every row of a manifest once, wait for the jobs, and fetch the videos.
+
+    Running it again goes on where it was stopped, and adds rows that are new.
+    """
+    options = {
+        "out": None if output is None else str(output),
+        "name": name,
+        "concurrency": concurrency,
+        "max_outstanding": max_outstanding,
+        "max_jobs": max_jobs,
+        "max_failures": max_failures,
+    }
+    with _told(), _client(max_rate) as client:
+        next(read(manifest), None)  # a file that cannot be read leaves no ledger behind
+        if dry_run:
+            _dry_run(client, manifest, ledger, max_rate, skip_bad=skip_bad)
+            return
+        with Ledger(ledger) as book:
+            _say_loaded(load(book, manifest, client._settings, skip_bad=skip_bad))
+            # What a budget allows, it allows one run.
+            kept = {
+                name: value for name, value in options.items() if name not in {"max_jobs", "max_failures"}
+            }
+            book.remember({**kept, "max_rate": max_rate})
+        _run(client, ledger, options, as_json=as_json)
+
+
+@app.command()
+def resume(ledger: LedgerFile = DEFAULT, as_json: AsJson = False) -> None:
+    """Go on with a campaign, with the options that it was last run with."""
+    with _told():
+        with _existing(ledger) as book:
+            options = book.remembered()
+        with _client(options.pop("max_rate", None)) as client:
+            _run(client, ledger, options, as_json=as_json)
+
+
+@app.command()
+def status(ledger: LedgerFile = DEFAULT, as_json: AsJson = False) -> None:
+    """Say how many rows are in each state; also while the campaign runs."""
+    with _told(), _existing(ledger) as book:
+        _say_counts(book.counts(), as_json=as_json)
+
+
+@app.command()
+def retry(
+    state: Annotated[
+        State, typer.Option(help="The rows to submit again; `unknown` has a command of its own.")
+    ],
+    ledger: LedgerFile = DEFAULT,
+) -> None:
+    """Let rows be submitted again: `resume` does it."""
+    if state is not State.FAILED:
+        err.print("Only failed rows can be tried again; for unknown ones see: techforge batch unknown")
+        raise typer.Exit(BAD)
+    with _told(), _existing(ledger) as book, book.alone():
+        err.print(f"{book.retry(state)} rows are pending again. Next: {_command('resume', ledger)}")
+
+
+@app.command()
+def unknown(
+    check: Annotated[bool, typer.Option("--check", help="Ask storage whether videos have appeared.")] = False,
+    resubmit: Annotated[
+        bool, typer.Option("--resubmit", help="Submit them again: some may be paid twice.")
+    ] = False,
+    ledger: LedgerFile = DEFAULT,
+) -> None:
+    """List the rows of which nobody knows whether a job was made, and settle them."""
+    with _told(), _existing(ledger) as book, book.alone():
+        book.abandon()
+        if check:
+            with _client(None) as client:
+                found = client.batch.check_unknown(book)
+            err.print(
+                f"{found} of them have a video, and are submitted now. Next: {_command('resume', ledger)}"
+            )
+        if resubmit:
+            err.print(
+                f"{book.retry(State.UNKNOWN)} rows are pending again. Next: {_command('resume', ledger)}"
+            )
+            return
+        for entry in book.entries(State.UNKNOWN):
+            out.print(
+                f"{entry.key}  project {entry.project_id}  {entry.reason}", markup=False, soft_wrap=True
+            )
+
+
+@app.command()
+def report(
+    to: Annotated[Path, typer.Argument(help="A .csv, .parquet or .html file.")], ledger: LedgerFile = DEFAULT
+) -> None:
+    """Write what became of every row."""
+    from techforge.batch import report as reports  # noqa: PLC0415
+
+    with _told(), _existing(ledger) as book:
+        err.print(f"Written: {reports.write(book, to)}")
+
+
+# --- running --------------------------------------------------------------------------------------
+
+
+def _run(client: TechForge, ledger: Path, options: dict[str, Any], *, as_json: bool) -> None:
+    try:
+        with _shown() as on_progress:
+            for entry in client.batch.run(ledger=ledger, on_progress=on_progress, **options):
+                if as_json:
+                    print(json.dumps(_fields(entry), ensure_ascii=False), flush=True)  # noqa: T201
+    except KeyboardInterrupt:
+        err.print(f"Stopped. Go on with: {_command('resume', ledger)}")
+        raise typer.Exit(INTERRUPTED) from None
+    with Ledger(ledger) as book:
+        counts = book.counts()
+    if not as_json:
+        _say_counts(counts, as_json=False)
+    if counts[State.UNKNOWN]:
+        err.print(f"Of unknown rows a job may exist; see: {_command('unknown --check', ledger)}")
+    left = counts[State.PENDING] + counts[State.POSTING] + counts[State.SUBMITTED]
+    if left:
+        err.print(f"{left} rows are left. Go on with: {_command('resume', ledger)}")
+    for state, code in ((State.UNKNOWN, UNKNOWN), (State.FAILED, FAILED)):
+        if counts[state]:
+            raise typer.Exit(code)
+    if left:
+        raise typer.Exit(LEFT)
+
+
+@contextmanager
+def _shown() -> Generator[Callable[[Run], object]]:
+    """Show progress: a live bar on a terminal, else a line every ten seconds."""
+    if not err.is_terminal:
+        said = time.monotonic()
+
+        def line(run: Run) -> None:
+            nonlocal said
+            if time.monotonic() - said >= 10:
+                said = time.monotonic()
+                err.print(_line(run), highlight=False)
+
+        yield line
+        return
+    columns = SpinnerColumn(), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=err) as progress:
+        task = progress.add_task("", total=None)
+
+        def bar(run: Run) -> None:
+            ended = run.counts[State.DONE] + run.counts[State.FAILED] + run.counts[State.UNKNOWN]
+            progress.update(task, total=sum(run.counts.values()), completed=ended, description=_line(run))
+
+        yield bar
+
+
+def _line(run: Run) -> str:
+    counts = ", ".join(f"{count:,} {state}" for state, count in run.counts.items() if count)
+    rate = f"{run.rate:.1f} rows/s" + (f", limit {run.limit:.1f}/s" if run.limit else "")
+    left = f", about {run.eta / 60:.0f} min left" if run.eta is not None and run.eta >= 60 else ""
+    return f"{counts}; {rate}{left}" + (f"; {run.problem}" if run.problem else "")
+
+
+def _dry_run(
+    client: TechForge, manifest: Path, ledger: Path, max_rate: float | None, *, skip_bad: bool
+) -> None:
+    with Ledger(":memory:") as book:
+        if ledger.exists():
+            with Ledger(ledger) as real:
+                book.load(real.rows())
+        loading = load(book, manifest, client._settings, skip_bad=skip_bad)
+        _say_loaded(loading)
+        if loading.loaded.new and max_rate:
+            minutes = loading.loaded.new / max_rate / 60
+            err.print(f"At {max_rate:g} a second, submitting them takes {minutes:.1f} min.")
+        for entry in itertools.islice((e for e in book.entries() if e.state is State.PENDING), 1):
+            sent = {**entry.params, "project_id": entry.project_id}
+            err.print(
+                f"The first: POST /jobs/v2 {json.dumps(sent, ensure_ascii=False)}",
+                markup=False,
+                soft_wrap=True,
+            )
+        err.print("Nothing was sent.")
+
+
+# --- what is said ---------------------------------------------------------------------------------
+
+
+def _say_loaded(loading: Loading) -> None:
+    for bad in loading.bad:
+        err.print(f"left out: {bad}", markup=False, style="yellow")
+    more = loading.bad_count - len(loading.bad)
+    if more > 0:
+        err.print(f"… and {more} more", style="yellow")
+    err.print(f"{loading.loaded.new:,} new rows, {loading.loaded.known:,} known.", highlight=False)
+
+
+def _say_counts(counts: dict[State, int], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({str(state): count for state, count in counts.items()}))  # noqa: T201
+        return
+    for state, count in counts.items():
+        if count:
+            out.print(f"{state:10} {count:>10,}", highlight=False)
+
+
+def _fields(entry: Entry) -> dict[str, Any]:
+    names = "key", "line", "state", "job_id", "project_id", "file", "reason", "attempts"
+    return {name: getattr(entry, name) for name in names} | {"metadata": entry.metadata}
+
+
+def _command(what: str, ledger: Path) -> str:
+    return f"techforge batch {what}" + ("" if ledger == DEFAULT else f" --ledger {ledger}")
+
+
+@contextmanager
+def _client(max_rate: float | None) -> Generator[TechForge]:
+    with TechForge() as client:
+        yield client if max_rate is None else client.with_options(max_rate=max_rate)
+
+
+@contextmanager
+def _existing(ledger: Path) -> Generator[Ledger]:
+    if not ledger.exists():
+        raise ConfigurationError(f"there is no ledger {ledger}; techforge batch run makes one")
+    with Ledger(ledger) as book:
+        yield book
+
+
+@contextmanager
+def _told() -> Generator[None]:
+    """Say what is wrong in one line, without a traceback."""
+    try:
+        yield
+    except TechForgeError as error:
+        err.print(str(error), markup=False, style="red", soft_wrap=True)
+        sys.exit(BAD)
