@@ -65,6 +65,7 @@ def main(arguments: list[str]) -> None:
         "--smoke", action="store_true", help="do little of everything: the figures mean nothing"
     )
     parser.add_argument("--only", nargs="*", help="parts: start, sync, async, growth, waits, download")
+    parser.add_argument("--keep", action="store_true", help="take the other parts from the last run")
     parser.add_argument("--publish", action="store_true", help="put the figures into docs/performance.md")
     options = parser.parse_args(arguments)
     size = SMOKE if options.smoke else Size()
@@ -78,13 +79,14 @@ def main(arguments: list[str]) -> None:
     }
     chosen = {name: part for name, part in parts.items() if not options.only or name in options.only}
     REPORTS.mkdir(exist_ok=True)
-    results: dict[str, Figures] = {}
+    kept = REPORTS / "bench.json"
+    results: dict[str, Figures] = json.loads(kept.read_text("utf-8"))["results"] if options.keep else {}
+    record = {"machine": machine(), "versions": versions(), "size": asdict(size), "results": results}
     for name, part in chosen.items():
         print(f"\n{name} …", file=sys.stderr, flush=True)
         results[name] = part(size)
         print(table(name, results[name]), flush=True)
-    record = {"machine": machine(), "versions": versions(), "size": asdict(size), "results": results}
-    (REPORTS / "bench.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
+        kept.write_text(json.dumps(record, indent=2), encoding="utf-8")
     if {"start", "sync", "async", "growth"} <= results.keys():
         draw(results, REPORTS / "bench.png")
     if options.publish:

@@ -188,6 +188,34 @@ def test_stopping_in_the_middle(tmp_path: Path) -> None:
     assert set(submissions(mock).values()) == {1}
 
 
+def test_a_disk_that_fills(
+    client: TechForge, quick: MockServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends the run with an error of ours; what cannot be claimed is not sent; the next run goes on."""
+    open_ledger = Ledger._open
+
+    def small(ledger: Ledger) -> None:
+        open_ledger(ledger)
+        (pages,) = ledger._db.execute("PRAGMA page_count").fetchone()
+        ledger._db.execute(f"PRAGMA max_page_count = {pages + 2}")
+
+    list(client.batch.run(rows(40), ledger=tmp_path / "l", max_jobs=1, name="x" * 50))
+    with Ledger(tmp_path / "l") as ledger, ledger.transaction() as db:
+        # What is written about a row takes more room than the row had.
+        db.execute("UPDATE jobs SET line = 1")
+    monkeypatch.setattr(Ledger, "_open", small)
+    quick.faults.add('status=400;json={"message":"' + "m" * 250 + '"};operation=createJob;times=0')
+    with pytest.raises(LedgerError, match="cannot be written"):
+        list(client.batch.run(ledger=tmp_path / "l"))
+    monkeypatch.undo()
+    quick.faults.clear()
+    list(client.batch.run(ledger=tmp_path / "l"))
+    with Ledger(tmp_path / "l") as ledger:
+        counts = ledger.counts()
+        assert counts[State.DONE] + counts[State.UNKNOWN] + counts[State.FAILED] == 40
+    assert max(submissions(quick).values()) == 1
+
+
 def test_what_cannot_run(client: TechForge, tmp_path: Path) -> None:
     """Wrong options, a running campaign, and connections of one's own are told at once."""
     import httpx  # noqa: PLC0415

@@ -57,7 +57,8 @@ CREATE TABLE jobs (
     reason TEXT
 );
 CREATE UNIQUE INDEX jobs_key ON jobs (key);
-CREATE INDEX jobs_open ON jobs (state, next_at) WHERE state IN ('pending', 'posting', 'submitted', 'unknown');
+CREATE INDEX jobs_pending ON jobs (n) WHERE state = 'pending';
+CREATE INDEX jobs_submitted ON jobs (next_at) WHERE state = 'submitted';
 """
 
 

@@ -23,7 +23,7 @@ from attrs import define, evolve, field, frozen
 from techforge._flows.create import create
 from techforge._logging import logger
 from techforge._masking import mask
-from techforge.batch.ledger import Entry, Ledger, State
+from techforge.batch.ledger import Entry, Ledger, LedgerError, State
 from techforge.batch.writer import Writer
 from techforge.errors import (
     APIError,
@@ -106,6 +106,7 @@ class Run:
     _write: Writer = field(init=False)
     _ended: asyncio.Queue[Entry | None] = field(init=False, factory=asyncio.Queue[Entry | None])
     _busy: set[int] = field(init=False, factory=set[int])
+    _looking: set[int] = field(init=False, factory=set[int])
     _tasks: set[asyncio.Task[None]] = field(init=False, factory=set[asyncio.Task[None]])
     _times: deque[float] = field(init=False, factory=lambda: deque(maxlen=101))
     _resume_at: float = 0.0
@@ -194,8 +195,7 @@ class Run:
                 if self._over():
                     slots.release()
                     break
-                self._busy.add(row.n)
-                self._start(self._submit(row), slots.release, row.n)
+                self._start(self._submit(row), slots.release, self._busy, row.n)
 
     def _may_submit(self) -> bool:
         options = self.options
@@ -237,10 +237,16 @@ class Run:
             await asyncio.shield(self._doubt(row, "the run was stopped before the answer came", None))
             raise
         else:
-            self.made += 1
-            first = time.time() + self._first_look()
-            await self._write(self.ledger.submitted, row.n, job.id, first)
-            self._moved(State.POSTING, State.SUBMITTED)
+            await self._accept(row, job)
+
+    async def _accept(self, row: Entry, job: Job) -> None:
+        self.made += 1
+        try:
+            await self._write(self.ledger.submitted, row.n, job.id, time.time() + self._first_look())
+        except LedgerError as error:
+            error.add_note(f"job {job.id} was accepted for row {row.key!r}, which will be called unknown")
+            raise
+        self._moved(State.POSTING, State.SUBMITTED)
 
     async def _refused(self, row: Entry, error: APIError) -> None:
         reason = mask(str(error))
@@ -283,8 +289,10 @@ class Run:
             now = time.time()
             rows = await asyncio.to_thread(self.ledger.due, now, now + _LEASE)
             for row in rows:
+                if row.n in self._looking:
+                    continue  # a download that takes longer than the lease
                 await looks.acquire()
-                self._start(self._look(row, downloads), looks.release)
+                self._start(self._look(row, downloads), looks.release, self._looking, row.n)
             if not rows:
                 if not self._tasks and await asyncio.to_thread(self._nothing_left):
                     return
@@ -337,10 +345,12 @@ class Run:
 
     # ------------------------------------------------------------------------------------------------
 
-    def _start(self, work: Coroutine[Any, Any, None], release: Callable[[], None], n: int = 0) -> None:
+    def _start(
+        self, work: Coroutine[Any, Any, None], release: Callable[[], None], among: set[int], n: int
+    ) -> None:
         def over(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
-            self._busy.discard(n)
+            among.discard(n)
             release()
             if not task.cancelled() and (error := task.exception()) is not None:
                 # A disk that is full, or a bug: nothing more is begun, and the caller hears of it.
@@ -348,6 +358,7 @@ class Run:
                 self._stopped = True
                 self._ended.put_nowait(None)
 
+        among.add(n)
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(over)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from typing import TYPE_CHECKING, Any
+
+from techforge.batch.ledger import LedgerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,10 +38,10 @@ class Writer:
             batch, self._waiting = self._waiting, []
             try:
                 results = await asyncio.to_thread(self._commit, [change for change, _ in batch])
-            except Exception as error:  # noqa: BLE001 - a full disk, say: all who wait are told
+            except sqlite3.Error as error:
                 for _, future in batch:
                     if not future.done():
-                        future.set_exception(error)
+                        future.set_exception(LedgerError(f"{self._ledger.path} cannot be written: {error}"))
             else:
                 for (_, future), result in zip(batch, results, strict=True):
                     if not future.done():
