@@ -85,7 +85,7 @@ class ByHand:
             case _flow.Open():
                 return self._answer(self.opens, command)
             case _flow.Read():
-                return self._answer(self.reads, command)
+                return self._answer(self.reads, command) if self.reads else b""
             case _flow.Sleep():
                 if self.on_sleep is not None:
                     raise self.on_sleep

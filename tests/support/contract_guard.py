@@ -196,9 +196,9 @@ class ContractGuard:
         self.lies += [f"{where}: {lie}" for lie in response_problems(message, response, body)]
         self._expect(_member(body, "signedUrl"))
 
-    def redirected(self, response: httpx.Response) -> None:
+    def redirected(self, request: httpx.Request, response: httpcore.Response) -> None:
         """Note where storage leads to."""
-        self._expect(response.headers.get("location", ""), _plain(response.request.url))
+        self._expect(httpx.Headers(response.headers).get("location", ""), _plain(request.url))
 
     def _expect(self, url: object, base: str = "") -> None:
         if isinstance(url, str):
@@ -452,7 +452,7 @@ def watching(guard: ContractGuard) -> Iterator[ContractGuard]:
 
 @contextmanager
 def _watching_httpx(guard: ContractGuard) -> Iterator[None]:
-    """What goes to storage, and what goes to the API by way of a client of the user's."""
+    """What goes to the API by way of a client of the user's."""
     send, asend = httpx.Client._send_single_request, httpx.AsyncClient._send_single_request
 
     def before(request: httpx.Request) -> Message | None:
@@ -466,8 +466,6 @@ def _watching_httpx(guard: ContractGuard) -> Iterator[None]:
             guard.answered(message, response, response.content)
         elif message:
             response.stream = _Tee(guard, message, response)
-        elif response.request in guard.storage:
-            guard.redirected(response)
         return response
 
     def sync_send(client: httpx.Client, request: httpx.Request) -> httpx.Response:
@@ -487,8 +485,21 @@ def _watching_httpx(guard: ContractGuard) -> Iterator[None]:
 
 @contextmanager
 def _watching_connections(guard: ContractGuard) -> Iterator[None]:
-    """What goes to the API over connections of our own."""
+    """What goes to the API, and to storage, over connections of our own."""
     over, aover = SyncHttp._exchange_over, AsyncHttp._exchange_over
+    open_, aopen = SyncHttp.open, AsyncHttp.open
+
+    def sync_open(http: SyncHttp, request: httpx.Request, deadline: float) -> Any:
+        guard.sent(request)
+        lent = open_(http, request, deadline)
+        guard.redirected(request, lent.response)
+        return lent
+
+    async def async_open(http: AsyncHttp, request: httpx.Request, deadline: float) -> Any:
+        guard.sent(request)
+        lent = await aopen(http, request, deadline)
+        guard.redirected(request, lent.response)
+        return lent
 
     def told(message: Message, answer: Answer, *, whole: bool) -> None:
         if answer.status_code:
@@ -516,5 +527,7 @@ def _watching_connections(guard: ContractGuard) -> Iterator[None]:
     with (
         patch.object(SyncHttp, "_exchange_over", sync_over),
         patch.object(AsyncHttp, "_exchange_over", async_over),
+        patch.object(SyncHttp, "open", sync_open),
+        patch.object(AsyncHttp, "open", async_open),
     ):
         yield

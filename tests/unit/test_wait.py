@@ -6,7 +6,7 @@ from enum import Enum
 import pytest
 from support.by_hand import AUDIO, IMAGE, JOB_ID, PROJECT_ID, ByHand, answered, lost
 
-from techforge._flow import Close, Invoke, Open, Opened, Send
+from techforge._flow import Close, Invoke, Open, Opened, Read, Send
 from techforge._flows.wait import create_and_wait, look, wait
 from techforge.errors import (
     APIConnectionError,
@@ -53,6 +53,15 @@ def test_a_signature_alone_proves_nothing(status: int) -> None:
     assert waiting(by_hand).size == 1234
     assert [command.headers for command in by_hand.of(Open)] == [{"range": "bytes=0-0"}] * 2
     assert len(by_hand.of(Close)) == 2
+
+
+@pytest.mark.parametrize("reads", [[b"x", b""], [lost()], [b"x" * 65536, b"x" * 65536]])
+def test_the_byte_is_read_so_that_the_connection_can_be_used_again(reads: list[object]) -> None:
+    """It is not waited for, and there may be more or less of it: the video is there all the same."""
+    by_hand = ByHand(sends=[SIGNED], opens=[THERE], reads=reads)
+    assert waiting(by_hand).size == 1234
+    assert 1 <= len(by_hand.of(Read)) <= 2
+    assert len(by_hand.of(Close)) == 1
 
 
 @pytest.mark.parametrize(

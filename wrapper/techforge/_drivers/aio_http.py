@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import httpcore
 import httpx
+from attrs import define
 
 from techforge._drivers import CLOSED
 from techforge._drivers.aio_streams import Backend
@@ -21,6 +22,7 @@ from techforge._drivers.facade import (
     Reply,
     no_answer,
     opened,
+    origin,
     storage_request,
 )
 from techforge._drivers.pool import AT_ONCE, DIRECT, LIMITS, Pool, Request, tls_context
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from techforge import _flow
+
+    Connections: TypeAlias = Pool[httpcore.AsyncConnectionInterface]
 
 _GRACE = 0.05
 """Seconds that the timeouts of httpcore have to speak first: they say more, and clean up more."""
@@ -43,8 +47,8 @@ class AsyncHttp:
         self._closed = closed
         self._given = given
         self._clients: dict[str, httpx.AsyncClient] = {}
-        self._pools: dict[str, Pool[httpcore.AsyncConnectionInterface]] = {}
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._pools: dict[str, Connections] = {}
+        self._slots, self._downloads = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(AT_ONCE)
         self.running: set[asyncio.Timeout] = set()
 
     async def send(self, command: _flow.Send) -> object:
@@ -65,32 +69,64 @@ class AsyncHttp:
 
     async def _exchange(self, request: Request, answer: Answer) -> None:
         pool = self._pool(request.base_url)
-        await self._slot(request.deadline)
+        await self._wait(self._slots, request.deadline)
         try:
             # On a connection that was idle, nobody knows whether a POST that got no answer was read.
-            connection = pool.take() if request.repeatable else None
-            while connection is not None and connection.has_expired():
-                await connection.aclose()
-                connection = pool.take()
+            connection = await self._idle(pool) if request.repeatable else None
             await self._exchange_over(connection or pool.new(), pool, request, answer)
         finally:
             self._slots.release()
 
-    async def _slot(self, deadline: float) -> None:
+    async def open(self, request: httpx.Request, deadline: float) -> Lent:
+        """Start a request to storage, over a connection that is lent until the `Lent` is closed."""
+        pool = self._pool(origin(request.url))
+        await self._wait(self._downloads, deadline)
+        connection = None
+        try:
+            connection = await self._idle(pool) or pool.new()
+            return Lent(pool, connection, await connection.handle_async_request(pool.given(request)))
+        except BaseException:
+            self._downloads.release()
+            if connection is not None:
+                await connection.aclose()
+            raise
+
+    async def give_back(self, lent: Lent) -> None:
+        """Take a connection back."""
+        try:
+            await lent.response.aclose()
+        finally:
+            self._downloads.release()
+            await self._keep(lent.pool, lent.connection)
+
+    @staticmethod
+    async def _idle(pool: Connections) -> httpcore.AsyncConnectionInterface | None:
+        connection = pool.take()
+        while connection is not None and connection.has_expired():
+            await connection.aclose()
+            connection = pool.take()
+        return connection
+
+    async def _keep(self, pool: Connections, connection: httpcore.AsyncConnectionInterface) -> None:
+        surplus = connection if self._closed.is_set() else pool.give(connection)
+        if surplus is not None:
+            await surplus.aclose()
+
+    async def _wait(self, slots: asyncio.Semaphore, deadline: float) -> None:
         """Wait until one more connection may be in use."""
-        if not self._slots.locked():
-            await self._slots.acquire()
+        if not slots.locked():
+            await slots.acquire()
             return
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
-                await self._slots.acquire()
+                await slots.acquire()
         except TimeoutError:
             raise httpcore.PoolTimeout("all connections are in use") from None
 
     async def _exchange_over(
         self,
         connection: httpcore.AsyncConnectionInterface,
-        pool: Pool[httpcore.AsyncConnectionInterface],
+        pool: Connections,
         request: Request,
         answer: Answer,
     ) -> None:
@@ -103,9 +139,7 @@ class AsyncHttp:
             finally:
                 await response.aclose()
         finally:
-            surplus = connection if self._closed.is_set() else pool.give(connection)
-            if surplus is not None:
-                await surplus.aclose()
+            await self._keep(pool, connection)
 
     async def _exchange_by_given(self, request: Request, answer: Answer) -> None:
         given = cast("httpx.AsyncClient", self._given)
@@ -122,14 +156,14 @@ class AsyncHttp:
         finally:
             await response.aclose()
 
-    def _pool(self, base_url: str) -> Pool[httpcore.AsyncConnectionInterface]:
+    def _pool(self, base_url: str) -> Connections:
         pool = self._pools.get(base_url)
         if pool is None:
-            pool = self._pools[base_url] = Pool(base_url, self.client(base_url))
+            pool = self._pools[base_url] = Pool(base_url, self._client(base_url))
         return pool
 
-    def client(self, url: str) -> httpx.AsyncClient:
-        """Return what knows how a URL is reached; it gets no key."""
+    def _client(self, url: str) -> httpx.AsyncClient:
+        """Return what knows how a URL is reached."""
         if self._closed.is_set():
             raise ConfigurationError(CLOSED)
         scheme = urlsplit(url).scheme
@@ -191,12 +225,21 @@ class _AsyncFacade(Facade):
         raise failure
 
 
+@define
+class Lent:
+    """A connection on which storage is answering."""
+
+    pool: Connections
+    connection: httpcore.AsyncConnectionInterface
+    response: httpcore.Response
+
+
 class AsyncStream:
     """What a flow has opened from storage; one at a time."""
 
     def __init__(self, http: AsyncHttp) -> None:
         self._http = http
-        self._response: httpx.Response | None = None
+        self._lent: Lent | None = None
         self._chunks: AsyncIterator[bytes]
 
     async def open(self, command: _flow.Open) -> _flow.Opened:
@@ -206,14 +249,12 @@ class AsyncStream:
         try:
             request = storage_request(command)
             async with asyncio.timeout(command.timeout + _GRACE):
-                response = await self._http.client(command.url).send(
-                    request, stream=True, follow_redirects=False
-                )
+                lent = await self._http.open(request, started + command.timeout)
         except NETWORK_ERRORS as error:
             failure = no_answer(error, method="GET", path=mask(command.url))
         else:
-            self._response, self._chunks = response, response.aiter_raw()
-            return opened(response, started)
+            self._lent, self._chunks = lent, lent.response.aiter_stream()
+            return opened(request, lent.response, started)
         raise failure
 
     async def read(self, timeout: float) -> bytes:
@@ -227,6 +268,6 @@ class AsyncStream:
 
     async def close(self) -> None:
         """Let go of it."""
-        if self._response is not None:
-            await self._response.aclose()
-            self._response = None
+        lent, self._lent = self._lent, None
+        if lent is not None:
+            await self._http.give_back(lent)

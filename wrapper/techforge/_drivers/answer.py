@@ -19,6 +19,16 @@ class UnreadableError(OSError):
     """An answer that is too long, or packed in an unknown way."""
 
 
+def named(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return headers by lower-case name."""
+    joined: dict[str, str] = {}
+    for name, value in headers:
+        lower, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        # RFC 9110, section 5.3: what comes in several lines means the same as one with commas.
+        joined[lower] = f"{joined[lower]}, {text}" if lower in joined else text
+    return joined
+
+
 class Answer:
     """The head of an answer, once it has come, and its bytes; its repr shows none of them."""
 
@@ -36,12 +46,7 @@ class Answer:
     def begin(self, status_code: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Take the head."""
         self.status_code = status_code
-        joined: dict[str, str] = {}
-        for name, value in headers:
-            lower, text = name.decode("latin-1").lower(), value.decode("latin-1")
-            # RFC 9110, section 5.3: what comes in several lines means the same as one with commas.
-            joined[lower] = f"{joined[lower]}, {text}" if lower in joined else text
-        self.headers = joined
+        self.headers = named(headers)
 
     def add(self, chunk: bytes) -> None:
         """Take the next bytes."""

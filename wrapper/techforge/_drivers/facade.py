@@ -14,7 +14,7 @@ from attrs import define
 
 from techforge import _flow
 from techforge._answers import job_in, reason_in
-from techforge._drivers.answer import Answer, UnreadableError
+from techforge._drivers.answer import Answer, UnreadableError, named
 from techforge._drivers.pool import Request, Timeouts
 from techforge._logging import log_attempt
 from techforge._masking import SecretBytes, excerpt, mask
@@ -263,16 +263,20 @@ def storage_request(command: _flow.Open) -> httpx.Request:
     return request
 
 
-def opened(response: httpx.Response, started: float) -> _flow.Opened:
+def opened(request: httpx.Request, response: httpcore.Response, started: float) -> _flow.Opened:
     """Return the head of an answer of storage, and log it."""
-    url = response.request.url
+    headers = named(response.headers)
     log_attempt(
         "GET",
-        f"{url.scheme}://{url.netloc.decode('ascii')}{url.path}",
-        response.status_code,
+        f"{origin(request.url)}{request.url.path}",
+        response.status,
         attempt=1,
         seconds=time.monotonic() - started,
-        request_id=response.headers.get("x-request-id"),
+        request_id=headers.get("x-request-id"),
     )
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    return _flow.Opened(response.status_code, headers, _retry_after(response.headers))
+    return _flow.Opened(response.status, headers, _retry_after(headers))
+
+
+def origin(url: httpx.URL) -> str:
+    """Return a URL without its path."""
+    return f"{url.scheme}://{url.netloc.decode('ascii')}"

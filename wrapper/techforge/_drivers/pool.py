@@ -124,6 +124,16 @@ class Pool(Generic[C]):
             extensions={"timeout": Timeouts(request.deadline)},
         )
 
+    def given(self, request: httpx.Request) -> httpcore.Request:
+        """Return a request of httpx as httpcore takes it."""
+        return httpcore.Request(
+            request.method,
+            self._url(target=request.url.raw_path),
+            headers=request.headers.raw,
+            content=request.content or None,
+            extensions=request.extensions,
+        )
+
     def new(self) -> C:
         """Return a connection that was never used; it connects with its first request."""
         return self._connect(self._origin)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import httpcore
 import httpx
+from attrs import define
 
 from techforge._drivers import CLOSED
 from techforge._drivers.answer import Answer
@@ -21,6 +21,7 @@ from techforge._drivers.facade import (
     Reply,
     no_answer,
     opened,
+    origin,
     storage_request,
 )
 from techforge._drivers.pool import AT_ONCE, DIRECT, LIMITS, Pool, Request, tls_context
@@ -28,9 +29,11 @@ from techforge._masking import mask
 from techforge.errors import ConfigurationError, TechForgeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Iterator
 
     from techforge import _flow
+
+    Connections: TypeAlias = Pool[httpcore.ConnectionInterface]
 
 _GLANCE = 0.1
 """Seconds after which a thread that waits for a connection looks whether its client was closed."""
@@ -44,8 +47,8 @@ class SyncHttp:
         self._given = given
         self._lock = threading.Lock()
         self._clients: dict[str, httpx.Client] = {}
-        self._pools: dict[str, Pool[httpcore.ConnectionInterface]] = {}
-        self._slots = threading.Semaphore(AT_ONCE)
+        self._pools: dict[str, Connections] = {}
+        self._slots, self._downloads = threading.Semaphore(AT_ONCE), threading.Semaphore(AT_ONCE)
 
     def send(self, command: _flow.Send) -> object:
         """Send a call to the API, and return what the generated function made of the answer."""
@@ -66,18 +69,54 @@ class SyncHttp:
 
     def _exchange(self, request: Request, answer: Answer) -> None:
         pool = self._pool(request.base_url)
-        with self._slot(request.deadline):
+        self._wait(self._slots, request.deadline)
+        try:
             # On a connection that was idle, nobody knows whether a POST that got no answer was read.
-            connection = pool.take() if request.repeatable else None
-            while connection is not None and connection.has_expired():
-                connection.close()
-                connection = pool.take()
+            connection = self._idle(pool) if request.repeatable else None
             self._exchange_over(connection or pool.new(), pool, request, answer)
+        finally:
+            self._slots.release()
+
+    def open(self, request: httpx.Request, deadline: float) -> Lent:
+        """Start a request to storage, over a connection that is lent until the `Lent` is closed."""
+        pool = self._pool(origin(request.url))
+        self._wait(self._downloads, deadline)
+        connection = None
+        try:
+            connection = self._idle(pool) or pool.new()
+            with until(deadline):
+                return Lent(pool, connection, connection.handle_request(pool.given(request)))
+        except BaseException:
+            if connection is not None:
+                connection.close()
+            self._downloads.release()
+            raise
+
+    def give_back(self, lent: Lent) -> None:
+        """Take a connection back."""
+        try:
+            lent.response.close()
+        finally:
+            self._downloads.release()
+            self._keep(lent.pool, lent.connection)
+
+    @staticmethod
+    def _idle(pool: Connections) -> httpcore.ConnectionInterface | None:
+        connection = pool.take()
+        while connection is not None and connection.has_expired():
+            connection.close()
+            connection = pool.take()
+        return connection
+
+    def _keep(self, pool: Connections, connection: httpcore.ConnectionInterface) -> None:
+        surplus = connection if self._closed.is_set() else pool.give(connection)
+        if surplus is not None:
+            surplus.close()
 
     def _exchange_over(
         self,
         connection: httpcore.ConnectionInterface,
-        pool: Pool[httpcore.ConnectionInterface],
+        pool: Connections,
         request: Request,
         answer: Answer,
     ) -> None:
@@ -91,9 +130,7 @@ class SyncHttp:
                 finally:
                     response.close()
         finally:
-            surplus = connection if self._closed.is_set() else pool.give(connection)
-            if surplus is not None:
-                surplus.close()
+            self._keep(pool, connection)
 
     def _exchange_by_given(self, request: Request, answer: Answer) -> None:
         given = cast("httpx.Client", self._given)
@@ -111,28 +148,23 @@ class SyncHttp:
             finally:
                 response.close()
 
-    @contextmanager
-    def _slot(self, deadline: float) -> Generator[None]:
+    def _wait(self, slots: threading.Semaphore, deadline: float) -> None:
         """Wait until one more connection may be in use."""
-        while not self._slots.acquire(timeout=min(_GLANCE, remaining(deadline))):
+        while not slots.acquire(timeout=min(_GLANCE, remaining(deadline))):
             if self._closed.is_set():
                 raise ConfigurationError(CLOSED)
             if time.monotonic() >= deadline:
                 raise httpcore.PoolTimeout("all connections are in use")
-        try:
-            yield
-        finally:
-            self._slots.release()
 
-    def _pool(self, base_url: str) -> Pool[httpcore.ConnectionInterface]:
+    def _pool(self, base_url: str) -> Connections:
         pool = self._pools.get(base_url)
         if pool is None:
-            http = self.client(base_url)
+            http = self._client(base_url)
             pool = self._pools.setdefault(base_url, Pool(base_url, http))
         return pool
 
-    def client(self, url: str) -> httpx.Client:
-        """Return what knows how a URL is reached; it gets no key."""
+    def _client(self, url: str) -> httpx.Client:
+        """Return what knows how a URL is reached."""
         scheme = urlsplit(url).scheme
         with self._lock:
             if self._closed.is_set():
@@ -176,12 +208,21 @@ class _SyncFacade(Facade):
         raise failure
 
 
+@define
+class Lent:
+    """A connection on which storage is answering."""
+
+    pool: Connections
+    connection: httpcore.ConnectionInterface
+    response: httpcore.Response
+
+
 class SyncStream:
     """What a flow has opened from storage; one at a time."""
 
     def __init__(self, http: SyncHttp) -> None:
         self._http = http
-        self._response: httpx.Response | None = None
+        self._lent: Lent | None = None
         self._chunks: Iterator[bytes] = iter(())
 
     def open(self, command: _flow.Open) -> _flow.Opened:
@@ -190,14 +231,12 @@ class SyncStream:
         started = time.monotonic()
         try:
             request = storage_request(command)
-            http = self._http.client(command.url)
-            with until(started + command.timeout):
-                response = http.send(request, stream=True, follow_redirects=False)
+            lent = self._http.open(request, started + command.timeout)
         except NETWORK_ERRORS as error:
             failure = no_answer(error, method="GET", path=mask(command.url))
         else:
-            self._response, self._chunks = response, response.iter_raw()
-            return opened(response, started)
+            self._lent, self._chunks = lent, lent.response.iter_stream()
+            return opened(request, lent.response, started)
         raise failure
 
     def read(self, timeout: float) -> bytes:
@@ -211,6 +250,6 @@ class SyncStream:
 
     def close(self) -> None:
         """Let go of it."""
-        if self._response is not None:
-            self._response.close()
-            self._response = None
+        lent, self._lent = self._lent, None
+        if lent is not None:
+            self._http.give_back(lent)

@@ -3,13 +3,14 @@
 import math
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 
 from attrs import define, evolve
 
 from techforge import _checks
 from techforge._config import Settings
-from techforge._flow import Close, Flow, Opened, Sleep, invoke
+from techforge._flow import Close, Flow, Opened, Sleep, invoke, read
 from techforge._flows.create import create
 from techforge._flows.request import LEAST, is_passing
 from techforge._flows.storage import open_signed, sign
@@ -35,6 +36,8 @@ DEFAULT_TIMEOUT = 1800.0
 OnUpdate = Callable[[JobUpdate], Awaitable[None] | None]
 
 _NOT_THERE = frozenset({403, 404, 410, 416})
+_SOON = 0.5
+"""Seconds in which the one byte that was asked for is there, or else not waited for."""
 _TOTAL = re.compile(r"bytes (?:\d+-\d+|\*)/(\d+)")
 
 
@@ -57,6 +60,8 @@ def find(job: Job, settings: Settings, deadline: float) -> Flow[Video | APIStatu
     except NotFoundError as error:
         return error
     answer = yield from open_signed(signed, {"range": "bytes=0-0"}, settings, deadline)
+    if answer.status_code == 206:
+        yield from _read_to_the_end()
     yield Close()
     if answer.status_code in {200, 206}:
         return _video(job, signed, answer)
@@ -70,6 +75,13 @@ def find(job: Job, settings: Settings, deadline: float) -> Flow[Video | APIStatu
     if answer.status_code in _NOT_THERE:
         return refusal
     raise refusal
+
+
+def _read_to_the_end() -> Flow[None]:
+    """Read the one byte that was asked for: a connection whose answer was read can be used again."""
+    with suppress(APIError):
+        if (yield from read(_SOON)):
+            yield from read(_SOON)
 
 
 def look(job: Job, settings: Settings) -> Flow[Video | None]:
