@@ -179,6 +179,13 @@ def bench(session: nox.Session) -> None:
     session.run("python", "benchmarks/bench.py", *session.posargs)
 
 
+@nox.session(name="bench-batch")
+def bench_batch(session: nox.Session) -> None:
+    """Load a million rows, and run campaigns of two sizes."""
+    install(session, "--editable", ".")
+    session.run("python", "benchmarks/campaign.py", *session.posargs)
+
+
 @nox.session(name="bench-smoke")
 def bench_smoke(session: nox.Session) -> None:
     """See that the benchmarks work; the figures mean nothing."""

@@ -313,18 +313,14 @@ def draw(results: dict[str, Figures], to: Path) -> None:
         axis.bar_label(bars, [f"{value:.2f}" for value, _ in rows], padding=3)
         axis.axvline(1, color="black", linewidth=0.8)
         axis.set_xscale("log")
+        axis.xaxis.set_minor_formatter("")
         axis.margins(x=0.25)
         axis.set_title(title)
         axis.set_xlabel("CPU, as a multiple of httpx")
+    lines = {"techforge": "tab:orange", "httpx": "black", "aiohttp": "tab:gray"}
     for name, row in results["growth"].items():
         in_flight = [int(column.split()[0]) for column in row]
-        axes[4].plot(
-            in_flight,
-            [*row.values()],
-            marker="o",
-            label=name,
-            color=colours["ours"] if name == "techforge" else None,
-        )
+        axes[4].plot(in_flight, [*row.values()], marker="o", label=name, color=lines[name])
     axes[4].set(
         xscale="log", yscale="log", title="CPU of a call", xlabel="calls at once", ylabel="microseconds"
     )

@@ -5,10 +5,10 @@ It says its port on the first line. With a path it serves that file, too, under 
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import re
-import sys
 from pathlib import Path
 
 LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
@@ -81,6 +81,7 @@ class Connection(asyncio.Protocol):
     transport: asyncio.Transport
     known: list[tuple[bytes, bytes]]
     served: Path | None = None
+    delay = 0.0
 
     def __init__(self) -> None:
         self.received = b""
@@ -109,10 +110,17 @@ class Connection(asyncio.Protocol):
             self.task = asyncio.get_running_loop().create_task(self.serve(head, self.served))
             return
         known = (answer for text, answer in self.known if text in line)
-        self.transport.write(
-            next(known, b"HTTP/1.1 501 Not known to the benchmark\r\ncontent-length: 0\r\n\r\n")
-        )
-        if b"\r\nconnection: close" in head.lower():
+        found = next(known, b"HTTP/1.1 501 Not known to the benchmark\r\ncontent-length: 0\r\n\r\n")
+        last = b"\r\nconnection: close" in head.lower()
+        if self.delay and line.startswith(b"POST"):
+            asyncio.get_running_loop().call_later(self.delay, self.say, found, last)
+        else:
+            self.say(found, last)
+
+    def say(self, answer: bytes, last: bool) -> None:  # noqa: FBT001 - call_later passes no names
+        """Send an answer; after the last one, close."""
+        self.transport.write(answer)
+        if last:
             self.transport.close()
 
     async def serve(self, head: bytes, path: Path) -> None:
@@ -127,15 +135,19 @@ class Connection(asyncio.Protocol):
             await asyncio.get_running_loop().sendfile(self.transport, file, first, last - first + 1)
 
 
-async def main(served: str = "") -> None:
+async def main() -> None:
     """Serve until killed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds until a POST is answered")
+    parser.add_argument("served", nargs="?", type=Path)
+    options = parser.parse_args()
     server = await asyncio.get_running_loop().create_server(Connection, "127.0.0.1", 0, backlog=4096)
     port = server.sockets[0].getsockname()[1]
     Connection.known = answers(f"http://127.0.0.1:{port}")
-    Connection.served = Path(served) if served else None
+    Connection.served, Connection.delay = options.served, options.delay
     print(port, flush=True)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    asyncio.run(main())

@@ -32,6 +32,8 @@ _LONGEST = 86_400.0
 """Sockets take no infinite timeout."""
 _GLANCE = 0.1
 """Seconds after which a waiting thread looks whether its client was closed."""
+_MOST = 120 * 1024
+"""Bytes that are read at once: more than httpcore asks for, and less than costs a mapping of its own."""
 _PIECE = 65_536
 """Bytes after which a writing thread looks at the clock."""
 
@@ -103,7 +105,7 @@ class _Stream(httpcore.NetworkStream):
             if self._closed.is_set():
                 raise httpcore.ReadError("the client was closed")
             try:
-                return self._inner.read(max_bytes, min(left, _GLANCE))
+                return self._inner.read(max(max_bytes, _MOST), min(left, _GLANCE))
             except httpcore.ReadTimeout:
                 continue
 
