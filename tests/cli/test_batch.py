@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from techforge.batch import Ledger, State
+from techforge.cli import main
 from techforge.cli.app import app
 from techforge.mock import MockServer
 
@@ -56,6 +57,8 @@ def test_a_campaign(here: Path, quick: MockServer) -> None:
     assert json.loads(techforge("status", "--json").stdout)["done"] == 5
     assert techforge("report", "report.csv").exit_code == 0
     assert (here / "report.csv").read_text("utf-8").count("\n") == 6
+    assert techforge("report", "report.csv").exit_code == 2
+    assert techforge("report", "report.csv", "--overwrite").exit_code == 0
     assert "0 new rows, 5 known" in techforge("run", "c.csv").stderr
     assert quick.journal.count(operation="createJob") == 5
 
@@ -133,6 +136,14 @@ def test_what_is_wrong_is_one_line(here: Path, quick: MockServer) -> None:
         assert "Traceback" not in said.output
         assert len(said.stderr.strip().splitlines()) == 1
     del here, quick
+
+
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The core installs the command; it says what it lacks."""
+    monkeypatch.setitem(sys.modules, "typer", None)
+    monkeypatch.delitem(sys.modules, "techforge.cli.app")
+    with pytest.raises(SystemExit, match=r"techforge\[cli\]"):
+        main()
 
 
 COMMAND = [sys.executable, "-c", "from techforge.cli import main; main()", "batch"]

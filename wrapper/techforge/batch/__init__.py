@@ -9,6 +9,8 @@ done .mp4
 from techforge.batch.campaign import AsyncBatch, BadManifestError, Batch, Loading, load
 from techforge.batch.ledger import Entry, Ledger, LedgerError, Loaded, State
 from techforge.batch.manifest import BadRow, ManifestError, Row, read
+from techforge.batch.report import ReportError
+from techforge.batch.report import write as write_report
 from techforge.batch.runner import Options, Run
 
 __all__ = [
@@ -23,9 +25,11 @@ __all__ = [
     "Loading",
     "ManifestError",
     "Options",
+    "ReportError",
     "Row",
     "Run",
     "State",
     "load",
     "read",
+    "write_report",
 ]

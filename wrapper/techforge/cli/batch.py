@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from techforge import TechForge, TechForgeError
-from techforge.batch import Entry, Ledger, Loading, Run, State, load, read
-from techforge.errors import ConfigurationError
+from techforge.batch import Entry, Ledger, Loading, Run, State, load, read, write_report
+from techforge.errors import ConfigurationError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -149,13 +149,16 @@ def unknown(
 
 @app.command()
 def report(
-    to: Annotated[Path, typer.Argument(help="A .csv, .parquet or .html file.")], ledger: LedgerFile = DEFAULT
+    to: Annotated[Path, typer.Argument(help="A .csv, .parquet or .html file.")],
+    ledger: LedgerFile = DEFAULT,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write what became of every row."""
-    from techforge.batch import report as reports  # noqa: PLC0415
-
     with _told(), _existing(ledger) as book:
-        err.print(f"Written: {reports.write(book, to)}")
+        if to.exists() and not overwrite:
+            # It may well be the manifest.
+            raise InvalidArgumentError("to", f"{to} is there already; give another name, or --overwrite")
+        err.print(f"Written: {write_report(book, to)}")
 
 
 # --- running --------------------------------------------------------------------------------------
