@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from techforge import Job
     from techforge.mock import MockServer
 
-BESIDE_THE_CORE = ("techforge.mock", "techforge.batch", "techforge.cli")
+WITHOUT_EXAMPLES = ("techforge.mock", "techforge.cli")
 
 
 def modules() -> Iterator[ModuleType]:
     """Yield every module of the core, private ones too: an example that lies there misleads a maintainer."""
     yield techforge
     for found in pkgutil.walk_packages(techforge.__path__, "techforge."):
-        if not found.name.startswith(BESIDE_THE_CORE):
+        if not found.name.startswith(WITHOUT_EXAMPLES):
             yield importlib.import_module(found.name)
 
 

@@ -2,7 +2,7 @@
 
 >>> rows = [{"image_url": "https://cdn.example.com/image.png", "audio_url": "https://cdn.example.com/audio.mp3"}]
 >>> for row in client.batch.run(rows, ledger=folder / "campaign.sqlite", out=folder):
-...     print(row.state, Path(row.file).suffix)
+...     print(row.state, row.file[-4:])
 done .mp4
 """
 

@@ -140,6 +140,10 @@ class AsyncBatch:
             ManifestError, BadManifestError: the manifest cannot be used; nothing was sent.
             LedgerError: the ledger cannot be used, or another process is running this campaign.
             InvalidArgumentError: an option is wrong.
+
+        >>> rows = [{"image_url": "https://a.example/i.png", "audio_url": "https://a.example/a.mp3"}]
+        >>> [row.state.value async for row in client.batch.run(rows, ledger=folder / "ledger.sqlite")]
+        ['done']
         """
         chosen = _options(options)
         with Ledger(ledger) as book, book.alone():
@@ -158,6 +162,10 @@ class AsyncBatch:
 
         Raises:
             APIError: storage could not be asked.
+
+        >>> with Ledger(folder / "ledger.sqlite") as ledger:
+        ...     await client.batch.check_unknown(ledger)
+        0
         """
         return await _check(self._client, ledger)
 
@@ -176,6 +184,10 @@ class Batch:
 
         Raises:
             APIError: storage could not be asked.
+
+        >>> with Ledger(folder / "ledger.sqlite") as ledger:
+        ...     client.batch.check_unknown(ledger)
+        0
         """
 
         async def check() -> int:
@@ -204,6 +216,10 @@ class Batch:
             ManifestError, BadManifestError: the manifest cannot be used; nothing was sent.
             LedgerError: the ledger cannot be used, or another process is running this campaign.
             InvalidArgumentError: an option is wrong.
+
+        >>> rows = [{"image_url": "https://a.example/i.png", "audio_url": "https://a.example/a.mp3"}]
+        >>> [row.state.value for row in client.batch.run(rows, ledger=folder / "ledger.sqlite")]
+        ['done']
         """
         if self._client._driver.given is not None:
             raise ConfigurationError("batch: a client with an http_client= of your own cannot run campaigns")
