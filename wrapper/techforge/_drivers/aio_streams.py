@@ -26,9 +26,11 @@ class Backend(httpcore.AsyncNetworkBackend):
     async def connect_tcp(
         self, host: str, port: int, timeout: float | None = None, *_: Any, **__: Any
     ) -> httpcore.AsyncNetworkStream:
+        # There is another address only where a name is looked up, and what would try it is not free.
+        delay = None if host[-1:].isdigit() or ":" in host else _NEXT_ADDRESS
         with _told_as(httpcore.ConnectError, httpcore.ConnectTimeout):
             async with asyncio.timeout(timeout):
-                return _Stream(*await asyncio.open_connection(host, port, happy_eyeballs_delay=_NEXT_ADDRESS))
+                return _Stream(*await asyncio.open_connection(host, port, happy_eyeballs_delay=delay))
 
 
 class _Stream(httpcore.AsyncNetworkStream):

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine
 
     from techforge._client import AsyncTechForge
+    from techforge._config import Settings
     from techforge.models import Video
 
 _FIRST_LOOK, _LONGEST_LOOK = 1.0, 30.0
@@ -96,13 +97,14 @@ class Run:
     client: AsyncTechForge
     ledger: Ledger
     options: Options
-    counts: dict[State, int] = field(init=False)
+    counts: dict[State, int] = field(init=False, factory=dict[State, int])
     """How many rows are in each state."""
     made: int = 0
     """Jobs that this run has submitted."""
     problem: str = ""
     """What keeps the run from going on, if anything does."""
     _ends: deque[float] = field(init=False, factory=lambda: deque(maxlen=1000))
+    _settings: Settings = field(init=False)
     _write: Writer = field(init=False)
     _ended: asyncio.Queue[Entry | None] = field(init=False, factory=asyncio.Queue[Entry | None])
     _busy: set[int] = field(init=False, factory=set[int])
@@ -114,7 +116,9 @@ class Run:
     _failed: BaseException | None = None
 
     def __attrs_post_init__(self) -> None:
-        self.counts = self.ledger.counts()
+        self.counts.update(self.ledger.counts())
+        # Each further attempt is the ledger's to allow.
+        self._settings = self.client._settings.once()
         self._write = Writer(self.ledger)
         if self.options.out is not None:
             Path(self.options.out).mkdir(parents=True, exist_ok=True)
@@ -217,12 +221,12 @@ class Run:
                 raise _Taken
             self._moved(State.PENDING, State.POSTING)
 
-        settings = evolve(self.client._settings.once(), claim=claim)
+        settings = evolve(self._settings, claim=claim)
         params: dict[str, Any] = {**row.params, "project_id": row.project_id}
         try:
             job = await self.client._driver.run(create(settings, **params))
         except _Taken:
-            self.counts = await asyncio.to_thread(self.ledger.counts)
+            self.counts.update(await asyncio.to_thread(self.ledger.counts))
         except InvalidArgumentError as error:
             # Nothing was claimed: the manifest's check has let through what the client refuses.
             if await self._write(self.ledger.claim, row.n):
