@@ -47,7 +47,8 @@ def check_contents(wheel: Path) -> None:
     """Refuse a wheel with a file too many or too few: sources, the contract, and what installers read."""
     about = "-".join(wheel.name.split("-")[:2]) + ".dist-info"
     expected = {"techforge/openapi.json"}
-    expected |= {f"{about}/{name}" for name in ("METADATA", "RECORD", "WHEEL", "licenses/LICENSE")}
+    names = "METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"
+    expected |= {f"{about}/{name}" for name in names}
     for source in (ROOT / "wrapper", ROOT / "generated"):
         # Whatever else lies among the sources, an editor's copy or somebody's keys, is not to be published.
         files = (path for pattern in ("*.py", "py.typed") for path in source.rglob(pattern))
