@@ -219,7 +219,13 @@ def test_without_git_it_is_said(repository: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_wheel_holds_what_it_should(tmp_path: Path, change: str | None) -> None:
     """Not one file more, which may be a secret, and not one less."""
     about = "techforge-1.0.0.dist-info"
-    names = {f"{about}/METADATA", f"{about}/RECORD", f"{about}/WHEEL", f"{about}/licenses/LICENSE"}
+    names = {
+        f"{about}/METADATA",
+        f"{about}/RECORD",
+        f"{about}/WHEEL",
+        f"{about}/entry_points.txt",
+        f"{about}/licenses/LICENSE",
+    }
     names |= {"techforge/openapi.json"}
     for source in (ROOT / "wrapper", ROOT / "generated"):
         names |= {
