@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
 import time
 from collections import Counter
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +21,6 @@ from techforge.mock import MockServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 def rows(count: int, **columns: Any) -> list[dict[str, Any]]:
@@ -120,10 +121,10 @@ def test_a_refused_key_pauses(quick: MockServer, tmp_path: Path, monkeypatch: py
     """The campaign goes on when the key works, and no row has failed by it."""
     monkeypatch.setattr("techforge.batch.runner._KEY_PAUSE", 0.3)
     problems: set[str] = set()
-    began = time.monotonic()
 
     def key() -> str:
-        return quick.api_key if time.monotonic() - began > 1 else "wrong-key-0123456789"
+        refused = sum(record.status == 401 for record in quick.journal.requests())
+        return quick.api_key if refused >= 6 else "wrong-key-0123456789"
 
     with TechForge(key, base_url=quick.url) as client:
         ended = list(
@@ -133,6 +134,90 @@ def test_a_refused_key_pauses(quick: MockServer, tmp_path: Path, monkeypatch: py
         )
     assert [entry.state for entry in ended] == [State.DONE] * 5
     assert any("refuses the key" in problem for problem in problems)
+
+
+def test_a_key_that_is_renewed_in_the_middle(quick: MockServer, tmp_path: Path) -> None:
+    """A row stays claimed while its key is renewed, and is submitted with the new one."""
+    keys = iter(["wrong-key-0123456789"])
+    with TechForge(lambda: next(keys, quick.api_key), base_url=quick.url) as client:
+        (entry,) = client.batch.run(rows(1), ledger=tmp_path / "l")
+    assert entry.state is State.DONE
+    assert [r.status for r in quick.journal.requests(operation="createJob")] == [401, 202]
+
+
+def test_a_key_that_cannot_be_had_stops_a_campaign(quick: MockServer, tmp_path: Path) -> None:
+    """Also in the middle of a submission: the user's error comes out, and the row is to be submitted."""
+
+    def key() -> str:
+        if quick.journal.count():
+            raise LookupError("the vault is closed")
+        return "wrong-key-0123456789"
+
+    with TechForge(key, base_url=quick.url) as client, pytest.raises(LookupError, match="vault"):
+        list(client.batch.run(rows(1), ledger=tmp_path / "l"))
+    with Ledger(tmp_path / "l") as ledger:
+        assert [entry.state for entry in ledger.entries()] == [State.PENDING]
+
+
+def test_a_long_pause_is_kept(quick: MockServer, tmp_path: Path) -> None:
+    """A Retry-After beyond the time of a call pauses the campaign, which does not ask in between."""
+    quick.faults.add("status=429;retry-after=2;operation=createJob")
+    began = time.monotonic()
+    with TechForge(quick.api_key, base_url=quick.url, retry_timeout=0.5) as client:
+        ended = list(client.batch.run(rows(20), ledger=tmp_path / "l", concurrency=1))
+    assert [entry.state for entry in ended] == [State.DONE] * 20
+    assert time.monotonic() - began >= 2
+    assert quick.journal.count(operation="createJob") == 21
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("{customer}.mp4", "must hold {row_key}"),
+        ("{nothing}-{row_key}.mp4", "cannot be filled in"),
+        ("{customer}-{row_key}.mp4", "is no file name"),
+    ],
+)
+def test_a_name_that_cannot_be(
+    client: TechForge, quick: MockServer, tmp_path: Path, name: str, problem: str
+) -> None:
+    """Two rows with one file, a column that is not there, a way out of the directory: nothing is sent."""
+    given = rows(1, customer="../elsewhere")
+    with pytest.raises(InvalidArgumentError, match=problem):
+        list(client.batch.run(given, ledger=tmp_path / "l", out=tmp_path / "out", name=name))
+    assert quick.journal.count() == 0
+
+
+def test_a_file_of_another_campaign_is_not_taken_for_this_ones(
+    client: TechForge, quick: MockServer, tmp_path: Path
+) -> None:
+    """Of the same name and size, but older than the row's job: it is fetched."""
+    (entry,) = client.batch.run(rows(1, row_key="a"), ledger=tmp_path / "l", out=tmp_path)
+    video = Path(str(entry.file)).read_bytes()
+    (tmp_path / "a.mp4").write_bytes(bytes(len(video)))
+    os.utime(tmp_path / "a.mp4", (1, 1))
+    list(client.batch.run(rows(1, row_key="a"), ledger=tmp_path / "l2", out=tmp_path))
+    assert (tmp_path / "a.mp4").read_bytes() == video
+    del quick
+
+
+def test_what_progress_raises_is_seen(client: TechForge, tmp_path: Path) -> None:
+    """A callback of the user's that fails does not fail silently."""
+    with pytest.raises(ZeroDivisionError):
+        list(client.batch.run(rows(1), ledger=tmp_path / "l", on_progress=lambda _run: 1 / 0))
+
+
+@pytest.mark.lying("a refusal that names a job")
+def test_a_job_that_is_known_is_kept(client: TechForge, quick: MockServer, tmp_path: Path) -> None:
+    """An id in a refusal is not lost, and its row is never submitted again, whatever is asked for."""
+    job_id = "15a6331b-3837-4ae8-8fa7-d3ead3388d77"
+    for status in (409, 503):
+        quick.faults.add(f'status={status};json={{"jobId":"{job_id}","status":"queued"}};operation=createJob')
+    ended = list(client.batch.run(rows(2), ledger=tmp_path / "l", concurrency=1))
+    assert {entry.state for entry in ended} == {State.FAILED, State.UNKNOWN}
+    with Ledger(tmp_path / "l") as ledger:
+        assert {entry.job_id for entry in ledger.entries()} == {job_id}
+        assert ledger.retry(State.UNKNOWN) == ledger.retry(State.FAILED) == 0
 
 
 def test_a_budget_of_jobs(client: TechForge, quick: MockServer, tmp_path: Path) -> None:
@@ -149,6 +234,8 @@ def test_a_budget_of_failures(client: TechForge, quick: MockServer, tmp_path: Pa
     assert 3 <= len(ended) <= 5
     with Ledger(tmp_path / "l") as ledger:
         assert ledger.counts()[State.PENDING] == 50 - len(ended)
+    quick.faults.clear()
+    assert len(list(client.batch.run(ledger=tmp_path / "l", max_failures=3))) == 50 - len(ended)
 
 
 def test_no_more_jobs_at_once(tmp_path: Path) -> None:
@@ -202,7 +289,7 @@ def test_a_disk_that_fills(
         (pages,) = ledger._db.execute("PRAGMA page_count").fetchone()
         ledger._db.execute(f"PRAGMA max_page_count = {pages + 2}")
 
-    list(client.batch.run(rows(40), ledger=tmp_path / "l", max_jobs=1, name="x" * 50))
+    list(client.batch.run(rows(40), ledger=tmp_path / "l", max_jobs=1))
     with Ledger(tmp_path / "l") as ledger, ledger.transaction() as db:
         # What is written about a row takes more room than the row had.
         db.execute("UPDATE jobs SET line = 1")

@@ -63,7 +63,7 @@ class Settings:
     budget: RetryBudget = field(factory=RetryBudget, repr=False)
     limiter: Limiter = field(factory=Limiter, repr=False)
     claim: Callable[[], Awaitable[None] | None] | None = field(default=None, repr=False)
-    """Called when the turn of a submission has come, right before it is sent; what it raises stops it."""
+    """Called once for a submission, when its turn has come, before it is sent; what it raises stops it."""
     now: Callable[[], float] = field(default=time.monotonic, repr=False)
     random: Callable[[], float] = field(default=random.random, repr=False)
 

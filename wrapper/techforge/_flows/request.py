@@ -48,7 +48,7 @@ def _request(
     failure: APIError | None = None
     while True:
         yield from _turn(settings, ticket, deadline, failure)
-        yield from _claimed(call, settings, deadline)
+        yield from _claimed(call, settings, deadline, attempts)
         timeout = time_for(settings, deadline)
         attempts.count += 1
         # Whatever ends the flow while it is under way leaves it in doubt.
@@ -112,8 +112,9 @@ def _turn(settings: Settings, ticket: Ticket, deadline: float, failure: APIError
         yield Sleep(wait)
 
 
-def _claimed(call: Call[T], settings: Settings, deadline: float) -> Flow[None]:
-    if settings.claim is not None and not call.repeatable:
+def _claimed(call: Call[T], settings: Settings, deadline: float, attempts: Attempts) -> Flow[None]:
+    # Once: what was claimed stays so while its key is renewed.
+    if settings.claim is not None and not call.repeatable and not attempts.count:
         yield from invoke(settings.claim, timeout=time_for(settings, deadline))
 
 

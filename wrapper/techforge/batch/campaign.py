@@ -11,6 +11,7 @@ import contextlib
 import json
 import queue
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from attrs import frozen
@@ -194,7 +195,9 @@ class Batch:
             async with _async_client(self._client._settings) as client:
                 return await _check(client, ledger)
 
-        return asyncio.run(check())
+        # In a thread: a notebook has a loop of its own.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(asyncio.run, check()).result()
 
     def run(
         self,
@@ -301,5 +304,7 @@ async def _progress(run: Run, on_progress: OnProgress | None) -> AsyncGenerator[
         yield
     finally:
         task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task  # what the user's code has raised is the user's to see
         if on_progress is not None:
             on_progress(run)

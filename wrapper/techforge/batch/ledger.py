@@ -245,17 +245,13 @@ class Ledger:
             "state = 'pending', next_at = ?, reason = ?", "n = ? AND state = 'posting'", next_at, reason, n
         )
 
-    def failed(self, n: int, reason: str) -> bool:
+    def failed(self, n: int, reason: str, job_id: str | None = None) -> bool:
         """Note that no job was made, or that the job has failed."""
-        return self._ended(State.FAILED, "'posting', 'submitted'", n, reason)
+        return self._ended(State.FAILED, "'posting', 'submitted'", n, reason, job_id)
 
     def unknown(self, n: int, reason: str, job_id: str | None = None) -> bool:
         """Note that a job may have been made."""
-        return self._changed(
-            "state = 'unknown', reason = ?, job_id = COALESCE(?, job_id), ended_at = ?",
-            "n = ? AND state = 'posting'",
-            *(reason, job_id, time.time(), n),
-        )
+        return self._ended(State.UNKNOWN, "'posting'", n, reason, job_id)
 
     def abandon(self) -> int:
         """Call the rows unknown that a process was submitting when it ended; return how many.
@@ -294,10 +290,14 @@ class Ledger:
     # --- what people decide -------------------------------------------------------------------------
 
     def retry(self, state: State) -> int:
-        """Let all rows of a state be submitted again; return how many. For `unknown` that may pay twice."""
+        """Let all rows of a state be submitted again; return how many. For `unknown` that may pay twice.
+
+        Rows whose job's id is known are left as they are: they have been paid for.
+        """
         with self.transaction() as db:
-            changes = "state = 'pending', next_at = 0, job_id = NULL, ended_at = NULL"
-            return db.execute(f"UPDATE jobs SET {changes} WHERE state = ?", (str(state),)).rowcount  # noqa: S608
+            changes = "state = 'pending', next_at = 0, ended_at = NULL"
+            where = "state = ? AND job_id IS NULL"
+            return db.execute(f"UPDATE jobs SET {changes} WHERE {where}", (str(state),)).rowcount  # noqa: S608
 
     # --- and what they see --------------------------------------------------------------------------
 
@@ -361,11 +361,11 @@ class Ledger:
         row["state"] = State(row["state"])
         return Entry(**row, project_id=self.project_of(row["key"], row["params"]))
 
-    def _ended(self, state: State, states: str, n: int, reason: str) -> bool:
+    def _ended(self, state: State, states: str, n: int, reason: str, job_id: str | None) -> bool:
         return self._changed(
-            f"state = '{state}', reason = ?, ended_at = ?",
+            f"state = '{state}', reason = ?, job_id = COALESCE(?, job_id), ended_at = ?",
             f"n = ? AND state IN ({states})",
-            *(reason, time.time(), n),
+            *(reason, job_id, time.time(), n),
         )
 
     def _changed(self, changes: str, where: str, *values: object) -> bool:

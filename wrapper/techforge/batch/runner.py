@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import re
 import statistics
 import time
 from collections import deque
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, evolve, field, frozen
@@ -71,7 +72,7 @@ class Options:
     out: str | os.PathLike[str] | None = None
     """The directory for the videos; without one, a row is done when its video is there."""
     name: str = "{row_key}.mp4"
-    """What a row's file is called: `{row_key}`, `{project_id}`, `{job_id}`, and the row's own columns."""
+    """What a row's file is called: `{row_key}` or `{job_id}`, `{project_id}`, and the row's own columns."""
     concurrency: int = 32
     """Submissions under way at once; and as many looks."""
     downloads: int = 4
@@ -81,9 +82,15 @@ class Options:
     max_jobs: int | None = None
     """Jobs to submit in this run; the rest stays pending."""
     max_failures: int | None = None
-    """Failed rows after which nothing more is submitted."""
+    """Rows that may fail in this run; then nothing more is submitted."""
     job_timeout: float = 24 * 3600.0
     """How long after its submission a job is looked at; then it stays `submitted`, and the run may end."""
+
+    def __attrs_post_init__(self) -> None:
+        if not re.search(r"\{(row_key|job_id)\}", self.name):
+            raise InvalidArgumentError(
+                "name", "must hold {row_key} or {job_id}: each row has a file of its own"
+            )
 
 
 class _Taken(Exception):  # noqa: N818 - nothing is wrong
@@ -101,6 +108,8 @@ class Run:
     """How many rows are in each state."""
     made: int = 0
     """Jobs that this run has submitted."""
+    failures: int = 0
+    """Rows that have failed in this run."""
     problem: str = ""
     """What keeps the run from going on, if anything does."""
     _ends: deque[float] = field(init=False, factory=lambda: deque(maxlen=1000))
@@ -199,6 +208,8 @@ class Run:
                 if self._over():
                     slots.release()
                     break
+                if self.options.out is not None:
+                    self._target(row)  # what is wrong with it now would be wrong when it is paid for
                 self._start(self._submit(row), slots.release, self._busy, row.n)
 
     def _may_submit(self) -> bool:
@@ -212,19 +223,12 @@ class Run:
         """Tell whether nothing is to be submitted any more."""
         options = self.options
         spent = options.max_jobs is not None and self.made + len(self._busy) >= options.max_jobs
-        broken = options.max_failures is not None and self.counts[State.FAILED] >= options.max_failures
+        broken = options.max_failures is not None and self.failures >= options.max_failures
         return self._stopped or spent or broken or (not self.counts[State.PENDING] and not self._busy)
 
     async def _submit(self, row: Entry) -> None:
-        async def claim() -> None:
-            if not await self._write(self.ledger.claim, row.n):
-                raise _Taken
-            self._moved(State.PENDING, State.POSTING)
-
-        settings = evolve(self._settings, claim=claim)
-        params: dict[str, Any] = {**row.params, "project_id": row.project_id}
         try:
-            job = await self.client._driver.run(create(settings, **params))
+            job = await self._post(row)
         except _Taken:
             self.counts.update(await asyncio.to_thread(self.ledger.counts))
         except InvalidArgumentError as error:
@@ -236,19 +240,37 @@ class Run:
             await self._doubt(row, str(error), error.job_id)
         except APIError as error:
             await self._refused(row, error)
-        except asyncio.CancelledError:
-            # The answer is lost. If nothing was sent the row is still pending, and this changes nothing.
-            await asyncio.shield(self._doubt(row, "the run was stopped before the answer came", None))
-            raise
         else:
             await self._accept(row, job)
+
+    async def _post(self, row: Entry) -> Job:
+        async def claim() -> None:
+            if not await self._write(self.ledger.claim, row.n):
+                raise _Taken
+            self._moved(State.PENDING, State.POSTING)
+
+        params: dict[str, Any] = {**row.params, "project_id": row.project_id}
+        try:
+            return await self.client._driver.run(create(evolve(self._settings, claim=claim), **params))
+        except (APIError, InvalidArgumentError, JobOutcomeUnknownError, _Taken):
+            raise
+        except asyncio.CancelledError:
+            # The answer is lost. If nothing was claimed the row is still pending, and this changes nothing.
+            await asyncio.shield(self._doubt(row, "the run was stopped before the answer came", None))
+            raise
+        except Exception as error:
+            # The user's own code, a key provider say. Had anything been sent, it would be in doubt.
+            await self._put_back(row, 0.0, mask(str(error)))
+            raise
 
     async def _accept(self, row: Entry, job: Job) -> None:
         self.made += 1
         try:
             await self._write(self.ledger.submitted, row.n, job.id, time.time() + self._first_look())
         except LedgerError as error:
-            error.add_note(f"job {job.id} was accepted for row {row.key!r}, which will be called unknown")
+            note = f"job {job.id} was accepted for row {row.key!r}, which will be called unknown"
+            logger.error("%s: %s", note, error)
+            error.add_note(note)
             raise
         self._moved(State.POSTING, State.SUBMITTED)
 
@@ -257,6 +279,9 @@ class Run:
         if error.job_may_exist or error.outcome is Outcome.UNKNOWN:
             await self._doubt(row, reason, error.job_id)
         elif error.attempts == 0 or error.outcome in {Outcome.REFUSED, Outcome.NOT_SENT}:
+            if error.attempts == 0 and error.retry_after is not None:
+                # Nobody's turn comes before.
+                self.problem, self._resume_at = reason, time.time() + error.retry_after
             await self._put_back(row, error.retry_after, reason)
         elif isinstance(error, AuthenticationError):
             self.problem = f"the API refuses the key; it is tried again every {_KEY_PAUSE:.0f} s: {reason}"
@@ -264,11 +289,13 @@ class Run:
             self._resume_at = time.time() + _KEY_PAUSE
             await self._put_back(row, 0.0, reason)
         else:
-            await self._fail(row, reason)
+            await self._fail(row, reason, error.job_id)
 
     async def _put_back(self, row: Entry, retry_after: float | None, reason: str) -> None:
-        pause = _BACKOFF * 2 ** min(row.attempts, 10) if retry_after is None else retry_after
-        if await self._write(self.ledger.put_back, row.n, time.time() + min(pause, _LONGEST_BACKOFF), reason):
+        pause = min(_BACKOFF * 2 ** min(row.attempts, 10), _LONGEST_BACKOFF)
+        if retry_after is not None:
+            pause = retry_after
+        if await self._write(self.ledger.put_back, row.n, time.time() + pause, reason):
             self._moved(State.POSTING, State.PENDING)
 
     async def _doubt(self, row: Entry, reason: str, job_id: str | None) -> None:
@@ -276,11 +303,12 @@ class Run:
             self._moved(State.POSTING, State.UNKNOWN)
             self._tell(row, State.UNKNOWN, reason=reason, job_id=job_id)
 
-    async def _fail(self, row: Entry, reason: str) -> None:
+    async def _fail(self, row: Entry, reason: str, job_id: str | None = None) -> None:
         before = State.SUBMITTED if row.state is State.SUBMITTED else State.POSTING
-        if await self._write(self.ledger.failed, row.n, reason):
+        if await self._write(self.ledger.failed, row.n, reason, job_id):
+            self.failures += 1
             self._moved(before, State.FAILED)
-            self._tell(row, State.FAILED, reason=reason)
+            self._tell(row, State.FAILED, reason=reason, job_id=job_id or row.job_id)
 
     # --- waiting ------------------------------------------------------------------------------------
 
@@ -333,14 +361,30 @@ class Run:
                 self._tell(row, State.DONE, file=file)
 
     async def _fetch(self, row: Entry, video: Video, downloads: asyncio.Semaphore) -> str:
-        values = {**row.metadata, **row.params}
-        names = {"row_key": row.key, "project_id": row.project_id, "job_id": row.job_id}
-        target = Path(str(self.options.out), self.options.name.format(**{**values, **names}))
+        target = self._target(row)
         async with downloads:
             with contextlib.suppress(OSError):
-                if video.size is not None and target.stat().st_size == video.size:  # noqa: ASYNC240 - no wait
+                # Fetched by a process that was killed before it could say so.
+                there = target.stat()
+                if there.st_size == video.size and there.st_mtime >= (row.posted_at or math.inf):
                     return str(target)
             return str(await self.client.jobs.download(video, target, overwrite=True))
+
+    def _target(self, row: Entry) -> Path:
+        """Return the file for a row's video.
+
+        Raises:
+            InvalidArgumentError: the row lacks a column that the name asks for, or it leads elsewhere.
+        """
+        names = {"row_key": row.key, "project_id": row.project_id, "job_id": row.job_id or "job"}
+        try:
+            name = self.options.name.format_map({**row.metadata, **row.params, **names})
+        except (LookupError, ValueError, AttributeError, TypeError) as error:
+            problem = f"cannot be filled in for row {row.key!r}: {type(error).__name__} {error}"
+            raise InvalidArgumentError("name", problem) from None
+        if name != PurePath(name).name or "\\" in name or "\0" in name or name in {".", ".."}:
+            raise InvalidArgumentError("name", f"is no file name for row {row.key!r}: {name!r}")
+        return Path(str(self.options.out), name)
 
     def _first_look(self) -> float:
         if len(self._times) < _ENOUGH:
