@@ -80,7 +80,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typing(session: nox.Session) -> None:
     """Check the types twice: mypy and pyright see different mistakes."""
-    install(session, "--editable", ".[cli,mock,parquet]", *group("typing"))
+    install(session, "--editable", ".[cli,distributed,mock,parquet]", *group("typing"))
     session.run("mypy", *session.posargs)
     # Without this, pyright's wrapper asks the network for newer versions.
     session.run("pyright", "--warnings", *session.posargs, env={"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"})
@@ -96,7 +96,7 @@ def drift(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the tests; a full run on nox's own Python measures coverage, too."""
-    install(session, "--editable", ".[cli,mock,parquet]", *group("tests"))
+    install(session, "--editable", ".[cli,distributed,mock,parquet]", *group("tests"))
     if session.posargs:
         session.run("pytest", *session.posargs)
         return

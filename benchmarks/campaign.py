@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from bench import pinned, server
 
 from techforge import TechForge
-from techforge.batch import Ledger, State, load
+from techforge.batch import Ledger, State, changes, load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +57,7 @@ def measure_ledger(folder: Path, count: int) -> None:
         for name, ask in {
             "status": ledger.counts,
             "the next 500 pending": lambda: ledger.pending(time.time(), 500, count // 2),
-            "a claim": lambda: ledger.claim(count // 2),
+            "a claim": lambda: ledger.apply(changes.claim(count // 2, 1, 0.0, 0.0)),
         }.items():
             began = time.monotonic()
             ask()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from attrs import evolve
 from support.contract_guard import ContractGuard, watching
+from support.postgres import postgres
 from support.secret_guard import CANARY, SEARCHED, SecretGuard, keeping, seen_in
 from support.servers import Scripted, Stopwatch
 
@@ -40,6 +41,13 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("TFI_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """Return the URL of a PostgreSQL server."""
+    with postgres() as url:
+        yield url
 
 
 HELD = Counter({"requests": 0, "answers": 0, "lies": 0})

@@ -13,9 +13,11 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.postgres import campaign
 
 import techforge
 from techforge import AsyncTechForge, TechForge, TechForgeError
+from techforge.batch import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,10 +71,17 @@ SOURCES = {
 
 
 @pytest.fixture
-def names(client: TechForge, done: Job, mock: MockServer, tmp_path: Path) -> dict[str, Any]:
+def names(
+    client: TechForge, done: Job, mock: MockServer, tmp_path: Path, request: pytest.FixtureRequest
+) -> dict[str, Any]:
     """Return the names that examples may use without saying where they come from."""
     # An example that builds its own client names the mock's default port; here it has another.
-    return {"client": client, "done": done, "folder": tmp_path, "mock_url": mock.url}
+    found = {"client": client, "done": done, "folder": tmp_path, "mock_url": mock.url}
+    examples = EXAMPLES[request.node.callspec.params["name"]].examples
+    if any("ledger_url" in example.source for example in examples):
+        found["ledger_url"] = campaign(request.getfixturevalue("postgres_url"))
+        Ledger(found["ledger_url"]).close()
+    return found
 
 
 def is_async(test: doctest.DocTest) -> bool:

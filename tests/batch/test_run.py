@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from techforge import AsyncTechForge, ConfigurationError, InvalidArgumentError, Job, TechForge
-from techforge.batch import BadManifestError, Entry, Ledger, LedgerError, Run, State
+from techforge.batch import BadManifestError, Entry, Ledger, LedgerError, State
+from techforge.batch.sqlite import SQLite
+from techforge.batch.submitter import Submitter
 from techforge.mock import MockServer
 
 if TYPE_CHECKING:
@@ -119,7 +121,7 @@ def test_what_a_fault_makes_of_a_row(
 
 def test_a_refused_key_pauses(quick: MockServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The campaign goes on when the key works, and no row has failed by it."""
-    monkeypatch.setattr("techforge.batch.runner._KEY_PAUSE", 0.3)
+    monkeypatch.setattr("techforge.batch.submitter._KEY_PAUSE", 0.3)
     problems: set[str] = set()
 
     def key() -> str:
@@ -162,13 +164,13 @@ def test_a_key_that_cannot_be_had_stops_a_campaign(quick: MockServer, tmp_path: 
 def test_a_long_pause_is_kept(quick: MockServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A Retry-After beyond the time of a call pauses the campaign, which does not ask in between."""
     tried: list[int] = []
-    post = Run._post
+    post = Submitter._post
 
-    async def counted(run: Run, row: Entry) -> Job:
+    async def counted(submitter: Submitter, row: Entry) -> Job:
         tried.append(row.n)
-        return await post(run, row)
+        return await post(submitter, row)
 
-    monkeypatch.setattr(Run, "_post", counted)
+    monkeypatch.setattr(Submitter, "_post", counted)
     quick.faults.add("status=429;retry-after=2;operation=createJob")
     began = time.monotonic()
     with TechForge(quick.api_key, base_url=quick.url, retry_timeout=0.5) as client:
@@ -298,20 +300,20 @@ def test_a_disk_that_fills(
     client: TechForge, quick: MockServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ends the run with an error of ours; what cannot be claimed is not sent; the next run goes on."""
-    open_ledger = Ledger._open
+    open_file = SQLite.__init__
 
-    def small(ledger: Ledger) -> None:
-        open_ledger(ledger)
-        (pages,) = ledger._db.execute("PRAGMA page_count").fetchone()
-        ledger._db.execute(f"PRAGMA max_page_count = {pages + 2}")
+    def small(file: SQLite, path: str) -> None:
+        open_file(file, path)
+        ((pages,),) = file.read("PRAGMA page_count")
+        file.read(f"PRAGMA max_page_count = {pages + 2}")
 
     list(client.batch.run(rows(40), ledger=tmp_path / "l", max_jobs=1))
-    with Ledger(tmp_path / "l") as ledger, ledger.transaction() as db:
+    with Ledger(tmp_path / "l") as ledger:
         # What is written about a row takes more room than the row had.
-        db.execute("UPDATE jobs SET line = 1")
-    monkeypatch.setattr(Ledger, "_open", small)
+        ledger._db.run(lambda db: db.execute("UPDATE jobs SET line = 1"))
+    monkeypatch.setattr(SQLite, "__init__", small)
     quick.faults.add('status=400;json={"message":"' + "m" * 250 + '"};operation=createJob;times=0')
-    with pytest.raises(LedgerError, match="cannot be written"):
+    with pytest.raises(LedgerError, match="cannot be read or written"):
         list(client.batch.run(ledger=tmp_path / "l"))
     monkeypatch.undo()
     quick.faults.clear()

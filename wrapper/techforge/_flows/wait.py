@@ -84,12 +84,14 @@ def _read_to_the_end() -> Flow[None]:
             yield from read(_SOON)
 
 
-def look(job: Job, settings: Settings) -> Flow[Video | None]:
-    """Look once for the job's video."""
-    return _look(check_job(job), settings)
+def look(job: Job, settings: Settings, tracker: Tracker | AsyncTracker | None = None) -> Flow[Video | None]:
+    """Look once for the job's video; a tracker is asked before storage is."""
+    return _look(check_job(job), settings, tracker)
 
 
-def _look(job: Job, settings: Settings) -> Flow[Video | None]:
+def _look(job: Job, settings: Settings, tracker: Tracker | AsyncTracker | None) -> Flow[Video | None]:
+    if tracker is not None:
+        return (yield from _Wait(job, settings, PollSchedule(), tracker, None).poll())
     found = yield from find(job, settings, math.inf)
     return found if isinstance(found, Video) else None
 
@@ -204,7 +206,7 @@ class _Wait:
 
     def _tolerant_poll(self) -> Flow[Video | None]:
         try:
-            video = yield from self._poll()
+            video = yield from self.poll()
         except JobFailedError:
             yield from self._report()
             raise
@@ -217,7 +219,7 @@ class _Wait:
         self.failures = 0
         return video
 
-    def _poll(self) -> Flow[Video | None]:
+    def poll(self) -> Flow[Video | None]:
         if self.tracker is not None:
             said = yield from invoke(self.tracker.check, self.job, timeout=self._left())
             self.last_error = None

@@ -7,23 +7,29 @@ done .mp4
 """
 
 from techforge.batch.campaign import AsyncBatch, BadManifestError, Batch, Loading, load
-from techforge.batch.ledger import Entry, Ledger, LedgerError, Loaded, State
+from techforge.batch.database import LedgerError, NoLedgerError
+from techforge.batch.dispatch import Dispatcher
+from techforge.batch.ledger import Chunk, Entry, Ledger, Loaded, State
 from techforge.batch.manifest import BadRow, ManifestError, Row, read
+from techforge.batch.options import Options
 from techforge.batch.report import ReportError
 from techforge.batch.report import write as write_report
-from techforge.batch.runner import Options, Run
+from techforge.batch.runner import Run
 
 __all__ = [
     "AsyncBatch",
     "BadManifestError",
     "BadRow",
     "Batch",
+    "Chunk",
+    "Dispatcher",
     "Entry",
     "Ledger",
     "LedgerError",
     "Loaded",
     "Loading",
     "ManifestError",
+    "NoLedgerError",
     "Options",
     "ReportError",
     "Row",

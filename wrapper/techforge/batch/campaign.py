@@ -19,9 +19,14 @@ from attrs import frozen
 from techforge._client import AsyncTechForge
 from techforge._drivers.aio import AsyncDriver
 from techforge._flows.create import create
+from techforge.batch import changes
+from techforge.batch.database import LedgerError
+from techforge.batch.dispatch import default_dispatcher
 from techforge.batch.ledger import Entry, Ledger, Loaded, State
 from techforge.batch.manifest import BadRow, Row, read
-from techforge.batch.runner import Options, Run
+from techforge.batch.options import Options
+from techforge.batch.runner import Run
+from techforge.batch.worker import Worker, set_bounds, sharing
 from techforge.errors import ConfigurationError, InvalidArgumentError, TechForgeError
 from techforge.models import Job
 
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
 
     from techforge._client import TechForge
     from techforge._config import Settings
+    from techforge.batch.dispatch import Dispatcher
 
     Manifest: TypeAlias = str | os.PathLike[str] | Iterable[Mapping[str, Any]]
     LedgerPath: TypeAlias = str | os.PathLike[str]
@@ -127,6 +133,7 @@ class AsyncBatch:
         *,
         ledger: LedgerPath = LEDGER,
         skip_bad: bool = False,
+        dispatcher: Dispatcher | None = None,
         on_progress: OnProgress | None = None,
         **options: Any,
     ) -> AsyncGenerator[Entry]:
@@ -149,11 +156,62 @@ class AsyncBatch:
         chosen = _options(options)
         with Ledger(ledger) as book, book.alone():
             await asyncio.to_thread(load, book, manifest, self._client._settings, skip_bad=skip_bad)
-            await asyncio.to_thread(book.abandon)
-            run = Run(self._client, book, chosen)
-            async with contextlib.aclosing(run.results()) as results, _progress(run, on_progress):
-                async for entry in results:
-                    yield entry
+            async for entry in self._entries(book, ledger, chosen, dispatcher, on_progress):
+                yield entry
+
+    async def work(
+        self,
+        ledger: LedgerPath,
+        *,
+        stay: bool = False,
+        dispatcher: Dispatcher | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Any,
+    ) -> AsyncGenerator[Entry]:
+        """Join others in a campaign whose ledger is in PostgreSQL, and yield each row that ends here.
+
+        `ledger` is a URL: `postgresql://user@host/database?campaign=spring`. `stay` waits for more rows
+        when all have ended; the rest is as for `run`.
+
+        Raises:
+            LedgerError: there is no such campaign, or its ledger cannot be shared.
+            InvalidArgumentError: an option is wrong.
+
+        >>> async for row in client.batch.work(ledger_url):
+        ...     print(row.state)
+        """
+        chosen = _options(options)
+        with Ledger(ledger, new=False) as book:
+            if not book.is_shared:
+                raise LedgerError(f"{book.name} is one process's own; several need PostgreSQL")
+            joining = self._entries(book, ledger, chosen, dispatcher, on_progress, joins=True, stay=stay)
+            async for entry in joining:
+                yield entry
+
+    async def _entries(
+        self,
+        ledger: Ledger,
+        place: LedgerPath,
+        options: Options,
+        dispatcher: Dispatcher | None,
+        on_progress: OnProgress | None,
+        *,
+        joins: bool = False,
+        stay: bool = False,
+    ) -> AsyncGenerator[Entry]:
+        if ledger.is_shared:
+            chosen = dispatcher or default_dispatcher(str(place))
+            if not joins:
+                bounds = await asyncio.to_thread(set_bounds, ledger, options)
+                await chosen.enqueue(await asyncio.to_thread(ledger.chunks, bounds.last))
+            client = await asyncio.to_thread(sharing, self._client, ledger)
+            run: Run = Worker(client, ledger, options, dispatcher=chosen, stay=stay)
+        else:
+            await asyncio.to_thread(ledger.abandon)
+            run = Run(self._client, ledger, options)
+        async with contextlib.aclosing(run.results()) as results, _progress(run, on_progress):
+            async for entry in results:
+                yield entry
 
     async def check_unknown(self, ledger: Ledger) -> int:
         """Ask storage for the videos of unknown rows; those that are there are submitted, and can be run on.
@@ -205,6 +263,7 @@ class Batch:
         *,
         ledger: LedgerPath = LEDGER,
         skip_bad: bool = False,
+        dispatcher: Dispatcher | None = None,
         on_progress: OnProgress | None = None,
         **options: Any,
     ) -> Generator[Entry]:
@@ -224,13 +283,42 @@ class Batch:
         >>> [row.state.value for row in client.batch.run(rows, ledger=folder / "ledger.sqlite")]
         ['done']
         """
+        options |= {"dispatcher": dispatcher, "on_progress": on_progress}
+        return self._entries(
+            lambda client: client.batch.run(manifest, ledger=ledger, skip_bad=skip_bad, **options)
+        )
+
+    def work(
+        self,
+        ledger: LedgerPath,
+        *,
+        stay: bool = False,
+        dispatcher: Dispatcher | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Any,
+    ) -> Generator[Entry]:
+        """Join others in a campaign whose ledger is in PostgreSQL, and yield each row that ends here.
+
+        `ledger` is a URL: `postgresql://user@host/database?campaign=spring`. `stay` waits for more rows
+        when all have ended; the rest is as for `run`.
+
+        Raises:
+            LedgerError: there is no such campaign, or its ledger cannot be shared.
+            InvalidArgumentError: an option is wrong.
+
+        >>> for row in client.batch.work(ledger_url):
+        ...     print(row.state)
+        """
+        options |= {"dispatcher": dispatcher, "on_progress": on_progress}
+        return self._entries(lambda client: client.batch.work(ledger, stay=stay, **options))
+
+    def _entries(self, begin: Callable[[AsyncTechForge], AsyncGenerator[Entry]]) -> Generator[Entry]:
         if self._client._driver.given is not None:
             raise ConfigurationError("batch: a client with an http_client= of your own cannot run campaigns")
-        arguments = {"ledger": ledger, "skip_bad": skip_bad, "on_progress": on_progress, **options}
         ended: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
         failures: list[BaseException] = []
         loop = asyncio.new_event_loop()
-        task = loop.create_task(_run(self._client._settings, ended, manifest, arguments))
+        task = loop.create_task(_run(self._client._settings, ended, begin))
 
         def work() -> None:
             try:
@@ -259,12 +347,11 @@ class Batch:
 async def _run(
     settings: Settings,
     ended: queue.SimpleQueue[Entry | None],
-    manifest: Manifest,
-    arguments: dict[str, Any],
+    begin: Callable[[AsyncTechForge], AsyncGenerator[Entry]],
 ) -> None:
     async with (
         _async_client(settings) as client,
-        contextlib.aclosing(client.batch.run(manifest, **arguments)) as results,
+        contextlib.aclosing(begin(client)) as results,
     ):
         async for entry in results:
             ended.put(entry)
@@ -280,7 +367,8 @@ async def _check(client: AsyncTechForge, ledger: Ledger) -> int:
     found = 0
     for entry in await asyncio.to_thread(lambda: list(ledger.entries(State.UNKNOWN))):
         if entry.job_id and await client.jobs.find(Job(entry.job_id, entry.project_id, "unknown")):
-            found += ledger.submitted(entry.n, entry.job_id, 0.0)
+            change = changes.submitted(entry.n, entry.attempts, entry.job_id, 0.0)
+            found += sum(await asyncio.to_thread(ledger.apply, change))
     return found
 
 

@@ -78,7 +78,7 @@ def write(ledger: Ledger, to: str | os.PathLike[str]) -> Path:
         raise InvalidArgumentError("to", f"there is no directory {str(target.parent)!r}; create it first")
     if target.is_dir():
         raise InvalidArgumentError("to", f"{str(target)!r} is a directory")
-    if target.resolve() == Path(ledger.path).resolve():
+    if target.resolve() == Path(ledger.name).resolve():
         raise InvalidArgumentError("to", f"{str(target)!r} is the ledger itself")
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
@@ -382,7 +382,7 @@ def _html(ledger: Ledger, file: IO[bytes]) -> None:
         light=light,
         dark=dark,
         states="\n".join(f".{s} {{ background: var(--{s}); fill: var(--{s}); }}" for s in _COLOURS),
-        name=escape(Path(ledger.path).name),
+        name=escape(Path(ledger.name).name),
         made=_utc(time.time(), _CLOCK),
         bar="".join(bar),
         legend="".join(legend),

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
+import shlex
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,16 +21,21 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from techforge import TechForge, TechForgeError
-from techforge.batch import Entry, Ledger, Loading, Run, State, load, read, write_report
-from techforge.errors import ConfigurationError, InvalidArgumentError
+from techforge.batch import Entry, Ledger, Loading, NoLedgerError, Run, State, load, read, write_report
+from techforge.batch.campaign import LEDGER
+from techforge.batch.database import without_password
+from techforge.batch.dispatch import default_dispatcher
+from techforge.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterable
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 out, err = Console(), Console(stderr=True)
 
-LedgerFile = Annotated[Path, typer.Option("--ledger", help="Where what is known of each row is kept.")]
+LedgerPlace = Annotated[
+    str, typer.Option("--ledger", help="Where what is known of each row is kept: a file, or postgresql://…")
+]
 OutDir = Annotated[Path | None, typer.Option("--out", help="Directory for the videos.")]
 Name = Annotated[str, typer.Option(help="What a row's file is called; {row_key}, {job_id}, any column.")]
 Concurrency = Annotated[int, typer.Option(min=1, help="Submissions under way at once.")]
@@ -36,8 +43,12 @@ MaxRate = Annotated[float | None, typer.Option(help="Requests a second, if the a
 MaxOutstanding = Annotated[int | None, typer.Option(min=1, help="Jobs under way at the API at once.")]
 MaxJobs = Annotated[int | None, typer.Option(min=1, help="Jobs to submit, at the most; the rest waits.")]
 MaxFailures = Annotated[int | None, typer.Option(min=1, help="Failed rows after which nothing is submitted.")]
+RetryServerErrors = Annotated[
+    bool, typer.Option("--retry-server-errors", help="Submit again after a 5xx: some may be paid twice.")
+]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out; else nothing is sent.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
-DEFAULT = Path("techforge.sqlite")
+DEFAULT = LEDGER
 
 BAD, FAILED, UNKNOWN, INTERRUPTED, LEFT = 2, 4, 5, 130, 6
 """Exit codes: bad input; rows have failed; rows are unknown; interrupted; rows are left, and waited for."""
@@ -46,7 +57,7 @@ BAD, FAILED, UNKNOWN, INTERRUPTED, LEFT = 2, 4, 5, 130, 6
 @app.command()
 def run(
     manifest: Annotated[Path, typer.Argument(help="A CSV, TSV, JSONL or Parquet file.")],
-    ledger: LedgerFile = DEFAULT,
+    ledger: LedgerPlace = DEFAULT,
     output: OutDir = None,
     name: Name = "{row_key}.mp4",
     concurrency: Concurrency = 32,
@@ -54,9 +65,8 @@ def run(
     max_outstanding: MaxOutstanding = None,
     max_jobs: MaxJobs = None,
     max_failures: MaxFailures = None,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave bad rows out; else nothing is sent.")
-    ] = False,
+    retry_server_errors: RetryServerErrors = False,
+    skip_bad: SkipBad = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count; send nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -69,9 +79,10 @@ def run(
         "name": name,
         "concurrency": concurrency,
         "max_outstanding": max_outstanding,
-        "max_jobs": max_jobs,
-        "max_failures": max_failures,
+        "retry_server_errors": retry_server_errors,
     }
+    # What a budget allows, it allows one run.
+    budget = {"max_jobs": max_jobs, "max_failures": max_failures}
     with _told(), _client(max_rate) as client:
         next(read(manifest), None)  # a file that cannot be read leaves no ledger behind
         if dry_run:
@@ -79,28 +90,57 @@ def run(
             return
         with Ledger(ledger) as book:
             _say_loaded(load(book, manifest, client._settings, skip_bad=skip_bad))
-            # What a budget allows, it allows one run.
-            kept = {
-                name: value for name, value in options.items() if name not in {"max_jobs", "max_failures"}
-            }
-            book.remember({**kept, "max_rate": max_rate})
-        _run(client, ledger, options, as_json=as_json)
+            book.remember({**options, "max_rate": max_rate})
+        _run(ledger, client.batch.run, options | budget, as_json=as_json)
+
+
+@app.command("load")
+def load_rows(
+    manifest: Annotated[Path, typer.Argument(help="A CSV, TSV, JSONL or Parquet file.")],
+    ledger: LedgerPlace = DEFAULT,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Check a manifest, and add the rows that are new; `resume`, or workers, submit them."""
+    with _told(), _client(None) as client:
+        next(read(manifest), None)
+        with Ledger(ledger) as book:
+            _say_loaded(load(book, manifest, client._settings, skip_bad=skip_bad))
+            if book.is_shared:
+                asyncio.run(default_dispatcher(ledger).enqueue(book.chunks()))
 
 
 @app.command()
-def resume(ledger: LedgerFile = DEFAULT, as_json: AsJson = False) -> None:
+def worker(
+    ledger: LedgerPlace,
+    output: OutDir = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Submissions under way at once.")] = None,
+    stay: Annotated[bool, typer.Option("--stay", help="Wait for more rows when all have ended.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Join a campaign whose ledger is in PostgreSQL; the other options are those of its last run."""
+    with _told():
+        with Ledger(ledger, new=False) as book:
+            options = book.remembered()
+        own = {"out": None if output is None else str(output), "concurrency": concurrency}
+        options |= {name: value for name, value in own.items() if value is not None}
+        with _client(options.pop("max_rate", None)) as client:
+            _run(ledger, client.batch.work, {**options, "stay": stay}, as_json=as_json)
+
+
+@app.command()
+def resume(ledger: LedgerPlace = DEFAULT, as_json: AsJson = False) -> None:
     """Go on with a campaign, with the options that it was last run with."""
     with _told():
-        with _existing(ledger) as book:
+        with Ledger(ledger, new=False) as book:
             options = book.remembered()
         with _client(options.pop("max_rate", None)) as client:
-            _run(client, ledger, options, as_json=as_json)
+            _run(ledger, client.batch.run, options, as_json=as_json)
 
 
 @app.command()
-def status(ledger: LedgerFile = DEFAULT, as_json: AsJson = False) -> None:
+def status(ledger: LedgerPlace = DEFAULT, as_json: AsJson = False) -> None:
     """Say how many rows are in each state; also while the campaign runs."""
-    with _told(), _existing(ledger) as book:
+    with _told(), Ledger(ledger, new=False) as book:
         _say_counts(book.counts(), as_json=as_json)
 
 
@@ -109,13 +149,13 @@ def retry(
     state: Annotated[
         State, typer.Option(help="The rows to submit again; `unknown` has a command of its own.")
     ],
-    ledger: LedgerFile = DEFAULT,
+    ledger: LedgerPlace = DEFAULT,
 ) -> None:
     """Let rows be submitted again: `resume` does it."""
     if state is not State.FAILED:
         err.print("Only failed rows can be tried again; for unknown ones see: techforge batch unknown")
         raise typer.Exit(BAD)
-    with _told(), _existing(ledger) as book, book.alone():
+    with _told(), Ledger(ledger, new=False) as book, book.alone():
         err.print(f"{book.retry(state)} rows are pending again. Next: {_command('resume', ledger)}")
 
 
@@ -125,11 +165,26 @@ def unknown(
     resubmit: Annotated[
         bool, typer.Option("--resubmit", help="Submit them again: some may be paid twice.")
     ] = False,
-    ledger: LedgerFile = DEFAULT,
+    job: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--job", help="PROJECT=JOB: a job of which you know, from your webhook say; repeatable."
+        ),
+    ] = None,
+    ledger: LedgerPlace = DEFAULT,
 ) -> None:
     """List the rows of which nobody knows whether a job was made, and settle them."""
-    with _told(), _existing(ledger) as book, book.alone():
-        book.abandon()
+    with _told(), Ledger(ledger, new=False) as book, book.alone():
+        book.abandon(book.now() if book.is_shared else None)
+        for known in job or ():
+            project, _, job_id = known.partition("=")
+            if not job_id or not book.settle(project, job_id):
+                raise InvalidArgumentError(
+                    "job", f"there is no unknown row for {known!r}; PROJECT=JOB is wanted"
+                )
+            err.print(
+                f"Project {project} has job {job_id} now. Next: {_command('resume', ledger)}", markup=False
+            )
         if check:
             with _client(None) as client:
                 found = client.batch.check_unknown(book)
@@ -150,11 +205,11 @@ def unknown(
 @app.command()
 def report(
     to: Annotated[Path, typer.Argument(help="A .csv, .parquet or .html file.")],
-    ledger: LedgerFile = DEFAULT,
+    ledger: LedgerPlace = DEFAULT,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write what became of every row."""
-    with _told(), _existing(ledger) as book:
+    with _told(), Ledger(ledger, new=False) as book:
         if to.exists() and not overwrite:
             # It may well be the manifest.
             raise InvalidArgumentError("to", f"{to} is there already; give another name, or --overwrite")
@@ -164,10 +219,12 @@ def report(
 # --- running --------------------------------------------------------------------------------------
 
 
-def _run(client: TechForge, ledger: Path, options: dict[str, Any], *, as_json: bool) -> None:
+def _run(
+    ledger: str, begin: Callable[..., Iterable[Entry]], options: dict[str, Any], *, as_json: bool
+) -> None:
     try:
         with _shown() as on_progress:
-            for entry in client.batch.run(ledger=ledger, on_progress=on_progress, **options):
+            for entry in begin(ledger=ledger, on_progress=on_progress, **options):
                 if as_json:
                     print(json.dumps(_fields(entry), ensure_ascii=False), flush=True)  # noqa: T201
     except KeyboardInterrupt:
@@ -222,12 +279,11 @@ def _line(run: Run) -> str:
 
 
 def _dry_run(
-    client: TechForge, manifest: Path, ledger: Path, max_rate: float | None, *, skip_bad: bool
+    client: TechForge, manifest: Path, ledger: str, max_rate: float | None, *, skip_bad: bool
 ) -> None:
     with Ledger(":memory:") as book:
-        if ledger.exists():
-            with Ledger(ledger) as real:
-                book.load(real.rows())
+        with suppress(NoLedgerError), Ledger(ledger, new=False) as real:
+            book.load(real.rows())
         loading = load(book, manifest, client._settings, skip_bad=skip_bad)
         _say_loaded(loading)
         if loading.loaded.new and max_rate:
@@ -269,22 +325,17 @@ def _fields(entry: Entry) -> dict[str, Any]:
     return {name: getattr(entry, name) for name in names} | {"metadata": entry.metadata}
 
 
-def _command(what: str, ledger: Path) -> str:
-    return f"techforge batch {what}" + ("" if ledger == DEFAULT else f" --ledger {ledger}")
+def _command(what: str, ledger: str) -> str:
+    """Return what to type; a password is not shown, and is best kept in PGPASSWORD or a service file."""
+    return f"techforge batch {what}" + (
+        "" if ledger == DEFAULT else f" --ledger {shlex.quote(without_password(ledger))}"
+    )
 
 
 @contextmanager
 def _client(max_rate: float | None) -> Generator[TechForge]:
     with TechForge() as client:
         yield client if max_rate is None else client.with_options(max_rate=max_rate)
-
-
-@contextmanager
-def _existing(ledger: Path) -> Generator[Ledger]:
-    if not ledger.exists():
-        raise ConfigurationError(f"there is no ledger {ledger}; techforge batch run makes one")
-    with Ledger(ledger) as book:
-        yield book
 
 
 @contextmanager

@@ -93,22 +93,19 @@ class Limiter:
         with lock:
             self._forget_other_processes()
             self._land(ticket)
-            self._fill(now)
             place = bisect_left(self._line, ticket.number)
+            wait = self._turn(place, now)
             if self._line[place : place + 1] != [ticket.number]:
                 self._line.insert(place, ticket.number)
-            # Should the rate double each second, it is this caller's turn no sooner.
-            turn = (place + 1 - self._tokens) / self.rate
-            wait = max(self._paused_until - now, math.log1p(max(turn, 0.0) * _DOUBLING) / _DOUBLING)
+            wait = max(wait, self._paused_until - now)
             too_many = self._in_flight + place + 1 - self._most
             if too_many > 0:
                 wait = max(wait, min(self._took * too_many / self._most, _LATEST))
             if wait > 0:
                 return max(wait, _SOONEST)
             del self._line[place]
-            self._tokens -= 1
             self._in_flight += 1
-            ticket.epoch, ticket.sent, ticket.in_flight = self._epoch, now, True
+            ticket.epoch, ticket.sent, ticket.in_flight = self._take(place), now, True
             return 0.0
 
     def accepted(self, ticket: Ticket, now: float) -> None:
@@ -141,6 +138,18 @@ class Limiter:
             if self._line[place : place + 1] == [ticket.number]:
                 del self._line[place]
             self._land(ticket)
+
+    def _turn(self, place: int, now: float) -> float:
+        """Return the seconds until it is the turn of a place in the line."""
+        self._fill(now)
+        # Should the rate double each second, it is this caller's turn no sooner.
+        turn = (place + 1 - self._tokens) / self.rate
+        return math.log1p(max(turn, 0.0) * _DOUBLING) / _DOUBLING
+
+    def _take(self, place: int) -> int:  # noqa: ARG002 - where turns are given one by one it matters which
+        """Take the turn of a place; return the epoch that it is of."""
+        self._tokens -= 1
+        return self._epoch
 
     def _land(self, ticket: Ticket) -> None:
         if ticket.in_flight:

@@ -1,0 +1,123 @@
+"""Looking at jobs until their videos are there, and fetching them."""
+
+# ruff: noqa: SLF001
+# pyright: reportPrivateUsage=false
+# The client's settings are of the same package.
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import statistics
+from collections import deque
+from typing import TYPE_CHECKING
+
+from techforge._flows.wait import look
+from techforge._masking import mask
+from techforge.batch import changes
+from techforge.batch.database import LedgerError
+from techforge.batch.ledger import State
+from techforge.batch.submitter import IDLE
+from techforge.errors import JobFailedError
+from techforge.models import Job
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from techforge.batch.ledger import Entry
+    from techforge.batch.runner import Run
+    from techforge.models import Video
+
+_FIRST_LOOK, _LONGEST_LOOK = 1.0, 30.0
+"""Seconds until a job is looked at, while it is not known how long jobs take; and at the most."""
+_ENOUGH = 5
+"""Jobs whose time must be known before it counts."""
+_LEASE = 120.0
+"""Seconds for which a look is nobody else's."""
+
+
+class Reconciler:
+    """Looks at the jobs of a run, those that are due first."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._looks = asyncio.Semaphore(run.options.concurrency)
+        self._downloads = asyncio.Semaphore(run.options.downloads)
+        self._looking: set[int] = set()
+        self._times: deque[float] = deque(maxlen=101)
+        self._renewed = 0.0
+
+    def first_look(self) -> float:
+        """Return the seconds from a job's submission to the first look at it."""
+        if len(self._times) < _ENOUGH:
+            return _FIRST_LOOK
+        return 0.8 * statistics.median(self._times)
+
+    async def look(self) -> None:
+        """Look at the jobs that are due; if there are none, wait a little."""
+        run, now = self._run, self._run.ledger.now()
+        if now > self._renewed + _LEASE / 3:
+            # What is being fetched may take longer than a lease.
+            self._renewed = now
+            await asyncio.gather(*(run.write(changes.look_again(n, now + _LEASE)) for n in self._looking))
+        rows = await asyncio.to_thread(run.ledger.due, now, now + _LEASE)
+        for row in rows:
+            if row.n in self._looking:
+                continue  # told to be looked at while it is
+            await self._looks.acquire()
+            run.start(self._look(row), self._looks.release, self._looking, row.n)
+        if not rows:
+            await asyncio.sleep(IDLE)
+
+    async def _look(self, row: Entry) -> None:
+        run = self._run
+        job = Job(row.job_id or "", row.project_id, "submitted")
+        elapsed = run.ledger.now() - (row.posted_at or run.ledger.now())
+        try:
+            video = await run.client._driver.run(look(job, run.client._settings, run.options.tracker))
+            if video is None:
+                await self._look_again(row, min(_LONGEST_LOOK, max(_FIRST_LOOK, elapsed / 4)))
+                return
+            file = await self._fetch(row, video)
+        except JobFailedError as error:
+            await self._fail(row, mask(str(error)))
+        except LedgerError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a tracker is the user's, and may fail in any way
+            # Of a job that exists no failure of ours is the end.
+            run.problem = mask(str(error))
+            pause = getattr(error, "retry_after", None) or min(_LONGEST_LOOK, max(_FIRST_LOOK, elapsed))
+            await self._look_again(row, pause)
+        else:
+            self._times.append(elapsed)
+            change = changes.done(row.n, file, run.ledger.now())
+            if await run.change(change, State.SUBMITTED, State.DONE):
+                run.tell(row, State.DONE, file=file)
+
+    async def _look_again(self, row: Entry, pause: float) -> None:
+        await self._run.write(changes.look_again(row.n, self._run.ledger.now() + pause))
+
+    async def _fail(self, row: Entry, reason: str) -> None:
+        if await self._run.change(
+            changes.failed(row.n, reason, self._run.ledger.now()), State.SUBMITTED, State.FAILED
+        ):
+            self._run.failures += 1
+            self._run.tell(row, State.FAILED, reason=reason)
+
+    async def _fetch(self, row: Entry, video: Video) -> str | None:
+        target = self._run.options.target(row)
+        if target is None:
+            return None
+        async with self._downloads:
+            if _is_there(target, video, row.posted_at or math.inf):
+                return str(target)
+            return str(await self._run.client.jobs.download(video, target, overwrite=True))
+
+
+def _is_there(target: Path, video: Video, since: float) -> bool:
+    """Tell whether a process fetched it that was killed before it could say so."""
+    with contextlib.suppress(OSError):
+        there = target.stat()
+        return there.st_size == video.size and there.st_mtime >= since
+    return False

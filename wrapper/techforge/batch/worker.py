@@ -1,0 +1,155 @@
+"""Running a campaign together with other processes: rows come in chunks, pace and counts are shared."""
+
+# ruff: noqa: SLF001
+# pyright: reportPrivateUsage=false
+# The client's settings and driver are of the same package.
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Self
+from uuid import uuid4
+
+from attrs import asdict, define, evolve, field
+
+from techforge.batch.ledger import State
+from techforge.batch.pace import SharedLimiter
+from techforge.batch.runner import Run
+
+if TYPE_CHECKING:
+    from techforge._client import AsyncTechForge
+    from techforge.batch.dispatch import Dispatcher
+    from techforge.batch.ledger import Chunk, Ledger
+    from techforge.batch.options import Options
+
+_TEND = 1.0
+"""Seconds after which a worker looks after what all have in common."""
+_GONE = 10.0
+"""Seconds after which a worker that has said nothing does not count."""
+_FORGOTTEN = 10.0
+"""Seconds without a chunk after which one looks whether rows were forgotten."""
+_TAKE_OVER = 5.0
+
+
+@define
+class Bounds:
+    """How far all workers together may go: the last row, and how many rows may have failed."""
+
+    last: int | None = None
+    failed: int | None = None
+
+    @classmethod
+    def kept_in(cls, ledger: Ledger) -> Self:
+        """Return those that were set for all."""
+        kept: dict[str, int | None] = ledger.kept("bounds") or {}
+        return cls(**kept)
+
+
+@define
+class Worker(Run):
+    """A run of a campaign by one of many processes."""
+
+    dispatcher: Dispatcher = field(kw_only=True)
+    stay: bool = field(kw_only=True, default=False)
+    """Whether it waits for more rows when all have ended."""
+    _id: str = field(init=False, factory=lambda: uuid4().hex)
+    _chunks: int = field(init=False, default=0)
+    _busy_at: float = field(init=False, factory=time.monotonic)
+    _taken_at: float = field(init=False, default=0.0)
+    _tend_at: float = field(init=False, default=0.0)
+    _bounds: Bounds = field(init=False, factory=Bounds)
+
+    async def work(self) -> None:
+        """Submit the rows that one is given, and look at jobs, until nothing is left."""
+        limiter = self.client._settings.limiter
+        beside = [asyncio.create_task(limiter.keep())] if isinstance(limiter, SharedLimiter) else []
+        try:
+            await self._tend()
+            beside.append(asyncio.create_task(self.dispatcher.run_worker(self._process)))
+            while not self.is_stopped:
+                await self.reconciler.look()
+                for task in beside:
+                    if task.done():
+                        task.result()
+                if await self._tend():
+                    return
+        finally:
+            self.stop()
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+
+    def is_spent(self) -> bool:
+        """Tell whether all workers together have had as many failures as they may."""
+        most = self._bounds.failed
+        return most is not None and self.counts[State.FAILED] >= most
+
+    async def _process(self, chunk: Chunk) -> None:
+        self._chunks += 1
+        try:
+            last = self._bounds.last
+            await self.submitter.submit(chunk.first, chunk.last if last is None else min(last, chunk.last))
+        finally:
+            self._chunks -= 1
+            self._busy_at = time.monotonic()
+
+    async def _tend(self) -> bool:
+        """Look after what all workers have in common; return whether all is over."""
+        began = time.monotonic()
+        if began < self._tend_at:
+            return False
+        place, workers = await asyncio.to_thread(self._look_after)
+        if (most := self.options.max_outstanding) is not None:
+            # Each takes its part of what is free, so that all together do not have more.
+            free = most - self.counts[State.POSTING] - self.counts[State.SUBMITTED]
+            self.submitter.allow(free // workers + (place < free % workers))
+        if began > self._taken_at + _TAKE_OVER:
+            self._taken_at = began
+            await self.dispatcher.take_over()
+        # Where there is much to count one counts seldom.
+        self._tend_at = time.monotonic() + max(_TEND, 10 * (time.monotonic() - began))
+        if self._chunks or self.is_busy:
+            return False
+        if not self.is_spent() and await asyncio.to_thread(self.ledger.is_pending, 0, self._bounds.last):
+            if began > self._busy_at + _FORGOTTEN:
+                self._busy_at = began
+                await self.dispatcher.enqueue(await asyncio.to_thread(self.ledger.chunks, self._bounds.last))
+            return False
+        return not self.stay and not await self.is_waiting()
+
+    def _look_after(self) -> tuple[int, int]:
+        """Return this worker's place among all that are there, and how many they are."""
+        ledger, there = self.ledger, dict[str, float]()
+
+        def here(before: dict[str, float] | None) -> dict[str, float]:
+            nonlocal there
+            now = ledger.now()
+            there = {name: at for name, at in (before or {}).items() if at > now - _GONE} | {self._id: now}
+            return there
+
+        ledger.update("workers", here)
+        ledger.abandon(ledger.now())
+        self.counts.update(ledger.counts())
+        self._bounds = Bounds.kept_in(ledger)
+        return sorted(there).index(self._id), len(there)
+
+
+def set_bounds(ledger: Ledger, options: Options) -> Bounds:
+    """Turn a run's budget into bounds that all workers keep to: rows up to the nth that is pending."""
+    last = None if options.max_jobs is None else ledger.nth_pending(options.max_jobs)
+    failed = None
+    if options.max_failures is not None:
+        failed = ledger.counts()[State.FAILED] + options.max_failures
+    bounds = Bounds(last, failed)
+    ledger.update("bounds", lambda _: asdict(bounds))
+    return bounds
+
+
+def sharing(client: AsyncTechForge, ledger: Ledger) -> AsyncTechForge:
+    """Return the same client, at the pace of the campaign."""
+    limiter = client._settings.limiter
+    shared = SharedLimiter(ledger, limiter.max_rate, limiter.max_in_flight)
+    other = object.__new__(type(client))
+    other._use(evolve(client._settings, limiter=shared), client._driver)
+    return other
