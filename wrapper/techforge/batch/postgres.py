@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import threading
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Generic
 from urllib.parse import parse_qsl, urlencode, urlsplit
+from uuid import uuid4
 
 from techforge._logging import logger
 from techforge.batch.database import LedgerError, T, without_password
@@ -37,8 +38,6 @@ _LONGEST_PAUSE = 2.0
 _OLDEST = 13_00_00
 MAKING = 8_417_226
 """Any number, for whoever makes the tables: by then there is nothing else to lock."""
-_NUMBER = "SELECT pg_current_xact_id()::text"
-"""A transaction's, by which one can ask later what became of it."""
 _ALIVE = {
     "keepalives_idle": "10",
     "keepalives_interval": "5",
@@ -92,6 +91,7 @@ class Postgres:
         self._campaign = split_url(url)[1]
         self.name = without_password(url)
         self._lock = threading.RLock()
+        self._session = f"session {uuid4().hex}"
         self._closed = False
         self._ahead = 0.0
         self._db: psycopg.Connection | None = None
@@ -128,35 +128,38 @@ class Postgres:
     def run(self, work: Callable[[Connection], T]) -> T:
         """Do all of some work, or nothing of it."""
 
-        def whole(db: psycopg.Connection, ends: list[Any]) -> T:
+        def whole(db: psycopg.Connection, commit: _Commit[T]) -> T:
             with db.transaction():
-                result = work(_Translated(db))
-                ends += [result, *(db.execute(_NUMBER).fetchone() or ())]
-            return result
+                commit.mark(db)
+                commit.results = [work(_Translated(db))]
+            return commit.results[0]
 
         return self._persist(whole)
 
     def read(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
         """Return the rows that a statement yields."""
-        return self._persist(lambda db, _: db.execute(_translated(sql), values).fetchall())
+
+        def whole(db: psycopg.Connection, _: object) -> list[Any]:
+            return db.execute(_translated(sql), values).fetchall()
+
+        return self._persist(whole)
 
     def apply(self, changes: Sequence[Change]) -> list[bool]:
         """Carry out changes together, in one round trip."""
         # Whoever takes locks in the same order does not wait for each other.
         order = sorted(range(len(changes)), key=lambda place: changes[place].n)
 
-        def whole(db: psycopg.Connection, ends: list[Any]) -> list[bool]:
+        def whole(db: psycopg.Connection, commit: _Commit[list[bool]]) -> list[bool]:
             found = [False] * len(changes)
             with db.transaction():
                 with db.pipeline():
+                    commit.mark(db)
                     cursors = [
-                        (place, db.execute(_translated(changes[place].sql), changes[place].values))
-                        for place in order
+                        db.execute(_translated(changes[place].sql), changes[place].values) for place in order
                     ]
-                    number = db.execute(_NUMBER)
-                for place, cursor in cursors:
+                for place, cursor in zip(order, cursors, strict=True):
                     found[place] = cursor.rowcount == 1
-                ends += [found, *(number.fetchone() or ())]
+                commit.results = [found]
             return found
 
         return self._persist(whole)
@@ -181,43 +184,29 @@ class Postgres:
         """Close the connection."""
         self._closed = True
         with self._lock:
-            if self._db is not None:
+            if self._db is not None and not self._db.closed:
+                with suppress(psycopg.Error):
+                    self._db.execute("DELETE FROM campaign WHERE name = %s", [self._session])
                 self._db.close()
 
-    def _persist(self, work: Callable[[psycopg.Connection, list[Any]], T]) -> T:
-        """Do some work, again where the connection was lost, unless it turns out that it was done.
-
-        `work` adds its result, and the number of its transaction, to the list that it is given, before it
-        commits: so it can be asked afterwards whether the commit, whose answer was lost, has come about.
-        """
+    def _persist(self, work: Callable[[psycopg.Connection, _Commit[T]], T]) -> T:
+        """Do some work, again where the connection was lost, unless it turns out that it was done."""
         with self._told(), self._lock:
             deadline, pause = time.monotonic() + _PATIENCE, 0.05
-            ends: list[Any] = []
+            commit = _Commit[T](self._session)
             while True:
                 try:
                     db = self._connection()
-                    if ends and self._has_committed(db, ends[-1]):
-                        return cast("T", ends[0])
-                    ends.clear()
-                    return work(db, ends)
-                except _PASSING:
-                    ends.clear()
+                    if commit.has_happened(db):
+                        return commit.results[0]
+                    return work(db, commit)
                 except psycopg.OperationalError as error:
-                    broken = self._db is None or self._db.closed
-                    if not broken or self._closed or time.monotonic() > deadline:
+                    is_passing = self._db is None or self._db.closed or isinstance(error, _PASSING)
+                    if not is_passing or self._closed or time.monotonic() > deadline:
                         raise
-                    logger.warning("%s went away, and is waited for: %s", self.name, _plain(error))
+                    logger.warning("%s is waited for: %s", self.name, _plain(error))
                 time.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
-
-    def _has_committed(self, db: psycopg.Connection, transaction: str) -> bool:
-        while True:
-            (status,) = db.execute("SELECT pg_xact_status(%s::text::xid8)", [transaction]).fetchone() or (
-                None,
-            )
-            if status != "in progress":
-                return bool(status == "committed")
-            time.sleep(0.05)
 
     def _connection(self) -> psycopg.Connection:
         if self._closed:
@@ -241,6 +230,35 @@ class Postgres:
             yield
         except psycopg.Error as error:
             raise LedgerError(f"{self.name} cannot be read or written: {_plain(error)}") from None
+
+
+class _Commit(Generic[T]):
+    """One commit, of which one can ask whether it has come about, where its answer was lost.
+
+    Not by the number of its transaction: a server that has crashed may give that to another one.
+    """
+
+    def __init__(self, session: str) -> None:
+        self.session = session
+        self.results: list[T] = []
+        """What it gives, once all but the commit itself is done."""
+        self._mark = ""
+
+    def mark(self, db: psycopg.Connection) -> None:
+        """Write down what it can be known by; the first thing that its transaction does."""
+        self.results, self._mark = [], uuid4().hex
+        db.execute(
+            "INSERT INTO campaign VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            [self.session, self._mark],
+        )
+
+    def has_happened(self, db: psycopg.Connection) -> bool:
+        """Ask whether it has come about; where it is still going on, wait for its end."""
+        if not self.results:
+            return False
+        with db.transaction():
+            statement = "SELECT value FROM campaign WHERE name = %s FOR UPDATE"
+            return db.execute(statement, [self.session]).fetchone() == (self._mark,)
 
 
 class _Translated:

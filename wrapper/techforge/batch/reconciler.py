@@ -33,8 +33,8 @@ _FIRST_LOOK, _LONGEST_LOOK = 1.0, 30.0
 """Seconds until a job is looked at, while it is not known how long jobs take; and at the most."""
 _ENOUGH = 5
 """Jobs whose time must be known before it counts."""
-_LEASE = 120.0
-"""Seconds for which a look is nobody else's."""
+_LEASE = 30.0
+"""Seconds for which a look is nobody else's; it is renewed as long as it takes."""
 
 
 class Reconciler:

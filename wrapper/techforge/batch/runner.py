@@ -160,15 +160,18 @@ class Run:
             among.discard(n)
             release()
             if not task.cancelled() and (error := task.exception()) is not None:
-                # A disk that is full, or a bug: nothing more is begun, and the caller hears of it.
-                self._failed = self._failed or error
-                self.is_stopped = True
-                self._ended.put_nowait(None)
+                self.fail(error)
 
         among.add(n)
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(over)
+
+    def fail(self, error: BaseException) -> None:
+        """Begin nothing more, and let the caller hear why: a disk that is full, or a bug."""
+        self._failed = self._failed or error
+        self.is_stopped = True
+        self._ended.put_nowait(None)
 
     async def change(self, change: Change, before: State, after: State) -> bool:
         """Carry out a change, and count it; False if the row was not as it must be."""

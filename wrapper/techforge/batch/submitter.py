@@ -41,7 +41,7 @@ _MARGIN = 10.0
 
 
 class _Taken(Exception):  # noqa: N818 - nothing is wrong
-    """Another process has claimed the row."""
+    """The row is another's, or was not claimed in time; nothing was sent."""
 
 
 class Submitter:
@@ -146,6 +146,10 @@ class Submitter:
             return await self._run.client._driver.run(create(evolve(self._settings, claim=claim), **params))
         except (APIError, InvalidArgumentError, JobOutcomeUnknownError, _Taken):
             raise
+        except TimeoutError:
+            # The ledger's database is away. The claim may yet be made, and this is done after it.
+            await self._put_back(row, 0.0, "the ledger did not answer in time")
+            raise _Taken from None
         except asyncio.CancelledError:
             if is_claimed:
                 await asyncio.shield(self._doubt(row, "the run was stopped before the answer came", None))

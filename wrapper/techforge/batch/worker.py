@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
 from attrs import asdict, define, evolve, field
 
+from techforge._logging import logger
+from techforge._masking import mask
 from techforge.batch.ledger import State
 from techforge.batch.pace import SharedLimiter
 from techforge.batch.runner import Run
+from techforge.errors import TechForgeError
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from techforge._client import AsyncTechForge
     from techforge.batch.dispatch import Dispatcher
     from techforge.batch.ledger import Chunk, Ledger
@@ -66,7 +71,7 @@ class Worker(Run):
         beside = [asyncio.create_task(limiter.keep())] if isinstance(limiter, SharedLimiter) else []
         try:
             await self._tend()
-            beside.append(asyncio.create_task(self.dispatcher.run_worker(self._process)))
+            beside.append(asyncio.create_task(self._serve()))
             while not self.is_stopped:
                 await self.reconciler.look()
                 for task in beside:
@@ -85,11 +90,33 @@ class Worker(Run):
         most = self._bounds.failed
         return most is not None and self.counts[State.FAILED] >= most
 
+    async def _serve(self) -> None:
+        """Let the dispatcher hand chunks out, again if it fails: what was lost with it will be found."""
+        while True:
+            try:
+                await self.dispatcher.run_worker(self._process)
+            except TechForgeError:
+                raise
+            except Exception as error:  # noqa: BLE001 - it may be anybody's, and its database may be away
+                logger.warning("the dispatcher has failed, and is started again: %s", _named(error))
+            await asyncio.sleep(_TEND)
+
+    async def _ask(self, asked: Coroutine[Any, Any, None]) -> None:
+        """Ask the dispatcher for something that it may fail at."""
+        try:
+            await asked
+        except TechForgeError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            logger.warning("the dispatcher has failed: %s", _named(error))
+
     async def _process(self, chunk: Chunk) -> None:
         self._chunks += 1
         try:
             last = self._bounds.last
             await self.submitter.submit(chunk.first, chunk.last if last is None else min(last, chunk.last))
+        except Exception as error:  # noqa: BLE001 - the dispatcher would only log it
+            self.fail(error)
         finally:
             self._chunks -= 1
             self._busy_at = time.monotonic()
@@ -106,7 +133,7 @@ class Worker(Run):
             self.submitter.allow(free // workers + (place < free % workers))
         if began > self._taken_at + _TAKE_OVER:
             self._taken_at = began
-            await self.dispatcher.take_over()
+            await self._ask(self.dispatcher.take_over())
         # Where there is much to count one counts seldom.
         self._tend_at = time.monotonic() + max(_TEND, 10 * (time.monotonic() - began))
         if self._chunks or self.is_busy:
@@ -114,7 +141,8 @@ class Worker(Run):
         if not self.is_spent() and await asyncio.to_thread(self.ledger.is_pending, 0, self._bounds.last):
             if began > self._busy_at + _FORGOTTEN:
                 self._busy_at = began
-                await self.dispatcher.enqueue(await asyncio.to_thread(self.ledger.chunks, self._bounds.last))
+                chunks = await asyncio.to_thread(self.ledger.chunks, self._bounds.last)
+                await self._ask(self.dispatcher.enqueue(chunks))
             return False
         return not self.stay and not await self.is_waiting()
 
@@ -133,6 +161,10 @@ class Worker(Run):
         self.counts.update(ledger.counts())
         self._bounds = Bounds.kept_in(ledger)
         return sorted(there).index(self._id), len(there)
+
+
+def _named(error: Exception) -> str:
+    return mask(f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
 def set_bounds(ledger: Ledger, options: Options) -> Bounds:
