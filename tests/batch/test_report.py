@@ -77,7 +77,7 @@ class Page(HTMLParser):
         """Note an element."""
         assert len(dict(attrs)) == len(attrs)
         self.tags.append((tag, dict(attrs)))
-        if tag != "meta":
+        if tag not in {"meta", "br"}:
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -101,6 +101,18 @@ class Page(HTMLParser):
     def figures(self) -> dict[str, str]:
         """Return the key figures."""
         return dict(zip(self.all("dt"), self.all("dd"), strict=True))
+
+    @property
+    def reasons(self) -> list[tuple[str, str]]:
+        """Return what the list of reasons says: how many rows, and why."""
+        numbers = self.all("span")
+        return list(zip(numbers, self.all("li")[-len(numbers) :], strict=True)) if numbers else []
+
+    @property
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return the table's rows."""
+        cells = [text for of, text in self.texts if of in {"th", "td"}]
+        return list(zip(*[iter(cells)] * 4, strict=True))
 
 
 def page_of(ledger: Ledger, folder: Path) -> tuple[str, Page]:
@@ -395,10 +407,13 @@ def test_the_figures_are_right(ledger: Ledger, tmp_path: Path) -> None:
         "last end (UTC)": "2025-10-09 09:13:20",
         "median time to finish": "10 s",
         "95 % finish within": "19 s",
-        "rows done per minute": "1.0",
+        "rows done per minute": "0.99",
     }
-    assert page.all("li") == ["20 done", "1 submitted", "1 posting", "1 pending", "1 failed", "1 unknown"]
-    bar = [attrs for tag, attrs in page.tags if tag == "i" and "style" in attrs]
+    legend = ["20 done", "1 submitted", "1 posting", "1 pending", "1 failed", "1 unknown"]
+    assert page.all("li") == [*legend, "no face", "no answer"]
+    said = [attrs["aria-label"] for tag, attrs in page.tags if tag == "div" and "role" in attrs]
+    assert said == [f"rows by state: {', '.join(legend)}"]
+    bar = [attrs for tag, attrs in page.tags if tag == "i" and "title" in attrs]
     assert [attrs["style"] for attrs in bar] == ["flex-grow:20", *["flex-grow:1"] * 5]
     assert page.all("h1") == ["spring.sqlite"]
     assert any(re.search(r"made \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", text) for text in page.all("p"))
@@ -417,11 +432,47 @@ def test_the_charts_count_every_row(ledger: Ledger, tmp_path: Path) -> None:
         add_done(ledger, f"d{number}", 7 * number, 20 + number % 50 / 10)
     add_done(ledger, "late", 0, 90_000)
     text, page = page_of(ledger, tmp_path)
-    charts = [re.findall(r"<title>[^<]*: ([\d,]+)</title>", svg) for svg in text.split("<svg")[1:]]
+    charts = [re.findall(r"<title>[^<]*: ([\d,]+)</title></rect>", svg) for svg in text.split("<svg")[1:]]
     assert [sum(map(int, chart)) for chart in charts] == [201, 201]
     assert 1 < len(charts[0]) <= 60
     assert 5 < len(charts[1]) <= 30
-    assert any("1 took longer, 1 d 1 h at most" in line for line in page.all("p"))
+    ticks = [re.findall(r'<text x="([\d.]+)" y="176"', svg) for svg in text.split("<svg")[1:]]
+    for chart, (start, middle, end) in zip(charts, ticks, strict=True):
+        assert (float(start), float(end)) == (44, 356)
+        assert float(middle) == pytest.approx(44 + 312 * (len(chart) // 2) / len(chart), abs=20)
+    assert "The last column also has 1 that took longer, up to 1 d 1 h." in page.all("p")
+
+
+@pytest.mark.parametrize(
+    ("took", "ticks"),
+    [
+        (0.0123, ["12 ms", "13 ms"]),
+        (93, ["1 min 33 s", "1 min 34 s"]),
+        (59.96, ["59.9 s", "1 min"]),
+        (7250, ["2 h", "2 h 1 min"]),
+        (90_000, ["1 d 1 h", "1 d 2 h"]),
+    ],
+)
+def test_one_row_has_a_chart_that_can_be_read(
+    ledger: Ledger, tmp_path: Path, took: float, ticks: list[str]
+) -> None:
+    """Of a single row no tick says the same as another, nothing took longer than it, and it is a column."""
+    add_done(ledger, "a", 0, took)
+    text, page = page_of(ledger, tmp_path)
+    chart = text.split("<svg")[2]
+    said = re.findall(r'y="176"[^>]*>([^<]*)<', chart)
+    assert said == ticks
+    assert "took longer" not in text
+    (width,) = re.findall(r'<rect class="done" [^>]*width="([\d.]+)"', chart)
+    assert float(width) == 40
+    assert page.figures["done"] == "100 %"
+
+
+def test_a_slow_campaign_has_a_rate(ledger: Ledger, tmp_path: Path) -> None:
+    """Two rows in a day are few, and not none."""
+    add_done(ledger, "a", 0, 30)
+    add_done(ledger, "b", 0, 86_400)
+    assert page_of(ledger, tmp_path)[1].figures["rows done per minute"] == "0.0014"
 
 
 @pytest.mark.parametrize(
@@ -482,13 +533,23 @@ def test_reasons_that_differ_in_ids_are_one(ledger: Ledger, tmp_path: Path) -> N
     for number, project in enumerate(ids):
         add(ledger, f"c{number}", "unknown", reason=f"no https://x.example.com/{number} in {project}")
     add(ledger, "d", "unknown")
-    text, _ = page_of(ledger, tmp_path)
-    assert re.findall(r"<title>(\d+ (?:failed|unknown): [^<]*)</title>", text) == [
-        "3 failed: POST /jobs/v2: 503: busy (attempts: …, job …)",
-        "2 failed: POST /jobs/v2: 422: busy (attempts: …, job …)",
-        "2 unknown: no … in …",
-        "1 unknown: no reason was given",
+    _, page = page_of(ledger, tmp_path)
+    assert page.reasons == [
+        ("3 failed", "POST /jobs/v2: 503: busy (attempts: …, job …)"),
+        ("2 failed", "POST /jobs/v2: 422: busy (attempts: …, job …)"),
+        ("2 unknown", "no … in …"),
+        ("1 unknown", "no reason was given"),
     ]
+    shares = [attrs["style"] for tag, attrs in page.tags if tag == "i" and "width" in str(attrs)]
+    assert shares == ["width:70.0%", "width:46.7%", "width:46.7%", "width:23.3%"]
+
+
+def test_a_long_reason_says_that_it_goes_on(ledger: Ledger, tmp_path: Path) -> None:
+    """One that just fits is whole, and one that is cut off ends with three dots."""
+    add(ledger, "a", "failed", reason="é" * 300)
+    add(ledger, "b", "failed", reason="ж" * 301)
+    _, page = page_of(ledger, tmp_path)
+    assert [why for _, why in page.reasons] == ["é" * 300, "ж" * 299 + "…"]
 
 
 def test_reasons_without_end(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -496,24 +557,36 @@ def test_reasons_without_end(ledger: Ledger, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(report, "_REASONS", 12)
     for number in range(30):
         add(ledger, str(number), "failed", reason="x" * (number + 1))
-    text, page = page_of(ledger, tmp_path)
-    counted = re.findall(r"<title>(\d+) failed: ([^<]*)</title>", text)
-    assert len(counted) == 10
-    assert counted[0] == ("18", "other reasons")
-    assert any("There are 3 more reasons" in line for line in page.all("p"))
-
-
-def test_unknown_rows_are_listed(ledger: Ledger, tmp_path: Path) -> None:
-    """The first hundred are there, with what to do about them, and how many more there are."""
-    for number in range(103):
-        add(ledger, f"u{number}", "unknown", posted_at=START, ended_at=START + number, reason="no answer")
     _, page = page_of(ledger, tmp_path)
-    cells = page.all("td")
-    project = next(ledger.entries()).project_id
-    assert cells[:4] == ["u0", project, "2025-10-09T08:53:20Z", "no answer"]
-    assert cells[::4] == [f"u{number}" for number in range(100)]
-    assert page.all("code") == ["techforge batch unknown --check", "--resubmit"]
-    assert any("And 3 more" in line for line in page.all("p"))
+    assert len(page.reasons) == 10
+    assert page.reasons[0] == ("18 failed", "other reasons")
+    assert "Rows with other reasons than these: 3." in page.all("p")
+
+
+def test_every_unknown_row_is_explained(ledger: Ledger, tmp_path: Path) -> None:
+    """All are there, however many, with why, since when, where to look, and what to do."""
+    for number in range(1_100):
+        ledger.load([Row(f"u{number}", PARAMS, {}, number)])
+    change(ledger, "state = 'unknown', posted_at = ?, ended_at = ? + n - 1", START, START)
+    change(ledger, "reason = 'no answer ' || n WHERE n != 2")
+    change(ledger, "job_id = 'job-3' WHERE n = 3")
+    change(ledger, "state = 'failed' WHERE n = 4")
+    text, page = page_of(ledger, tmp_path)
+    projects = {entry.key: entry.project_id for entry in ledger.entries()}
+    assert "Its job is job-3." in page.all("td")
+    assert text.count("Its job is") == 1
+    assert page.all("th")[4:] == [key for key in projects if key != "u3"]
+    rows = Page(text.replace("<br>Its job is job-3.", "")).rows
+    assert rows[:3] == [
+        ("row", "project", "since (UTC)", "reason"),
+        ("u0", projects["u0"], "2025-10-09 08:53:20", "no answer 1"),
+        ("u1", projects["u1"], "2025-10-09 08:53:21", "no reason was given"),
+    ]
+    assert [row[:2] for row in rows[1:]] == [(key, projects[key]) for key in projects if key != "u3"]
+    assert page.all("code") == [
+        "techforge batch unknown --check",
+        "techforge batch unknown --resubmit",
+    ]
 
 
 @pytest.mark.parametrize("state", [None, *State])
@@ -525,6 +598,8 @@ def test_a_page_of_any_ledger(ledger: Ledger, tmp_path: Path, state: State | Non
     assert page.figures["rows"] == ("1" if state else "0")
     assert page.figures["done"] == ("-" if state is None else "100 %" if state is State.DONE else "0 %")
     assert page.figures["rows done per minute"] == page.figures["median time to finish"] == "-"
+    assert ("There are no rows." in page.all("p")) == (state is None)
+    assert ("There are none." in page.all("p")) == (state is not State.UNKNOWN)
     assert "nan" not in text
     assert "inf" not in text
     assert "None" not in text
@@ -570,33 +645,80 @@ def test_a_page_needs_nothing_else(ledger: Ledger, tmp_path: Path) -> None:
 
 
 def test_charts_can_be_read_aloud(ledger: Ledger, tmp_path: Path) -> None:
-    """Each chart is an image with a title, and says what its axes are."""
+    """Each chart is an image with a title, says what its axes are, and tells what there is to see."""
     full(ledger)
     text, page = page_of(ledger, tmp_path)
-    assert [attrs["role"] for tag, attrs in page.tags if tag == "svg"] == ["img"] * 3
-    assert re.findall(r"<svg[^>]*><title>([^<]*)</title>", text) == [
-        "rows done in 1 s, by time (UTC) from 2025-10-09",
-        "rows done, by from submission to end",
-        "Failures and unknowns by reason",
+    assert [attrs["role"] for tag, attrs in page.tags if tag == "svg"] == ["img"] * 2
+    assert re.findall(r"<svg[^>]*><title>([^<]*)</title><desc>([^<]*)</desc>", text) == [
+        (
+            "rows done in 1 s, by time (UTC) from 2025-10-09",
+            "40 rows in all; at most 1 in a column, as in 2025-10-09 08:53:21 UTC",
+        ),
+        (
+            "rows done, by time from submission to end",
+            "40 rows in all; at most 2 in a column, as in 1.4 s to 1.6 s",
+        ),
     ]
     said = page.all("text")
-    assert {"rows done in 1 s", "rows done", "from submission to end", "time (UTC) from 2025-10-09"} <= {
-        *said
-    }
+    assert {
+        *("rows done in 1 s", "time (UTC) from 2025-10-09"),
+        *("rows done", "time from submission to end"),
+    } <= {*said}
+
+
+def test_a_page_can_be_found_ones_way_in(ledger: Ledger, tmp_path: Path) -> None:
+    """It has one main part, headings in order, and a table whose heads and name are known as such."""
+    full(ledger)
+    _, page = page_of(ledger, tmp_path)
+    assert [tag for tag, _ in page.tags if tag in {"main", "h1", "h2"}] == ["main", "h1", *["h2"] * 4]
+    heads = [attrs["scope"] for tag, attrs in page.tags if tag == "th"]
+    assert heads == ["col"] * 4 + ["row"]
+    (table,) = (attrs for tag, attrs in page.tags if tag == "table")
+    assert ("h2", {"id": table["aria-labelledby"]}) in page.tags
+
+
+def luminance(colour: str) -> float:
+    """Return how bright a colour is, as WCAG 2 reckons."""
+    digits = colour[1:] if len(colour) == 7 else "".join(c * 2 for c in colour[1:])
+    parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_colours_can_be_told_from_their_background(ledger: Ledger, tmp_path: Path, dark: bool) -> None:
+    """Text has a contrast of 4.5 at least, and what is drawn one of 3 (WCAG 2.2, 1.4.3 and 1.4.11)."""
+    text, _ = page_of(ledger, tmp_path)
+    found = re.findall(r"--(\w+):\s*(#\w+)", text)
+    assert len(found) == 2 * (4 + len(State))
+    colours = dict(found[len(found) // 2 :] if dark else found[: len(found) // 2])
+    back = luminance(colours.pop("back"))
+    colours.pop("line")
+    for name, colour in colours.items():
+        light, other = sorted((luminance(colour), back), reverse=True)
+        assert (light + 0.05) / (other + 0.05) >= (4.5 if name in {"text", "dim"} else 3), name
 
 
 def test_nothing_in_a_ledger_is_markup(tmp_path: Path) -> None:
     """A key, a reason, a project or the ledger's own name is text in the page, whatever it says."""
     evil = "\"'><script>alert()</script><b>&amp;"
     with Ledger(tmp_path / "a<b>&.sqlite") as ledger:
-        add(ledger, f"{evil}1", "unknown", reason=evil, metadata={evil: evil}, params={"project_id": evil})
+        params, metadata = {"project_id": evil}, {evil: evil}
+        add(ledger, f"{evil}1", "unknown", reason=evil, metadata=metadata, params=params, job_id="<b>")
         add(ledger, f"{evil}2", "failed", reason=evil, job_id=evil, file=evil)
         text, page = page_of(ledger, tmp_path)
     assert not {"script", "b"} & {tag for tag, _ in page.tags}
     assert "<script" not in text
     assert page.all("h1") == ["a<b>&.sqlite"]
-    assert page.all("td") == [f"{evil}1", evil, evil]
-    assert f"1 failed: {evil}" in page.all("title")
+    assert page.all("th")[4:] == [f"{evil}1"]
+    assert page.all("td") == [evil, evil, "Its job is <b>."]
+    assert page.reasons == [("1 unknown", evil), ("1 failed", evil)]
+
+
+def test_a_name_that_is_no_text(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file's name may hold bytes that are no UTF-8, and its campaign has a page all the same."""
+    monkeypatch.setattr(Ledger, "name", str(tmp_path / "a\udcff.sqlite"))
+    assert page_of(ledger, tmp_path)[1].all("h1") == ["a?.sqlite"]
 
 
 def test_pyarrow_is_not_needed_otherwise(

@@ -9,13 +9,12 @@ import json
 import math
 import re
 import secrets
-import textwrap
 import time
 from array import array
 from collections import Counter
 from html import escape
 from importlib import import_module
-from itertools import count, islice, pairwise
+from itertools import chain, count, islice, pairwise
 from os import fsync
 from pathlib import Path
 from string import Template
@@ -178,19 +177,20 @@ def _parquet(ledger: Ledger, file: IO[bytes]) -> None:
 # --- the page
 
 _CLOCK = "%Y-%m-%d %H:%M:%S"
-_SHOWN = 100
-"""Unknown rows that a page shows."""
+_NONE = "no reason was given"
 _WIDTHS = [
     *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30),
     *(60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200),
     *(86400 * 2**n for n in range(20)),
 ]
 """How wide bins may be, in seconds."""
+_STEPS = (1, 0.001), (10, 0.01), (60, 0.1), (3600, 1), (86400, 60), (math.inf, 3600)
+"""By what durations below so many seconds differ, as they are shown."""
 _COLOURS = {
     State.DONE: ("#1a7f37", "#3fb950"),
     State.SUBMITTED: ("#0969da", "#4493f8"),
-    State.POSTING: ("#54aeff", "#a5d6ff"),
-    State.PENDING: ("#8c959f", "#7d8590"),
+    State.POSTING: ("#8250df", "#bc8cff"),
+    State.PENDING: ("#6e7781", "#8b949e"),
     State.FAILED: ("#cf222e", "#f85149"),
     State.UNKNOWN: ("#bf8700", "#d29922"),
 }
@@ -208,7 +208,6 @@ class _Summary:
     ends: array[float] = field(factory=lambda: array("d"))
     took: array[float] = field(factory=lambda: array("f"))
     reasons: Counter[tuple[State, str]] = field(factory=Counter[tuple[State, str]])
-    unknown: list[Entry] = field(factory=list[Entry])
 
     def add(self, entry: Entry) -> None:
         """Count a row."""
@@ -224,16 +223,15 @@ class _Summary:
             self.ends.append(ended)
             self.took.append(max(0.0, ended - sent))
         if state in {State.FAILED, State.UNKNOWN}:
-            why = state, _alike(entry.reason or "no reason was given")
+            why = state, _alike(entry.reason or _NONE)
             full = len(self.reasons) >= _REASONS and why not in self.reasons
             self.reasons[(state, "other reasons") if full else why] += 1
-        if state is State.UNKNOWN and len(self.unknown) < _SHOWN:
-            self.unknown.append(entry)
 
 
 def _alike(reason: str) -> str:
     """Return what a reason has in common with others of its kind."""
-    return _PARTICULAR.sub(lambda found: found["status"] or "…", mask(reason)[:2_000])[:300]
+    kind = _PARTICULAR.sub(lambda found: found["status"] or "…", mask(reason)[:2_000])
+    return kind if len(kind) <= 300 else f"{kind[:299]}…"
 
 
 def _in_order(values: array[float]) -> array[float]:
@@ -261,6 +259,10 @@ def _duration(seconds: float) -> str:
     return " ".join(found[:2])
 
 
+def _rate(value: float) -> str:
+    return f"{value:,.1f}" if value >= 1 else f"{value:.2g}"
+
+
 def _bins(
     values: Iterable[float], low: float, high: float, most: int, least: float
 ) -> tuple[float, float, list[int]]:
@@ -272,26 +274,32 @@ def _bins(
     return low // width * width, width, found
 
 
-def _svg(title: str, height: int, body: list[str]) -> str:
-    return f'<svg viewBox="0 0 360 {height}" role="img"><title>{escape(title)}</title>{"".join(body)}</svg>'
-
-
-def _columns(axes: tuple[str, str], found: list[int], labels: list[str], ticks: Sequence[str]) -> str:
-    """Return a chart of columns: of each its number and what it stands for; and three ticks below."""
+def _columns(axes: tuple[str, str], found: list[int], labels: list[str], ticks: list[str]) -> str:
+    """Return a chart of columns: of each its number and what it stands for; and ticks below."""
     top = next(m * 10**k for k in count() for m in (2, 4, 6, 8, 10) if m * 10**k >= max(found))
-    body = [f'<text x="4" y="11">{axes[1]}</text>', f'<text x="200" y="194" class="mid">{axes[0]}</text>']
+    most = max(range(len(found)), key=found.__getitem__)
+    told = f"{sum(found):,} rows in all; at most {found[most]:,} in a column, as in {labels[most]}"
+    body = [
+        f"<title>{axes[1]}, by {axes[0]}</title><desc>{told}</desc>",
+        f'<text x="4" y="11">{axes[1]}</text><text x="200" y="196" class="mid">{axes[0]}</text>',
+    ]
     for value in (0, top // 2, top):
         y = 160 - 138 * value / top
         body.append(f'<path d="M44 {y:.1f}H356"/><text x="40" y="{y + 4:.1f}" class="end">{value:,}</text>')
     step = 312 / len(found)
+    # A single column as wide as the chart looks like a background.
+    wide = min(step - 1, 40)
     for n, (number, label) in enumerate(zip(found, labels, strict=True)):
         high = max(1.0, 138 * number / top) if number else 0.0
-        size = f'width="{step - 1:.2f}" height="{high:.1f}"'
-        body.append(f'<rect class="done" x="{44 + n * step:.2f}" y="{160 - high:.1f}" {size}>')
+        x = 44 + (n + 0.5) * step - wide / 2
+        body.append(
+            f'<rect class="done" x="{x:.2f}" y="{160 - high:.1f}" width="{wide:.2f}" height="{high:.1f}">'
+        )
         body.append(f"<title>{label}: {number:,}</title></rect>")
-    for tick, x, anchor in zip(ticks, (44, 200, 356), ("start", "mid", "end"), strict=True):
-        body.append(f'<text x="{x}" y="175" class="{anchor}">{tick}</text>')
-    return _svg(f"{axes[1]}, by {axes[0]}", 200, body)
+    for n, anchor in ((0, "start"), (len(found) // 2, "mid"), (len(found), "end")):
+        if n or anchor == "start":
+            body.append(f'<text x="{44 + n * step:.1f}" y="176" class="{anchor}">{ticks[n]}</text>')
+    return f'<svg viewBox="0 0 360 200" role="img">{"".join(body)}</svg>'
 
 
 def _throughput(summary: _Summary) -> str:
@@ -299,10 +307,11 @@ def _throughput(summary: _Summary) -> str:
         return "<p>Nothing is done yet.</p>"
     low, high = min(summary.ends), max(summary.ends)
     start, width, found = _bins(summary.ends, min(low, summary.first), high, 60, 1)
-    end = start + width * len(found)
-    layout = "%H:%M:%S" if end - start < 3600 else "%H:%M" if end - start < 86400 else "%m-%d %H:%M"
-    labels = [_utc(start + n * width, "%Y-%m-%d %H:%M:%S UTC") or "" for n in range(len(found))]
-    ticks = [_utc(at, layout) or "" for at in (start, (start + end) / 2, end)]
+    edges = [start + n * width for n in range(len(found) + 1)]
+    span = edges[-1] - start
+    layout = "%H:%M:%S" if span < 3600 else "%H:%M" if span < 86400 else "%m-%d %H:%M"
+    labels = [_utc(at, f"{_CLOCK} UTC") or "" for at in edges[:-1]]
+    ticks = [_utc(at, layout) or "" for at in edges]
     axes = (_utc(start, "time (UTC) from %Y-%m-%d") or "", f"rows done in {_duration(width)}")
     return _columns(axes, found, labels, ticks)
 
@@ -311,47 +320,44 @@ def _finish(ordered: array[float]) -> str:
     if not ordered:
         return "<p>Nothing is done yet.</p>"
     # One row that took a day must not push all others into one column.
-    start, width, found = _bins(ordered, ordered[0], _quantile(ordered, 0.99), 30, 0.001)
-    edges = [_duration(start + n * width) for n in range(len(found) + 1)]
+    high = _quantile(ordered, 0.99)
+    # Narrower than what a duration shows, and two ticks would read the same.
+    least = next(w for below, w in _STEPS if high < below)
+    _, width, found = _bins(ordered, ordered[0], high, 30, least)
+    first = ordered[0] // width
+    edges = [_duration((first + n) * width) for n in range(len(found) + 1)]
     labels = [f"{low} to {high}" for low, high in pairwise(edges)]
-    ticks = (edges[0], _duration(start + width * len(found) / 2), edges[-1])
-    chart = _columns(("from submission to end", "rows done"), found, labels, ticks)
-    longer = sum(value >= start + width * len(found) for value in ordered)
-    more = f"<p>{longer:,} took longer, {_duration(ordered[-1])} at most; they are in the last column.</p>"
+    chart = _columns(("time from submission to end", "rows done"), found, labels, edges)
+    longer = sum(value // width - first >= len(found) for value in ordered)
+    more = f"<p>The last column also has {longer:,} that took longer, up to {_duration(ordered[-1])}.</p>"
     return chart + more * bool(longer)
 
 
 def _why(reasons: Counter[tuple[State, str]]) -> str:
-    body: list[str] = []
-    y, shown = 12, reasons.most_common(10)
-    for (state, reason), number in shown:
-        for line in textwrap.wrap(reason, 60, max_lines=3, placeholder=" …"):
-            body.append(f'<text x="4" y="{y}">{escape(line)}</text>')
-            y += 13
-        width = max(1.0, 240 * number / shown[0][1])
-        body.append(f'<rect class="{state}" x="4" y="{y - 8}" width="{width:.1f}" height="11">')
-        body.append(f"<title>{number:,} {state}: {escape(reason)}</title></rect>")
-        body.append(f'<text x="{width + 9:.1f}" y="{y + 1}">{number:,} {state}</text>')
-        y += 24
-    body.append(f'<text x="4" y="{y}">rows, by reason; … stands for what differs</text>')
-    more = f"<p>There are {len(reasons) - 10:,} more reasons.</p>" if len(reasons) > 10 else ""
-    chart = _svg("Failures and unknowns by reason", y + 8, body) + more
-    return chart if shown else "<p>Nothing failed, and nothing is unknown.</p>"
+    if not reasons:
+        return "<p>Nothing failed, and nothing is unknown.</p>"
+    shown = reasons.most_common(10)
+    # A list and not a drawing: text that is drawn neither wraps nor is read aloud.
+    lines = [
+        f'<li>{escape(reason)}<div><i class="{state}" style="width:{70 * number / shown[0][1]:.1f}%"></i>'
+        f"<span>{number:,} {state}</span></div></li>"
+        for (state, reason), number in shown
+    ]
+    rest = reasons.total() - sum(number for _, number in shown)
+    more = f"<p>Rows with other reasons than these: {rest:,}.</p>" if rest else ""
+    return f"<p>Rows, by reason; … stands for what differs.</p><ol>{''.join(lines)}</ol>{more}"
 
 
-def _unknown(entries: list[Entry], rows: int) -> str:
-    if not entries:
-        return "<p>There are none.</p>"
-    names = ("row", "project", "since (UTC)", "reason")
-    lines: list[str] = []
+def _unknown(entries: Iterable[Entry]) -> Iterator[str]:
+    yield _ADVICE
     for entry in entries:
-        cells = (entry.key, entry.project_id, _utc(entry.ended_at) or "", mask(entry.reason or "")[:1_000])
-        pairs = zip(names, cells, strict=True)
-        lines.append("".join(f'<td data-name="{name}">{escape(cell)}</td>' for name, cell in pairs))
-    head = "".join(f"<th>{name}</th>" for name in names)
-    body = "".join(f"<tr>{line}</tr>" for line in lines)
-    more = f"<p>And {rows - _SHOWN:,} more; the CSV report has all.</p>" if rows > _SHOWN else ""
-    return f"{_ADVICE}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+        reason = escape(mask(entry.reason or _NONE)[:1_000])
+        job = f"<br>Its job is {escape(entry.job_id)}." if entry.job_id else ""
+        yield (
+            f'<tr><th scope="row">{escape(entry.key)}</th><td>{escape(entry.project_id)}</td>'
+            f"<td>{_utc(entry.ended_at, _CLOCK) or ''}</td><td>{reason}{job}</td></tr>\n"
+        )
+    yield "</tbody></table>"
 
 
 def _html(ledger: Ledger, file: IO[bytes]) -> None:
@@ -372,11 +378,12 @@ def _html(ledger: Ledger, file: IO[bytes]) -> None:
         "last end (UTC)": _utc(last, _CLOCK) or "-",
         "median time to finish": _duration(_quantile(ordered, 0.5)),
         "95 % finish within": _duration(_quantile(ordered, 0.95)),
-        "rows done per minute": f"{60 * done / span:,.1f}" if done and span > 0 else "-",
+        "rows done per minute": _rate(60 * done / span) if done and span > 0 else "-",
     }
     shown = [state for state in _COLOURS if counts[state]]
-    bar = [f'<i class="{s}" style="flex-grow:{counts[s]}" title="{counts[s]:,} {s}"></i>' for s in shown]
-    legend = [f'<li><i class="{s}"></i>{counts[s]:,} {s}</li>' for s in shown]
+    said = {s: f"{counts[s]:,} {s}" for s in shown}
+    bar = [f'<i class="{s}" style="flex-grow:{counts[s]}" title="{said[s]}"></i>' for s in shown]
+    legend = [f'<li><i class="{s}"></i>{said[s]}</li>' for s in shown]
     light, dark = ("".join(f"--{s}:{c[n]};" for s, c in _COLOURS.items()) for n in (0, 1))
     page = _PAGE.substitute(
         light=light,
@@ -384,20 +391,31 @@ def _html(ledger: Ledger, file: IO[bytes]) -> None:
         states="\n".join(f".{s} {{ background: var(--{s}); fill: var(--{s}); }}" for s in _COLOURS),
         name=escape(Path(ledger.name).name),
         made=_utc(time.time(), _CLOCK),
-        bar="".join(bar),
-        legend="".join(legend),
+        states_bar=_BAR.format(", ".join(said.values()), "".join(bar), "".join(legend))
+        if rows
+        else "<p>There are no rows.</p>",
         figures="".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in figures.items()),
         throughput=_throughput(summary),
         finish=_finish(ordered),
         reasons=_why(summary.reasons),
-        unknown=_unknown(summary.unknown, counts[State.UNKNOWN]),
     )
-    file.write(page.encode())
+    file.write(page.encode(errors="replace"))
+    unknown = _unknown(ledger.entries(State.UNKNOWN)) if counts[State.UNKNOWN] else ["<p>There are none.</p>"]
+    for part in chain(unknown, [_END]):
+        file.write(part.encode())
 
 
-_ADVICE = """<p>Their submission was not answered: a job may exist, and nothing was sent again.
-<code>techforge batch unknown --check</code> asks storage whether the video has appeared; only
-<code>--resubmit</code> sends again, and may pay twice.</p>"""
+_BAR = '<div class="bar" role="img" aria-label="rows by state: {}">{}</div><ul>{}</ul>'
+
+_ADVICE = """<p>A job may exist for each of these. Its submission was sent, and not answered, or answered
+with a server error, or its process ended meanwhile. Nothing was sent again.</p>
+<p>Where the job is known, <code>techforge batch unknown --check</code> asks storage for its video.
+Otherwise look for the project in your job service, webhook events or the web app.
+<code>techforge batch unknown --resubmit</code> submits those again of which no job is known, and some may
+be paid twice.</p>
+<table aria-labelledby="unknown"><thead><tr><th scope="col">row</th><th scope="col">project</th>
+<th scope="col">since (UTC)</th><th scope="col">reason</th></tr></thead><tbody>
+"""
 
 _PAGE = Template("""<!doctype html>
 <html lang="en">
@@ -417,46 +435,70 @@ body { margin: 0 auto; padding: 1rem; max-width: 74rem; background: var(--back);
 h1 { font-size: 1.4rem; margin: 0; }
 h2 { font-size: 1.05rem; margin: 1.6rem 0 .4rem; }
 p { margin: .3rem 0; color: var(--dim); }
+i, rect { forced-color-adjust: none; }
 .bar { display: flex; gap: 1px; height: 1.4rem; margin: 1rem 0 .4rem; }
 .bar i { min-width: 3px; flex: 0 1 0; }
-ul { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; margin: 0; padding: 0; list-style: none; }
-li i { display: inline-block; width: .8em; height: .8em; margin-right: .4em; }
+ul, ol { margin: 0; padding: 0; list-style: none; }
+ul { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; }
+ul i { display: inline-block; width: .8em; height: .8em; margin-right: .4em; }
 dl, .charts { display: grid; gap: .8rem 1.5rem; margin: 1.2rem 0 0;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, var(--least)), 1fr)); }
-dl { --least: 9.5rem; }
+dl { --least: 12rem; }
 dt { color: var(--dim); font-size: .85rem; }
 dd { margin: 0; font-size: 1.15rem; font-variant-numeric: tabular-nums; }
 .charts { --least: 20rem; }
 section { break-inside: avoid; }
-svg { display: block; width: 100%; max-width: 36rem; font-size: 11px; }
+svg { display: block; width: 100%; max-width: 30rem; font-size: 10px; }
 text { fill: var(--dim); }
 path { stroke: var(--line); }
 .mid { text-anchor: middle; }
 .end { text-anchor: end; }
 $states
-table { width: 100%; border-collapse: collapse; font-size: .85rem; margin-top: .6rem; }
-th, td { padding: .35rem .5rem; text-align: left; vertical-align: top; }
+ol, ol + p, section > p, table { font-size: .85rem; }
+ol, th, td { unicode-bidi: plaintext; text-align: left; }
+ol { columns: 22rem; column-gap: 1.5rem; margin-top: .5rem; }
+ol li { break-inside: avoid; padding-bottom: .7rem; }
+ol div { display: flex; align-items: center; gap: .5rem; color: var(--dim); }
+ol i { height: .8rem; min-width: 3px; }
+ol span { white-space: nowrap; }
+table { width: 100%; border-collapse: collapse; table-layout: fixed; margin-top: .6rem; }
+th, td { padding: .35rem .5rem; vertical-align: top; font-weight: normal; }
+thead th { color: var(--dim); }
+td:nth-child(2) { font: .75rem/1.6 ui-monospace, monospace; }
+th { width: 16%; }
+th + th { width: 17.5rem; }
+th + th + th { width: 7rem; }
+th + th + th + th { width: auto; }
 tr { border-bottom: 1px solid var(--line); }
-@media (max-width: 40rem) {
-  thead { display: none; }
-  tr, td { display: block; padding: .15rem 0; }
-  td::before { content: attr(data-name) ": "; color: var(--dim); }
+@media (max-width: 30rem) { svg { font-size: 12px; } }
+@media (max-width: 60rem) {
+  dl { --least: 9.5rem; }
+  thead { position: absolute; clip-path: inset(50%); }
+  tr, tbody th, td { display: block; width: auto; padding: .15rem 0; }
+  tr > ::before { color: var(--dim); font-family: system-ui, sans-serif; }
+  tbody th::before { content: "row: "; }
+  td:nth-child(2)::before { content: "project: "; }
+  td:nth-child(3)::before { content: "since (UTC): "; }
+  td:nth-child(4)::before { content: "reason: "; }
 }
 </style>
 </head>
 <body>
+<main>
 <h1>$name</h1>
 <p>Campaign report, made $made UTC</p>
-<div class="bar" role="img" aria-label="rows by state">$bar</div>
-<ul>$legend</ul>
+$states_bar
 <dl>$figures</dl>
 <div class="charts">
 <section><h2>Throughput</h2>$throughput</section>
 <section><h2>Time to finish</h2>$finish</section>
-<section><h2>Failures and unknowns</h2>$reasons</section>
 </div>
-<h2>Unknown rows</h2>
-$unknown
+<section><h2>Failures and unknowns</h2>$reasons</section>
+<h2 id="unknown">Unknown rows</h2>
+""")
+
+_END = """
+</main>
 </body>
 </html>
-""")
+"""
