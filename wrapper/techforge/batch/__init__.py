@@ -12,6 +12,7 @@ from techforge.batch.dispatch import Dispatcher
 from techforge.batch.ledger import Chunk, Entry, Ledger, Loaded, State
 from techforge.batch.manifest import BadRow, ManifestError, Row, read
 from techforge.batch.options import Options
+from techforge.batch.progress import bar
 from techforge.batch.report import ReportError
 from techforge.batch.report import write as write_report
 from techforge.batch.runner import Run
@@ -35,6 +36,7 @@ __all__ = [
     "Row",
     "Run",
     "State",
+    "bar",
     "load",
     "read",
     "write_report",
