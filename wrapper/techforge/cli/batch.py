@@ -11,17 +11,15 @@ import itertools
 import json
 import shlex
 import sys
-import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from techforge import TechForge, TechForgeError
-from techforge.batch import Entry, Ledger, Loading, NoLedgerError, Run, State, load, read, write_report
+from techforge.batch import Entry, Ledger, Loading, NoLedgerError, State, bar, load, read, write_report
 from techforge.batch.campaign import LEDGER
 from techforge.batch.database import without_password
 from techforge.batch.dispatch import default_dispatcher
@@ -223,7 +221,7 @@ def _run(
     ledger: str, begin: Callable[..., Iterable[Entry]], options: dict[str, Any], *, as_json: bool
 ) -> None:
     try:
-        with _shown() as on_progress:
+        with bar() as on_progress:
             for entry in begin(ledger=ledger, on_progress=on_progress, **options):
                 if as_json:
                     print(json.dumps(_fields(entry), ensure_ascii=False), flush=True)  # noqa: T201
@@ -244,38 +242,6 @@ def _run(
             raise typer.Exit(code)
     if left:
         raise typer.Exit(LEFT)
-
-
-@contextmanager
-def _shown() -> Generator[Callable[[Run], object]]:
-    """Show progress: a live bar on a terminal, else a line every ten seconds."""
-    if not err.is_terminal:
-        said = time.monotonic()
-
-        def line(run: Run) -> None:
-            nonlocal said
-            if time.monotonic() - said >= 10:
-                said = time.monotonic()
-                err.print(_line(run), highlight=False)
-
-        yield line
-        return
-    columns = SpinnerColumn(), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    with Progress(*columns, console=err) as progress:
-        task = progress.add_task("", total=None)
-
-        def bar(run: Run) -> None:
-            ended = run.counts[State.DONE] + run.counts[State.FAILED] + run.counts[State.UNKNOWN]
-            progress.update(task, total=sum(run.counts.values()), completed=ended, description=_line(run))
-
-        yield bar
-
-
-def _line(run: Run) -> str:
-    counts = ", ".join(f"{count:,} {state}" for state, count in run.counts.items() if count)
-    rate = f"{run.rate:.1f} rows/s" + (f", limit {run.limit:.1f}/s" if run.limit else "")
-    left = f", about {run.eta / 60:.0f} min left" if run.eta is not None and run.eta >= 60 else ""
-    return f"{counts}; {rate}{left}" + (f"; {run.problem}" if run.problem else "")
 
 
 def _dry_run(
