@@ -186,6 +186,20 @@ def bench_batch(session: nox.Session) -> None:
     session.run("python", "benchmarks/campaign.py", *session.posargs)
 
 
+@nox.session(name="bench-workers")
+def bench_workers(session: nox.Session) -> None:
+    """Let several workers run campaigns on PostgreSQL, as fast as they can, and at a shared pace."""
+    install(session, "--editable", ".[distributed,mock]", *group("bench-workers"))
+    session.run("python", "benchmarks/workers.py", *session.posargs)
+
+
+@nox.session
+def chaos(session: nox.Session) -> None:
+    """Attack campaigns for some minutes: 32 kills at random points, where the tests have six."""
+    install(session, "--editable", ".[cli,distributed,mock,parquet]", *group("tests"))
+    session.run("pytest", "tests/chaos", *session.posargs, env={"TECHFORGE_CHAOS_KILLS": "32"})
+
+
 @nox.session(name="bench-smoke")
 def bench_smoke(session: nox.Session) -> None:
     """See that the benchmarks work; the figures mean nothing."""

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from techforge.batch.ledger import Ledger
 
-_WINDOW, _MANY = 30, 2
-"""Of so many answers, the latest, so many 429s are a limit; one may be anything."""
+_WINDOW, _MANY = 30, 3
+"""Of so many answers, the latest, so many 429s are a limit; one or two may be anything."""
 _AHEAD = 0.1
 """Seconds whose turns a worker takes at once."""
 _OFTEN, _SELDOM = 0.02, 0.5
@@ -84,7 +84,8 @@ class Pace(Limiter):
 
     def turns(self, count: int, now: float) -> list[float]:
         """Return the instants of the next turns."""
-        self._line = [*range(count)]  # whether anybody wants to send is seen in it
+        # Whether anybody wants to send is seen in the line; turns that are booked are wanted, too.
+        self._line = [0] if count or self._tokens < 0 else []
         self._fill(now)
         # Unused turns are lost: together with others they would be too many in a second.
         self._tokens = min(self._tokens, 1.0)
@@ -162,15 +163,21 @@ class SharedLimiter(Limiter):
 
     def _is_due(self) -> bool:
         with lock:
-            wants = self._rate < math.inf and len(self._line) > len(self._turns)
-            return wants or bool(self._heard.refused) or time.monotonic() > self._told_at + _SELDOM
+            return (
+                self._wanted() > 0 or bool(self._heard.refused) or time.monotonic() > self._told_at + _SELDOM
+            )
+
+    def _wanted(self) -> int:
+        # Few ahead: turns that were taken come at the pace of then.
+        if self._rate == math.inf:
+            return 0
+        return min(len(self._line), math.ceil(self._rate * _AHEAD)) - len(self._turns)
 
     def meet(self) -> None:
         """Tell what was heard, and take turns."""
         with lock:
             heard, self._heard = self._heard, _Heard()
-            most = math.inf if self._rate == math.inf else math.ceil(self._rate * _AHEAD)
-            wanted = int(min(max(0, len(self._line) - len(self._turns)), most))
+            wanted = max(0, self._wanted())
         found: list[float] = []
         after = Pace(self.max_rate, None)
 
@@ -184,6 +191,8 @@ class SharedLimiter(Limiter):
         self._ledger.update("pace", change)
         with lock:
             here = time.monotonic() - self._ledger.now()
+            if self._epoch != after._epoch:
+                self._turns.clear()  # they are of the pace before
             self._rate, self._epoch, self._told_at = after.rate, after._epoch, time.monotonic()
             self._paused_until = after._paused_until + here
             if self._rate < math.inf:

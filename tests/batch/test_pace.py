@@ -1,0 +1,134 @@
+"""The pace of several workers, in time that passes only where the simulation says so."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from attrs import define, field
+from support.simulation import Bucket, Simulation
+
+from techforge.batch import pace
+from techforge.batch.pace import SharedLimiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from techforge.policy.limiter import Limiter
+
+
+@define
+class Workers(Simulation):
+    """Three workers whose callers share a pace; each meets the others in the ledger now and then."""
+
+    max_rate: float = math.inf
+    workers: list[SharedLimiter] = field(init=False, factory=list[SharedLimiter])
+    kept: str = "null"
+    sent: list[float] = field(init=False, factory=list[float])
+    noise: float = 0.0
+    """The share of 429s that have nothing to do with a limit."""
+
+    def __attrs_post_init__(self) -> None:
+        self.workers += [SharedLimiter(self, self.max_rate, math.inf) for _ in range(3)]  # type: ignore[arg-type]
+
+    def run(self, until: float) -> None:
+        """Go on until a time."""
+        if not self.events:
+            super().run(-1.0)
+            for worker in self.workers:
+                self._at(0.0, self._meet, worker)
+        super().run(until)
+
+    def now(self) -> float:
+        """Return the ledger's time, which is not the machine's."""
+        return self.clock + 1e9
+
+    def update(self, name: str, change: Callable[[Any], Any]) -> None:
+        """Change what the ledger keeps."""
+        assert name == "pace"
+        self.kept = json.dumps(change(json.loads(self.kept)))
+
+    def of(self, caller: int) -> Limiter:
+        """Return the limiter of a caller's worker."""
+        return self.workers[caller % 3]
+
+    def _meet(self, worker: SharedLimiter) -> None:
+        if worker._is_due():
+            worker.meet()
+        self._at(0.02 + 0.02 * self.dice.random(), self._meet, worker)
+
+    def _arrive(self, caller: int, ticket: Any) -> None:
+        self.sent.append(self.clock)
+        good = self.api.allows(self.clock) and self.dice.random() >= self.noise
+        self._at(self._trip(), self._answer, caller, ticket, good)
+
+
+def begin(monkeypatch: pytest.MonkeyPatch, *arguments: Any, **options: Any) -> Workers:
+    """Return a simulation whose time is the workers', too."""
+    simulation = Workers(*arguments, **options)
+    monkeypatch.setattr(pace, "random", random.Random(1))  # noqa: S311 - it decides nothing secret
+    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: simulation.clock))
+    return simulation
+
+
+def fullest(times: list[float]) -> int:
+    """Return how many there are in the fullest second."""
+    first = most = 0
+    for last, at in enumerate(times):
+        while times[first] <= at - 1:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+@pytest.mark.parametrize("latency", [0.005, 0.2])
+def test_a_limit_that_is_told(monkeypatch: pytest.MonkeyPatch, latency: float) -> None:
+    """Three workers keep to it together: all of it is used, and no second has much more."""
+    simulation = begin(monkeypatch, Bucket(1000, 0, 1000), latency, max_rate=50.0)
+    simulation.run(40)
+    goodput, refused = simulation.between(5, 40)
+    assert 49 <= goodput <= 50.5
+    assert refused == 0
+    assert fullest(simulation.sent) <= 55
+
+
+@pytest.mark.parametrize("retry_after", [0, 1])
+@pytest.mark.parametrize("burst", [60, 300])
+@pytest.mark.parametrize("latency", [0.005, 0.2])
+def test_a_limit_that_is_found_and_drops(
+    monkeypatch: pytest.MonkeyPatch, retry_after: float, burst: float, latency: float
+) -> None:
+    """From a cold start, and when the API allows half in mid-run."""
+    simulation = begin(monkeypatch, Bucket(60, retry_after, burst), latency)
+    simulation.run(40)
+    goodput, refused = simulation.between(10, 40)
+    assert goodput >= 0.95 * 60
+    assert refused <= 0.04
+    simulation.api.rate = 30
+    simulation.run(80)
+    goodput, refused = simulation.between(50, 80)
+    assert goodput >= 0.95 * 30
+    assert refused <= 0.04
+
+
+def test_a_few_429s_are_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is refused now and then, whatever the pace, does not bring it down."""
+    simulation = begin(monkeypatch, Bucket(60, 0, 60), 0.02, max_rate=50.0, noise=0.02)
+    simulation.run(60)
+    goodput, _ = simulation.between(5, 60)
+    assert goodput >= 40
+
+
+def test_a_machine_that_slept_does_not_make_up_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turns that are long past are lost."""
+    simulation = begin(monkeypatch, Bucket(1000, 0, 1000), 0.02, max_rate=50.0)
+    simulation.run(5)
+    simulation.clock += 10
+    for worker in simulation.workers:
+        ticket = worker.ticket()
+        assert worker.ask(ticket, simulation.clock) > 0
+        worker.leave(ticket)
