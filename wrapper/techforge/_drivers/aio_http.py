@@ -12,7 +12,7 @@ import httpx
 from attrs import define
 
 from techforge._drivers import CLOSED
-from techforge._drivers.aio_streams import Backend
+from techforge._drivers.aio_streams import use_own_sockets
 from techforge._drivers.answer import Answer
 from techforge._drivers.deadline import pools_of
 from techforge._drivers.facade import (
@@ -173,7 +173,7 @@ class AsyncHttp:
             except Exception as error:
                 raise ConfigurationError(f"no connections can be set up: {mask(str(error))}") from error
             for pool in pools_of(http):
-                pool._network_backend = Backend()  # noqa: SLF001 - see _drivers/deadline.py
+                use_own_sockets(pool)
             self._clients[scheme] = http
         return self._clients[scheme]
 

@@ -252,14 +252,12 @@ def no_answer(error: Exception, *, method: str, path: str) -> APIError:
 
 def storage_request(command: _flow.Open) -> httpx.Request:
     """Return the request for a signed URL."""
-    request = httpx.Request(
-        "GET",
-        command.url,
-        headers={"accept": "*/*", "accept-encoding": "identity", **command.headers},
-        extensions={"timeout": Timeouts(time.monotonic() + command.timeout)},
-    )
-    # The constructor would have made a plain URL of it.
-    request.url = _SignedURL(command.url)
+    url = _SignedURL(command.url)
+    headers = {"accept": "*/*", "accept-encoding": "identity", **command.headers}
+    timeouts = Timeouts(time.monotonic() + command.timeout)
+    request = httpx.Request("GET", url, headers=headers, extensions={"timeout": timeouts})
+    # The constructor has made a plain URL of it.
+    request.url = url
     return request
 
 
