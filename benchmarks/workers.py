@@ -95,12 +95,10 @@ def throughput(place: str, count: int, concurrency: int) -> None:
             entries = book.entries(State.DONE)
             times = [(entry.posted_at or 0.0, entry.ended_at or 0.0) for entry in entries]
     span = max(end for _, end in times) - min(begin for begin, _ in times)
-    cpu = (
-        after.children_user + after.children_system - before.children_user - before.children_system
-    ) / count
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
     print(
-        f"2 workers: {len(times):,} of {count:,} rows done, {count / span:.0f} rows/s from the first submission "
-        f"to the last end ({seconds:.1f} s with start and end), {cpu * 1000:.2f} s of CPU for 1,000, server's too"
+        f"2 workers: {len(times):,} of {count:,} rows done, {count / span:.0f} rows/s from first submission "
+        f"to last end,\n  {seconds:.1f} s in all, {cpu / count * 1000:.2f} s of CPU for 1,000 rows"
     )
 
 

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.postgres import campaign
 from typer.testing import CliRunner
 
 from techforge.batch import Ledger, State
@@ -190,3 +191,64 @@ def test_a_terminal_sees_a_bar(here: Path, quick: MockServer) -> None:
     assert b"5 done" in seen
     assert "━".encode() in seen
     del here, quick
+
+
+def test_several_workers(here: Path, quick: MockServer, postgres_url: str) -> None:
+    """Rows are loaded, several processes run them, and status, report and the rest work as on a file."""
+    url = campaign(postgres_url)
+    assert techforge("status", "--ledger", url).exit_code == 2
+    loaded = techforge("load", "c.csv", "--ledger", url)
+    assert "5 new rows, 0 known" in loaded.stderr
+    assert quick.journal.count() == 0
+    assert json.loads(techforge("status", "--ledger", url, "--json").stdout)["pending"] == 5
+    command = [
+        sys.executable,
+        "-c",
+        "from techforge.cli import main; main()",
+        "batch",
+        "worker",
+        "--ledger",
+        url,
+        "--out",
+        "videos",
+    ]
+    workers = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(2)]
+    assert [worker.wait(60) for worker in workers] == [0, 0]
+    assert sorted(path.name for path in (here / "videos").iterdir()) == [f"r{n}.mp4" for n in range(5)]
+    assert techforge("report", "report.html", "--ledger", url).exit_code == 0
+    assert "0 new rows, 5 known" in techforge("run", "c.csv", "--ledger", url).stderr
+    assert quick.journal.count(operation="createJob") == 5
+
+
+def test_a_password_is_not_shown(here: Path, quick: MockServer) -> None:
+    """Neither in an error, nor in a command that is suggested."""
+    url = "postgresql://user:secret-word@127.0.0.1:9/database"
+    for command in (("run", "c.csv"), ("status",), ("worker",)):
+        told = techforge(*command, "--ledger", url)
+        assert told.exit_code == 2
+        assert "user@127.0.0.1" in told.stderr
+        assert "secret-word" not in told.output
+    del here, quick
+
+
+def test_a_job_that_a_webhook_knows(here: Path, quick: MockServer) -> None:
+    """An unknown row is given its job, and `resume` fetches the video; it is not submitted again."""
+    quick.faults.add("close=after-body;operation=createJob")
+    assert techforge("run", "c.csv").exit_code == 5
+    listed = techforge("unknown").stdout
+    project = listed.split("project ")[1].split()[0]
+    job = next(record.job_id for record in quick.journal.requests() if project.encode() in record.body)
+    assert techforge("unknown", "--job", f"{project}=").exit_code == 2
+    assert "there is no unknown row" in techforge("unknown", "--job", f"nothing={job}").stderr
+    assert "Next: techforge batch resume" in techforge("unknown", "--job", f"{project}={job}").stderr
+    assert techforge("resume").exit_code == 0
+    assert quick.journal.count(operation="createJob") == 5
+    del here
+
+
+def test_the_documents_advice_on_5xx(here: Path, quick: MockServer) -> None:
+    """Only who asks for it submits again after a 5xx."""
+    quick.faults.add("status=503;operation=createJob")
+    assert techforge("run", "c.csv", "--retry-server-errors").exit_code == 0
+    assert quick.journal.count(operation="createJob") == 6
+    del here

@@ -264,6 +264,8 @@ class Ledger:
     def due(self, now: float, until: float, limit: int = _AT_ONCE) -> list[Entry]:
         """Lease rows whose job is to be looked at now; nobody else gets them before `until`."""
         due = "state = 'submitted' AND next_at <= ? ORDER BY next_at LIMIT ?"
+        if not self._db.read(f"SELECT 1 FROM jobs WHERE {due}", (now, 1)):  # noqa: S608
+            return []  # to write nothing costs a commit, too
         chosen = f"SELECT n FROM jobs WHERE {due} {self._db.skip_locked}"  # noqa: S608
         statement = f"UPDATE jobs SET next_at = ? WHERE n IN ({chosen}) RETURNING {_COLUMNS}"  # noqa: S608
         found = self._db.run(lambda db: db.execute(statement, (until, now, limit)).fetchall())
@@ -301,6 +303,13 @@ class Ledger:
         statement = """SELECT 1 FROM jobs WHERE state = 'posting'
             UNION ALL SELECT 1 FROM jobs WHERE state = 'submitted' AND posted_at > ? LIMIT 1"""
         return bool(self._db.read(statement, (since,)))
+
+    def under_way(self) -> int:
+        """Return how many jobs the API may be working at."""
+        statement = """SELECT (SELECT count(*) FROM jobs WHERE state = 'posting')
+            + (SELECT count(*) FROM jobs WHERE state = 'submitted')"""
+        ((count,),) = self._db.read(statement)
+        return int(count)
 
     def counts(self) -> dict[State, int]:
         """Return how many rows are in each state."""

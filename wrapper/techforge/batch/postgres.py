@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, Generic
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from techforge._logging import logger
@@ -60,11 +60,13 @@ def split_url(url: str) -> tuple[str, str]:
         InvalidArgumentError: the campaign's name is none.
     """
     parts = urlsplit(url)
-    query = parse_qsl(parts.query, keep_blank_values=True)
-    campaign = dict(query).get("campaign", DEFAULT_CAMPAIGN)
+    # Not parse_qsl: in a URL of PostgreSQL's a plus is a plus.
+    query = [pair for pair in parts.query.split("&") if pair]
+    given = [pair.partition("=")[2] for pair in query if pair.startswith("campaign=")]
+    campaign = given[0] if given else DEFAULT_CAMPAIGN
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", campaign) or campaign.startswith("pg_"):
         raise InvalidArgumentError("ledger", "campaign= must be small letters, digits and _, 41 at the most")
-    rest = urlencode([pair for pair in query if pair[0] != "campaign"])
+    rest = "&".join(pair for pair in query if not pair.startswith("campaign="))
     # Not urlunsplit: it drops the two slashes before an empty host.
     path = f"{parts.scheme}://{parts.netloc}{parts.path}"
     return f"{path}?{rest}" if rest else path, campaign

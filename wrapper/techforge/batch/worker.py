@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _TEND = 1.0
 """Seconds after which a worker looks after what all have in common."""
+_SHARE = 0.2
+"""Seconds after which a worker looks how many jobs it may have begun."""
 _GONE = 10.0
 """Seconds after which a worker that has said nothing does not count."""
 _FORGOTTEN = 10.0
@@ -63,6 +65,10 @@ class Worker(Run):
     _busy_at: float = field(init=False, factory=time.monotonic)
     _taken_at: float = field(init=False, default=0.0)
     _tend_at: float = field(init=False, default=0.0)
+    _share_at: float = field(init=False, default=0.0)
+    _place: int = field(init=False, default=0)
+    """Among those that have rows to submit."""
+    _sharers: int = field(init=False, default=1)
     _bounds: Bounds = field(init=False, factory=Bounds)
 
     async def work(self) -> None:
@@ -71,12 +77,14 @@ class Worker(Run):
         beside = [asyncio.create_task(limiter.keep())] if isinstance(limiter, SharedLimiter) else []
         try:
             await self._tend()
+            await self._share()
             beside.append(asyncio.create_task(self._serve()))
             while not self.is_stopped:
                 await self.reconciler.look()
                 for task in beside:
                     if task.done():
                         task.result()
+                await self._share()
                 if await self._tend():
                     return
         finally:
@@ -126,11 +134,7 @@ class Worker(Run):
         began = time.monotonic()
         if began < self._tend_at:
             return False
-        place, workers = await asyncio.to_thread(self._look_after)
-        if (most := self.options.max_outstanding) is not None:
-            # Each takes its part of what is free, so that all together do not have more.
-            free = most - self.counts[State.POSTING] - self.counts[State.SUBMITTED]
-            self.submitter.allow(free // workers + (place < free % workers))
+        await asyncio.to_thread(self._look_after)
         if began > self._taken_at + _TAKE_OVER:
             self._taken_at = began
             await self._ask(self.dispatcher.take_over())
@@ -146,21 +150,30 @@ class Worker(Run):
             return False
         return not self.stay and not await self.is_waiting()
 
-    def _look_after(self) -> tuple[int, int]:
-        """Return this worker's place among all that are there, and how many they are."""
-        ledger, there = self.ledger, dict[str, float]()
+    async def _share(self) -> None:
+        """Take one's part of the jobs that may be begun, so that all together do not have more."""
+        most, now = self.options.max_outstanding, time.monotonic()
+        if most is None or now < self._share_at:
+            return
+        free = most - await asyncio.to_thread(self.ledger.under_way)
+        self.submitter.allow(free // self._sharers + (self._place < free % self._sharers))
+        self._share_at = now + _SHARE
 
-        def here(before: dict[str, float] | None) -> dict[str, float]:
-            nonlocal there
+    def _look_after(self) -> None:
+        ledger = self.ledger
+
+        def here(before: dict[str, tuple[float, bool]] | None) -> dict[str, tuple[float, bool]]:
             now = ledger.now()
-            there = {name: at for name, at in (before or {}).items() if at > now - _GONE} | {self._id: now}
+            there = {name: said for name, said in (before or {}).items() if said[0] > now - _GONE}
+            there[self._id] = now, self._chunks > 0
+            sharers = sorted(name for name, (_, wants) in there.items() if wants or name == self._id)
+            self._place, self._sharers = sharers.index(self._id), len(sharers)
             return there
 
         ledger.update("workers", here)
         ledger.abandon(ledger.now())
         self.counts.update(ledger.counts())
         self._bounds = Bounds.kept_in(ledger)
-        return sorted(there).index(self._id), len(there)
 
 
 def _named(error: Exception) -> str:
