@@ -37,6 +37,6 @@ def test_each_dependency_has_its_reason() -> None:
     """What is installed on a user's machine is in the table of docs/why.md, and nothing else is."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     wanted = {"core": project["dependencies"], **project["optional-dependencies"]}
-    wanted = {(re.split(r"\W*>=", need)[0], who) for who, needs in wanted.items() for need in needs}
+    wanted = {(re.split(r"\[|\W*>=", need)[0], who) for who, needs in wanted.items() for need in needs}
     table = (ROOT / "docs" / "why.md").read_text("utf-8").partition("## Dependencies")[2]
     assert {*re.findall(r"^\| ([\w-]+) \| (\w+) \| .{20}", table, re.MULTILINE)} == wanted

@@ -86,14 +86,7 @@ def _read_to_the_end() -> Flow[None]:
 
 def look(job: Job, settings: Settings, tracker: Tracker | AsyncTracker | None = None) -> Flow[Video | None]:
     """Look once for the job's video; a tracker is asked before storage is."""
-    return _look(check_job(job), settings, tracker)
-
-
-def _look(job: Job, settings: Settings, tracker: Tracker | AsyncTracker | None) -> Flow[Video | None]:
-    if tracker is not None:
-        return (yield from _Wait(job, settings, PollSchedule(), tracker, None).poll())
-    found = yield from find(job, settings, math.inf)
-    return found if isinstance(found, Video) else None
+    return _Wait(check_job(job), settings, PollSchedule(), tracker, None).poll()
 
 
 def _video(job: Job, signed: SignedUrl, answer: Opened) -> Video:

@@ -94,10 +94,9 @@ class Limiter:
             self._forget_other_processes()
             self._land(ticket)
             place = bisect_left(self._line, ticket.number)
-            wait = self._turn(place, now)
+            wait = max(self._turn(place, now), self._paused_until - now)
             if self._line[place : place + 1] != [ticket.number]:
                 self._line.insert(place, ticket.number)
-            wait = max(wait, self._paused_until - now)
             too_many = self._in_flight + place + 1 - self._most
             if too_many > 0:
                 wait = max(wait, min(self._took * too_many / self._most, _LATEST))
