@@ -43,7 +43,10 @@ nox.options.sessions = [
 ]
 # What they test runs on nox's own Python only: tools, and long tests of what happens on the network.
 TESTS_ONCE = [
+    "tests/batch/test_documents.py",
     "tests/batch/test_run.py",
+    "tests/batch/test_workers.py",
+    "tests/chaos",
     "tests/cli",
     "tests/contract",
     "tests/demo",
@@ -195,7 +198,7 @@ def bench_workers(session: nox.Session) -> None:
 
 @nox.session
 def chaos(session: nox.Session) -> None:
-    """Attack campaigns for some minutes: 32 kills at random points, where the tests have six."""
+    """Attack campaigns for some minutes: 32 kills at random points, where the tests have four."""
     install(session, "--editable", ".[cli,distributed,mock,parquet]", *group("tests"))
     session.run("pytest", "tests/chaos", *session.posargs, env={"TECHFORGE_CHAOS_KILLS": "32"})
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import subprocess
-import sys
 import time
 from collections import Counter
 from contextlib import suppress
@@ -350,45 +347,3 @@ def test_no_key_is_in_a_ledger(client: TechForge, quick: MockServer, tmp_path: P
     list(client.batch.run(rows(3), ledger=tmp_path / "l"))
     for file in tmp_path.iterdir():
         assert quick.api_key.encode() not in file.read_bytes()
-
-
-KILLED = """
-import sys
-from techforge import TechForge
-
-key, url, ledger, out, count = sys.argv[1:]
-rows = [
-    {"image_url": f"https://cdn.example.com/{n}.png", "audio_url": "https://cdn.example.com/a.mp3"}
-    for n in range(int(count))
-]
-with TechForge(key, base_url=url) as client:
-    for entry in client.batch.run(rows, ledger=ledger, out=out, concurrency=8):
-        print(entry.key, flush=True)
-"""
-
-
-def test_killed_again_and_again(tmp_path: Path) -> None:
-    """A process that is killed submits no row twice, and loses none; what is unknown says why."""
-    count, kills = 150, 12
-    with MockServer(render=False, job_seconds=0.2) as mock:
-        mock.faults.add("delay=0.03;operation=createJob;times=0")
-        arguments = [mock.api_key, mock.url, str(tmp_path / "l"), str(tmp_path / "out"), str(count)]
-        command = [sys.executable, "-c", KILLED, *arguments]
-        for _ in range(kills):
-            with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-                time.sleep(random.uniform(0.5, 1.2))  # noqa: S311
-                process.kill()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=60)
-        sent = submissions(mock)
-    with Ledger(tmp_path / "l") as ledger:
-        entries = list(ledger.entries())
-    states = {entry.project_id: entry.state for entry in entries}
-    assert max(sent.values()) == 1
-    assert len(entries) == count
-    assert set(states.values()) <= {State.DONE, State.UNKNOWN}
-    assert {project for project, state in states.items() if state is State.DONE} <= set(sent)
-    unknown = [entry for entry in entries if entry.state is State.UNKNOWN]
-    assert len(unknown) <= 8 * kills
-    assert all("process ended" in str(entry.reason) for entry in unknown)
-    done = [entry for entry in entries if entry.state is State.DONE]
-    assert {path.name for path in (tmp_path / "out").glob("*.mp4")} >= {f"{entry.key}.mp4" for entry in done}

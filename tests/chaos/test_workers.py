@@ -7,7 +7,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from support.chaos import KILLS, attacked
+from support.chaos import KILLS, at_length, attacked
 from support.postgres import campaign as campaign_of
 
 from techforge.batch import State
@@ -36,6 +36,7 @@ def test_killed_again_and_again(ledger: str) -> None:
     assert counts[State.DONE] > 20 * KILLS
 
 
+@at_length
 def test_all_killed_at_once(ledger: str) -> None:
     """Nobody is left to take over; those who come later do."""
     with attacked(ledger, 300, faults=3.0) as campaign:
@@ -52,6 +53,7 @@ def test_all_killed_at_once(ledger: str) -> None:
         campaign.reckon()
 
 
+@at_length
 def test_the_loader_run_twice_at_once(ledger: str) -> None:
     """Each row is there once, and submitted once."""
     with attacked(ledger, 200) as campaign:
@@ -61,6 +63,7 @@ def test_the_loader_run_twice_at_once(ledger: str) -> None:
         assert campaign.reckon() == {State.DONE: 200}
 
 
+@at_length
 def test_a_frozen_worker(ledger: str) -> None:
     """For fifteen seconds it says nothing; another takes its rows, and it finds them taken when it thaws."""
     with attacked(ledger, 400, max_rate=60) as campaign:
@@ -80,6 +83,7 @@ def test_a_frozen_worker(ledger: str) -> None:
     assert counts[State.DONE] > 380
 
 
+@at_length
 def test_a_worker_that_is_dead_for_good(ledger: str) -> None:
     """Its chunks go to the others."""
     with attacked(ledger, 300) as campaign:
@@ -95,14 +99,15 @@ def test_a_worker_that_is_dead_for_good(ledger: str) -> None:
 def test_a_database_that_is_killed(own_postgres: OwnPostgres) -> None:
     """Workers wait until it is there again, and lose no job that was accepted meanwhile."""
     ledger = campaign_of(own_postgres.url)
-    with attacked(ledger, 400, max_rate=80) as campaign:
+    count = 25 * max(4, KILLS // 2)
+    with attacked(ledger, count, max_rate=80) as campaign:
         campaign.start("run")
         campaign.loaded()
         for _ in range(2):
             campaign.start("work")
-        for _ in range(3):
+        for _ in range(max(1, KILLS // 10)):
             time.sleep(2)
             own_postgres.restart()
         campaign.wait()
         counts = campaign.reckon()
-    assert counts == {State.DONE: 400}
+    assert counts == {State.DONE: count}

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from attrs import define, field
 
 from techforge.batch import Ledger, NoLedgerError, State
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from techforge.batch import Entry
 
 WORKER = Path(__file__).parents[1] / "chaos" / "worker.py"
-KILLS = int(os.environ.get("TECHFORGE_CHAOS_KILLS", "6"))
+KILLS = int(os.environ.get("TECHFORGE_CHAOS_KILLS", "4"))
 """How often processes are killed: `nox -s chaos` asks for more."""
+at_length = pytest.mark.skipif(KILLS < 10, reason="takes long: run by -s chaos")
 CONCURRENCY = 8
 FAULTS = (
     "status=429;retry-after=0",
