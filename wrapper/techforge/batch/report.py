@@ -389,7 +389,7 @@ def _html(ledger: Ledger, file: IO[bytes]) -> None:
         light=light,
         dark=dark,
         states="\n".join(f".{s} {{ background: var(--{s}); fill: var(--{s}); }}" for s in _COLOURS),
-        name=escape(Path(ledger.name).name),
+        name=escape(ledger.name if ledger.is_shared else Path(ledger.name).name),
         made=_utc(time.time(), _CLOCK),
         states_bar=_BAR.format(", ".join(said.values()), "".join(bar), "".join(legend))
         if rows
@@ -410,8 +410,8 @@ _BAR = '<div class="bar" role="img" aria-label="rows by state: {}">{}</div><ul>{
 _ADVICE = """<p>A job may exist for each of these. Its submission was sent, and not answered, or answered
 with a server error, or its process ended meanwhile. Nothing was sent again.</p>
 <p>Where the job is known, <code>techforge batch unknown --check</code> asks storage for its video.
-Otherwise look for the project in your job service, webhook events or the web app.
-<code>techforge batch unknown --resubmit</code> submits those again of which no job is known, and some may
+Otherwise look for the project in your job service, webhook events or the web app; what you find there,
+<code>unknown --job PROJECT=JOB</code> notes. <code>techforge batch unknown --resubmit</code> submits those again of which no job is known, and some may
 be paid twice.</p>
 <table aria-labelledby="unknown"><thead><tr><th scope="col">row</th><th scope="col">project</th>
 <th scope="col">since (UTC)</th><th scope="col">reason</th></tr></thead><tbody>
