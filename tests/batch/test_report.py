@@ -585,6 +585,7 @@ def test_every_unknown_row_is_explained(ledger: Ledger, tmp_path: Path) -> None:
     assert [row[:2] for row in rows[1:]] == [(key, projects[key]) for key in projects if key != "u3"]
     assert page.all("code") == [
         "techforge batch unknown --check",
+        "unknown --job PROJECT=JOB",
         "techforge batch unknown --resubmit",
     ]
 
