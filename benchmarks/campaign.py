@@ -1,14 +1,17 @@
 """Measure campaigns: `nox -s bench-batch`.
 
 A million rows are loaded into a ledger and asked about; and campaigns of two sizes are run against a server
-on loopback that takes 5 ms for a submission. The server has a core of its own.
+on loopback that takes 5 ms for a submission, each beside one that is written by hand (by_hand.py). The server
+has a core of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -85,10 +88,22 @@ def measure_campaign(folder: Path, count: int, concurrency: int) -> None:
         ended = client.batch.run(rows, ledger=folder / "ledger.sqlite", concurrency=concurrency)
         done = sum(entry.state is State.DONE for entry in ended)
         seconds, cpu = time.monotonic() - began, time.process_time() - cpu
+        beside = by_hand(url, folder, count, concurrency)
     print(
         f"{done:,} of {count:,} rows done: {count / seconds:.0f} rows/s, {cpu / count * 1000:.2f} s of CPU "
-        f"for 1,000, {size(folder) / count:.0f} bytes of disk a row, {peak() / MIB:.0f} MiB at the most"
+        f"for 1,000, {size(folder) / count:.0f} bytes of disk a row, {peak() / MIB:.0f} MiB at the most\n"
+        f"  by hand: {count / beside['seconds']:.0f} rows/s, {beside['cpu'] / count * 1000:.2f} s of CPU for "
+        f"1,000: ours takes {seconds / beside['seconds']:.2f} times as long"
     )
+
+
+def by_hand(url: str, folder: Path, count: int, concurrency: int) -> dict[str, float]:
+    """Run the same campaign, written by hand, in a process of its own."""
+    script = Path(__file__).with_name("by_hand.py")
+    command = [sys.executable, str(script), url, str(folder / "by_hand.sqlite"), str(count), str(concurrency)]
+    result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    measured: dict[str, float] = json.loads(result.stdout)
+    return measured
 
 
 def peak() -> float:

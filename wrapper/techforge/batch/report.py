@@ -411,8 +411,8 @@ _ADVICE = """<p>A job may exist for each of these. Its submission was sent, and 
 with a server error, or its process ended meanwhile. Nothing was sent again.</p>
 <p>Where the job is known, <code>techforge batch unknown --check</code> asks storage for its video.
 Otherwise look for the project in your job service, webhook events or the web app; what you find there,
-<code>unknown --job PROJECT=JOB</code> notes. <code>techforge batch unknown --resubmit</code> submits those again of which no job is known, and some may
-be paid twice.</p>
+<code>unknown --job PROJECT=JOB</code> notes. <code>techforge batch unknown --resubmit</code> submits those
+again of which no job is known, and some may be paid twice.</p>
 <table aria-labelledby="unknown"><thead><tr><th scope="col">row</th><th scope="col">project</th>
 <th scope="col">since (UTC)</th><th scope="col">reason</th></tr></thead><tbody>
 """
