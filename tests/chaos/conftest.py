@@ -5,11 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from support.chaos import RECKONINGS
 from support.postgres import OwnPostgres, campaign
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what the attacks have come to."""
+    for reckoning in RECKONINGS:
+        terminalreporter.write_line(f"attacked: {reckoning}")
 
 
 @pytest.fixture

@@ -42,6 +42,10 @@ FAULTS = (
 """What the server does to a submission now and then; some of them it has accepted."""
 
 
+RECKONINGS: list[str] = []
+"""What the attacks have come to, for the summary."""
+
+
 @define
 class Campaign:
     """The processes of a campaign, and the server that they ask."""
@@ -129,7 +133,14 @@ class Campaign:
         assert not missing, "jobs were accepted that no row knows"
         died = sum(_died(entry) for entry in entries if entry.state is State.UNKNOWN)
         assert died <= CONCURRENCY * self.kills, "more rows are unknown than were under way"
-        return Counter(entry.state for entry in entries)
+        counts = Counter(entry.state for entry in entries)
+        doubtful = [entry.project_id for entry in entries if entry.state is State.UNKNOWN]
+        made = sum(project in accepted for project in doubtful)
+        RECKONINGS.append(
+            f"{self.kills} kills, {self.count:,} rows: {counts[State.DONE]:,} done, {len(doubtful)} unknown "
+            f"({made} of them accepted), 0 lost, 0 posted twice"
+        )
+        return counts
 
     @staticmethod
     def _explain(entry: Entry, faults: set[str]) -> None:
