@@ -16,7 +16,7 @@ from techforge.batch import State
 
 def test_killed_again_and_again(file: str) -> None:
     """Nothing is submitted twice, nothing is lost, and what is unknown nobody could know."""
-    with attacked(file, 25 * KILLS, faults=3.0, out=str(Path(file).parent / "out")) as campaign:
+    with attacked(file, 25 * KILLS, faults=3.0, max_rate=60, out=str(Path(file).parent / "out")) as campaign:
         for _ in range(KILLS):
             process = campaign.start("run")
             time.sleep(random.uniform(0.5, 1.3))  # noqa: S311
