@@ -8,6 +8,7 @@ Then three share a limit that they are told; and then one that they must find, a
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from bench import server
 
 from techforge import TechForge
 from techforge.batch import Ledger, State, load
+from techforge.batch.dispatch import default_dispatcher
 from techforge.mock import MockServer
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
@@ -75,6 +77,7 @@ def loaded(place: str, count: int) -> str:
     with Ledger(ledger) as book:
         client = TechForge(KEY, base_url="http://127.0.0.1:9")
         load(book, rows, client._settings)
+        asyncio.run(default_dispatcher(ledger).enqueue(book.chunks()))
     return ledger
 
 
