@@ -265,7 +265,7 @@ def test_what_a_url_says(postgres_url: str) -> None:
     both = "postgresql://user:secret@h/d?password=secret&x=1"
     assert without_password(both) == "postgresql://user@h/d?password=***&x=1"
     url = campaign(postgres_url)
-    given = f"{url}&options=-c%20statement_timeout%3D5000"
+    given = f"{url}&options=-c%20statement_timeout%3D5000%20-c%20synchronous_commit%3Doff"
     with Ledger(given) as ledger, Ledger(given.replace("5000", "6000")) as other:
         assert ledger._db.read("SHOW statement_timeout") == [("5s",)]
         assert other._db.read("SHOW statement_timeout") == [("6s",)]
