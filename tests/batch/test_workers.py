@@ -102,8 +102,11 @@ def test_several_run_one_campaign(client: TechForge, quick: MockServer, url: str
 
 def test_a_budget_of_jobs_is_for_all(client: TechForge, quick: MockServer, url: str) -> None:
     """Two workers together submit no more than they may; what is left waits for the next run."""
+    with Ledger(url) as ledger:
+        load(ledger, rows(150), client._settings)
+        asyncio.run(Procrastinate(url).enqueue(ledger.chunks()))  # by a loader that knew of no budget
     together(
-        lambda: list(client.batch.run(rows(150), ledger=url, max_jobs=40)),
+        lambda: list(client.batch.run(ledger=url, max_jobs=40)),
         lambda: time.sleep(1.0) or list(client.batch.work(url)),
     )
     assert accepted(quick).total() == 40
