@@ -123,12 +123,69 @@ def test_a_few_429s_are_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert goodput >= 40
 
 
-def test_a_machine_that_slept_does_not_make_up_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Turns that are long past are lost."""
-    simulation = begin(monkeypatch, Bucket(1000, 0, 1000), 0.02, max_rate=50.0)
-    simulation.run(5)
-    simulation.clock += 10
-    for worker in simulation.workers:
-        ticket = worker.ticket()
-        assert worker.ask(ticket, simulation.clock) > 0
-        worker.leave(ticket)
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> Workers:
+    """Return a simulation in which nobody asks but the test."""
+    return begin(monkeypatch, Bucket(1000, 0, 1000), 0.02, max_rate=50.0)
+
+
+def wait_for_turn(simulation: Workers, worker: SharedLimiter) -> Any:
+    """Ask for a turn, and take it from the ledger."""
+    ticket = worker.ticket()
+    assert worker.ask(ticket, simulation.clock) > 0
+    worker.meet()
+    return ticket
+
+
+def test_a_machine_that_slept_does_not_make_up_for_it(alone: Workers) -> None:
+    """A turn that is long past is lost."""
+    worker = alone.workers[0]
+    ticket = wait_for_turn(alone, worker)
+    alone.clock += 10
+    assert worker.ask(ticket, alone.clock) > 0
+    worker.meet()
+    alone.clock += 0.1
+    assert worker.ask(ticket, alone.clock) == 0
+
+
+def test_turns_of_the_pace_before_are_lost(alone: Workers) -> None:
+    """When the rate is cut, nobody goes on at the old one."""
+    first, second = alone.workers[:2]
+    tickets = [first.ticket() for _ in range(5)]
+    for ticket in tickets:
+        first.ask(ticket, alone.clock)
+    first.meet()
+    assert len(first._turns) == 5
+    late = [second.ticket() for _ in range(3)]
+    for ticket in late:
+        second.refused(ticket, alone.clock, 0.0, 0.0)
+    alone.clock += 0.05
+    second.meet()
+    first.meet()
+    assert {epoch for _, epoch in first._turns} <= {json.loads(alone.kept)["epoch"]}
+    assert json.loads(alone.kept)["epoch"] == 1
+
+
+def test_a_slow_database_loses_no_turn(alone: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the ledger says late is said in time."""
+    worker = alone.workers[0]
+    update = Workers.update
+
+    def slow(simulation: Workers, name: str, change: Callable[[Any], Any]) -> None:
+        update(simulation, name, change)
+        simulation.clock += 2
+
+    monkeypatch.setattr(Workers, "update", slow)
+    ticket = wait_for_turn(alone, worker)
+    assert worker.ask(ticket, alone.clock) == 0
+
+
+def test_a_clock_that_was_set_back_does_not_stop_all(alone: Workers) -> None:
+    """The pace goes on from now."""
+    worker = alone.workers[0]
+    wait_for_turn(alone, worker)
+    alone.clock -= 3600
+    worker._turns.clear()
+    ticket = wait_for_turn(alone, worker)
+    alone.clock += 0.1
+    assert worker.ask(ticket, alone.clock) == 0

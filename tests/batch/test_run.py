@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.postgres import campaign
 
 from techforge import AsyncTechForge, ConfigurationError, InvalidArgumentError, Job, TechForge
 from techforge.batch import BadManifestError, Entry, Ledger, LedgerError, State
@@ -347,3 +349,104 @@ def test_no_key_is_in_a_ledger(client: TechForge, quick: MockServer, tmp_path: P
     list(client.batch.run(rows(3), ledger=tmp_path / "l"))
     for file in tmp_path.iterdir():
         assert quick.api_key.encode() not in file.read_bytes()
+
+
+def test_who_leaves_early_loses_nothing(quick: MockServer, tmp_path: Path) -> None:
+    """An async campaign that is closed, or left by `break`, notes first what was accepted."""
+
+    async def leave(how: str) -> None:
+        async with AsyncTechForge(quick.api_key, base_url=quick.url) as client:
+            run = client.batch.run(rows(200), ledger=tmp_path / how)
+            async for _ in run:
+                if how == "break":
+                    break
+                await run.aclose()
+            await run.aclose()
+
+    quick.faults.add("delay=0.1;operation=createJob;times=0")
+    for how in ("close", "break"):
+        asyncio.run(leave(how))
+        with Ledger(tmp_path / how) as ledger:
+            ids = {entry.job_id for entry in ledger.entries() if entry.job_id}
+            assert ledger.counts()[State.POSTING] == 0
+        made = {record.job_id for record in quick.journal.requests(operation="createJob")} - {None}
+        assert made == ids
+        quick.journal.clear()
+
+
+@pytest.mark.parametrize("text", ["\\ud800", "\\u0000"])
+def test_what_cannot_be_written_of_an_answer(
+    client: TechForge, quick: MockServer, tmp_path: Path, postgres_url: str, text: str
+) -> None:
+    """Half a character, or a NUL, in what the API says costs no other row its job."""
+    for ledger in (tmp_path / "l", campaign(postgres_url)):
+        quick.faults.add(f'status=400;json={{"message":"a{text}b"}};operation=createJob')
+        ended = Counter(entry.state for entry in client.batch.run(rows(8), ledger=ledger))
+        assert ended == {State.DONE: 7, State.FAILED: 1}
+        with Ledger(ledger) as book:
+            assert "a\\" in next(str(entry.reason) for entry in book.entries(State.FAILED))
+
+
+def test_a_writer_that_fails_tells_all(
+    client: TechForge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it is, nobody waits for ever."""
+
+    def fail(*_: object) -> list[bool]:
+        raise LookupError("a bug")
+
+    monkeypatch.setattr(SQLite, "apply", fail)
+    with pytest.raises(LedgerError, match="a bug"):
+        list(client.batch.run(rows(4), ledger=tmp_path / "l"))
+
+
+def test_a_ledger_that_does_not_answer_in_time(
+    quick: MockServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row whose claim took too long is submitted later, and is not in doubt."""
+    apply, calls = SQLite.apply, []
+
+    def slow(file: SQLite, several: Any) -> list[bool]:
+        calls.append(len(several))
+        time.sleep(1.0 if len(calls) == 1 else 0.0)
+        return apply(file, several)
+
+    monkeypatch.setattr(SQLite, "apply", slow)
+    with TechForge(quick.api_key, base_url=quick.url, retry_timeout=0.5) as client:
+        ended = list(client.batch.run(rows(3), ledger=tmp_path / "l"))
+    assert [entry.state for entry in ended] == [State.DONE] * 3
+    assert set(submissions(quick).values()) == {1}
+
+
+def test_the_advice_on_5xx_has_an_end(
+    client: TechForge, quick: MockServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row that always gets one is submitted three times, and then nobody knows."""
+    monkeypatch.setattr("techforge.batch.submitter._BACKOFF", 0.05)
+    quick.faults.add("status=500;operation=createJob;times=0")
+    (entry,) = client.batch.run(rows(1), ledger=tmp_path / "l", retry_server_errors=True)
+    assert entry.state is State.UNKNOWN
+    assert quick.journal.count(operation="createJob") == 3
+
+
+def test_a_budget_outlasts_refusals(client: TechForge, quick: MockServer, tmp_path: Path) -> None:
+    """A 429 is no job: the budget is used up all the same."""
+    quick.faults.add("status=429;operation=createJob;times=3")
+    assert len(list(client.batch.run(rows(9), ledger=tmp_path / "l", max_jobs=3))) == 3
+
+
+def test_few_are_leased_at_once(quick: MockServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more than are looked at: what waits in a queue would be taken by others when its lease is over."""
+    due, most = Ledger.due, []
+
+    def counted(ledger: Ledger, now: float, until: float, limit: int = 500) -> list[Entry]:
+        found = due(ledger, now, until, limit)
+        most.append(len(found))
+        return found
+
+    monkeypatch.setattr(Ledger, "due", counted)
+    quick.faults.add("delay=0.05;operation=storage;times=0")
+    with TechForge(quick.api_key, base_url=quick.url) as client:
+        options = {"concurrency": 8, "downloads": 1, "out": tmp_path / "out"}
+        assert len(list(client.batch.run(rows(40), ledger=tmp_path / "l", **options))) == 40
+    assert 0 < max(most) <= 8

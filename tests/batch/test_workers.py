@@ -16,9 +16,10 @@ from celery import Celery
 from support.postgres import campaign
 
 from techforge import ConfigurationError, InvalidArgumentError, TechForge
-from techforge.batch import BadManifestError, Chunk, Ledger, LedgerError, NoLedgerError, State, load
+from techforge.batch import BadManifestError, Chunk, Ledger, LedgerError, NoLedgerError, State, changes, load
 from techforge.batch.database import without_password
-from techforge.batch.postgres import split_url
+from techforge.batch.manifest import Row
+from techforge.batch.postgres import connection_info, split_url
 from techforge.batch.procrastinate import Procrastinate
 from techforge.mock import MockServer
 
@@ -265,8 +266,17 @@ def test_what_a_url_says(postgres_url: str) -> None:
     for name in ("Spring", "a-b", "1a", "pg_x", "", 'a"b', "a" * 42):
         with pytest.raises(InvalidArgumentError, match="campaign="):
             split_url(f"postgresql://h/d?campaign={name}")
-    both = "postgresql://user:secret@h/d?password=secret&x=1"
-    assert without_password(both) == "postgresql://user@h/d?password=***&x=1"
+    assert split_url("postgresql://h/d?a=1&campaign=x") == ("postgresql://h/d?a=1", "x")
+    assert split_url("postgresql://u:a#b?c@h/d?campaign=x&a=1") == ("postgresql://u:a#b?c@h/d?a=1", "x")
+    both = "postgresql://user:secret@h/d?password=secret&sslpassword=secret&x=1"
+    assert without_password(both) == "postgresql://user@h/d?password=***&sslpassword=***&x=1"
+    for odd in ("s3/cret", "s3?cret", "s3@cret", "s3#cret"):
+        assert without_password(f"postgresql://user:{odd}@h:5/d") == "postgresql://user@h:5/d"
+    assert without_password("postgresql://user@h:5432/d?a=b@c") == "postgresql://user@h:5432/d?a=b@c"
+    for wrong in ("postgresql://h/d?foo=bar", "postgresql://u:%zz@h/d"):
+        with pytest.raises(LedgerError, match="is no URL of PostgreSQL's") as caught:
+            Ledger(wrong)
+        assert "%zz" not in str(caught.value)
     url = campaign(postgres_url)
     given = f"{url}&options=-c%20statement_timeout%3D5000%20-c%20synchronous_commit%3Doff"
     with Ledger(given) as ledger, Ledger(given.replace("5000", "6000")) as other:
@@ -314,6 +324,76 @@ def test_a_commit_whose_answer_is_lost(url: str, monkeypatch: pytest.MonkeyPatch
             ledger.update("count", add)
         assert ledger.kept("count") == 2
     assert count == 3
+
+
+@pytest.mark.parametrize("trouble", ["statement_timeout", "lock_timeout", "read only", "terminated"])
+def test_a_server_in_trouble_is_waited_for(url: str, trouble: str) -> None:
+    """A lock that lasts, a fail-over, an administrator: what is to be written is written in the end."""
+    import psycopg  # noqa: PLC0415
+
+    given = f"{url}&options=-c%20{trouble}%3D300" if "timeout" in trouble else url
+    with Ledger(given) as ledger, psycopg.connect(connection_info(url), autocommit=True) as other:
+        load_one(ledger)
+        ready = threading.Event()
+
+        def trouble_it() -> None:
+            if "timeout" in trouble:
+                with other.transaction():
+                    other.execute("SELECT 1 FROM jobs FOR UPDATE")
+                    ready.set()
+                    time.sleep(1.0)
+            elif trouble == "read only":
+                ledger._db.run(lambda db: db.execute("SET default_transaction_read_only = on"))
+                ready.set()
+            else:
+                other.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                    " AND query LIKE '%%campaign%%'"
+                )
+                ready.set()
+
+        thread = threading.Thread(target=trouble_it)
+        thread.start()
+        ready.wait(5)
+        assert ledger.apply(changes.claim(1, 1, ledger.now(), ledger.now() + 60)) == [True]
+        thread.join()
+
+
+def load_one(ledger: Ledger) -> None:
+    """Load a row."""
+    params = {"image_url": "https://cdn.example.com/i.png", "audio_url": "https://cdn.example.com/a.mp3"}
+    ledger.load([Row("a", params, {}, 1)])
+
+
+def test_who_is_frozen_holds_nobody_up(url: str) -> None:
+    """The server ends a transaction in which nothing happens."""
+    with Ledger(url) as ledger:
+        assert ledger._db.read("SHOW idle_in_transaction_session_timeout") == [("10s",)]
+
+
+def test_clocks_that_are_wrong(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose clock is set anew goes on by the server's."""
+    with Ledger(url) as ledger:
+        before = ledger.now()
+        monkeypatch.setattr("time.time", lambda: 0.0)
+        assert before <= ledger.now() <= before + 5
+
+
+def test_a_budget_that_is_spent_is_told(client: TechForge, url: str) -> None:
+    """A worker that may do nothing says why."""
+    list(client.batch.run(rows(4), ledger=url, max_jobs=2))
+    problems: list[str] = []
+    assert list(client.batch.work(url, on_progress=lambda run: problems.append(run.problem))) == []
+    assert "budget" in problems[-1]
+
+
+def test_whose_job_it_is(client: TechForge, quick: MockServer, url: str) -> None:
+    """Where unknown rows share a project, nobody is given another's job."""
+    quick.faults.add("status=500;operation=createJob;times=2")
+    project = "5b1e3a80-6d21-4c0a-9a9e-0b0a3f0f6f11"
+    list(client.batch.run(rows(2, project_id=project), ledger=url))
+    with Ledger(url) as ledger, pytest.raises(LedgerError, match="2 unknown rows"):
+        ledger.settle(project, "job-1")
 
 
 def test_no_session_is_left(url: str) -> None:

@@ -220,6 +220,23 @@ def test_several_workers(here: Path, quick: MockServer, postgres_url: str) -> No
     assert quick.journal.count(operation="createJob") == 5
 
 
+def test_a_worker_that_is_told_to_end(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM, as deployments send it, ends it in order: what was accepted is noted."""
+    with MockServer(render=False, job_seconds=5) as mock:
+        mock.faults.add("delay=0.5;operation=createJob;times=0")
+        monkeypatch.setenv("TFI_API_KEY", mock.api_key)
+        monkeypatch.setenv("TFI_BASE_URL", mock.url)
+        with subprocess.Popen([*COMMAND, "run", "c.csv"], stderr=subprocess.PIPE, text=True) as process:
+            while not mock.journal.count(operation="createJob"):
+                time.sleep(0.02)
+            process.terminate()
+            _, said = process.communicate(timeout=10)
+        assert process.returncode == 130
+        assert "Go on with: techforge batch resume" in said
+        with Ledger(here / "techforge.sqlite") as ledger:
+            assert ledger.counts()[State.SUBMITTED] == 5
+
+
 def test_a_password_is_not_shown(here: Path, quick: MockServer) -> None:
     """Neither in an error, nor in a command that is suggested."""
     url = "postgresql://user:secret-word@127.0.0.1:9/database"

@@ -21,7 +21,7 @@ from techforge._drivers.aio import AsyncDriver
 from techforge._flows.create import create
 from techforge.batch import changes
 from techforge.batch.database import LedgerError
-from techforge.batch.dispatch import default_dispatcher
+from techforge.batch.dispatch import default_dispatcher, enqueue
 from techforge.batch.ledger import Entry, Ledger, Loaded, State
 from techforge.batch.manifest import BadRow, Row, read
 from techforge.batch.options import Options
@@ -156,8 +156,12 @@ class AsyncBatch:
         chosen = _options(options)
         with Ledger(ledger) as book, book.alone():
             await asyncio.to_thread(load, book, manifest, self._client._settings, skip_bad=skip_bad)
-            async for entry in self._entries(book, ledger, chosen, dispatcher, on_progress):
-                yield entry
+            # Its end comes before the ledger's: what is under way is still to be noted.
+            async with contextlib.aclosing(
+                self._entries(book, ledger, chosen, dispatcher, on_progress)
+            ) as entries:
+                async for entry in entries:
+                    yield entry
 
     async def work(
         self,
@@ -185,8 +189,9 @@ class AsyncBatch:
             if not book.is_shared:
                 raise LedgerError(f"{book.name} is one process's own; several need PostgreSQL")
             joining = self._entries(book, ledger, chosen, dispatcher, on_progress, joins=True, stay=stay)
-            async for entry in joining:
-                yield entry
+            async with contextlib.aclosing(joining) as entries:
+                async for entry in entries:
+                    yield entry
 
     async def _entries(
         self,
@@ -203,7 +208,7 @@ class AsyncBatch:
             chosen = dispatcher or default_dispatcher(str(place))
             if not joins:
                 bounds = await asyncio.to_thread(set_bounds, ledger, options)
-                await chosen.enqueue(await asyncio.to_thread(ledger.chunks, bounds.last))
+                await enqueue(chosen, await asyncio.to_thread(ledger.chunks, bounds.last))
             client = await asyncio.to_thread(sharing, self._client, ledger)
             run: Run = Worker(client, ledger, options, dispatcher=chosen, stay=stay)
         else:

@@ -29,7 +29,13 @@ class Change:
 
 
 def _change(changes: str, states: str, values: Sequence[object], n: int, *where: object) -> Change:
-    return Change(f"UPDATE jobs SET {changes} WHERE n = ? AND {states}", (*values, n, *where), n)  # noqa: S608
+    kept = [_storable(value) if isinstance(value, str) else value for value in values]
+    return Change(f"UPDATE jobs SET {changes} WHERE n = ? AND {states}", (*kept, n, *where), n)  # noqa: S608
+
+
+def _storable(text: str) -> str:
+    """Return a text that any database takes: a reason is somebody else's, and may hold anything."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def claim(n: int, attempt: int, now: float, until: float) -> Change:

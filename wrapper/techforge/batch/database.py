@@ -26,8 +26,11 @@ class NoLedgerError(LedgerError):
 
 def without_password(place: str) -> str:
     """Return a path or URL as it can be shown."""
-    shown = re.sub(r"(?<=//)([^@/?]*?):[^@/?]*@", r"\1@", place)
-    return re.sub(r"(?i)([?&]password=)[^&]*", r"\1***", shown)
+    if "://" not in place:
+        return place
+    # Up to the last @: a password may hold what ends other URLs.
+    shown = re.sub(r"(//[^:@/?#]*):.*@", r"\1@", place)
+    return re.sub(r"(?i)([?&]\w*password=)[^&]*", r"\1***", shown)
 
 
 class Cursor(Protocol):

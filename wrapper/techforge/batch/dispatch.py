@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from techforge.errors import ConfigurationError
+from techforge._logging import logger
+from techforge._masking import mask
+from techforge.errors import ConfigurationError, TechForgeError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -30,6 +32,22 @@ class Dispatcher(Protocol):
     async def take_over(self) -> None:
         """Give chunks of workers that have died to others; called every few seconds by each worker."""
         ...
+
+
+async def enqueue(dispatcher: Dispatcher, chunks: Sequence[Chunk]) -> None:
+    """Let workers have chunks; if that fails it is said, since idle workers look for rows by themselves."""
+    await tolerated(dispatcher.enqueue(chunks))
+
+
+async def tolerated(asked: Awaitable[None]) -> None:
+    """Ask a dispatcher for something that it may fail at."""
+    try:
+        await asked
+    except TechForgeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - it may be anybody's, and its database may be away
+        said = mask(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        logger.warning("the dispatcher has failed: %s", said)
 
 
 def default_dispatcher(ledger: str) -> Dispatcher:

@@ -249,11 +249,14 @@ class Ledger:
         """Note the job of an unknown row, as a job service or a webhook knows it.
 
         False if there is no such row.
+
+        Raises:
+            LedgerError: several rows have this project, and nobody can tell whose job it is.
         """
-        for entry in self.entries(State.UNKNOWN):
-            if entry.project_id == project_id:
-                return self.apply(changes.submitted(entry.n, entry.attempts, job_id, 0.0)) == [True]
-        return False
+        found = [entry for entry in self.entries(State.UNKNOWN) if entry.project_id == project_id]
+        if len(found) > 1:
+            raise LedgerError(f"{len(found)} unknown rows have project {project_id}; whose job is {job_id}?")
+        return any(self.apply(changes.submitted(row.n, row.attempts, job_id, 0.0))[0] for row in found)
 
     def look_now(self, job_ids: Iterable[str]) -> int:
         """Let jobs be looked at at once, of which a webhook or a job service has news; return how many."""

@@ -40,7 +40,10 @@ class Options:
     max_failures: int | None = None
     """Rows that may fail in this run; then nothing more is submitted."""
     retry_server_errors: bool = False
-    """Whether a row is submitted again after a 5xx, as the API's documents advise; some may be paid twice."""
+    """Whether a row is submitted again after a 5xx, as the API's documents advise: twice at the most.
+
+    Each time it may be paid once more.
+    """
     tracker: Tracker | AsyncTracker | None = None
     """Where jobs stand, if you know it better than storage does; it is asked when a job is due."""
     job_timeout: float = 24 * 3600.0

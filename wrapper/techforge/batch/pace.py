@@ -86,6 +86,8 @@ class Pace(Limiter):
         """Return the instants of the next turns."""
         # Whether anybody wants to send is seen in the line; turns that are booked are wanted, too.
         self._line = [0] if count or self._tokens < 0 else []
+        # A clock that was set back must not stop all.
+        self._filled = min(self._filled, now + 1.0)
         self._fill(now)
         # Unused turns are lost: together with others they would be too many in a second.
         self._tokens = min(self._tokens, 1.0)
@@ -196,4 +198,6 @@ class SharedLimiter(Limiter):
             self._rate, self._epoch, self._told_at = after.rate, after._epoch, time.monotonic()
             self._paused_until = after._paused_until + here
             if self._rate < math.inf:
-                self._turns.extend((at + here, after._epoch) for at in found)
+                # A database that was slow to say so has delayed a turn, which is not lost by that.
+                now = time.monotonic()
+                self._turns.extend((max(at + here, now), after._epoch) for at in found)

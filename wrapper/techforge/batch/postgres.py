@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 import time
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, Generic
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 from techforge._logging import logger
@@ -50,7 +50,20 @@ _ARRIVING = """CREATE TEMP TABLE arriving (
 ) ON COMMIT DROP"""
 _ARRIVED = """INSERT INTO jobs (key, line, params, metadata)
     SELECT key, line, params, metadata FROM arriving ORDER BY place ON CONFLICT DO NOTHING"""
-_PASSING = errors.DeadlockDetected, errors.SerializationFailure
+_PASSING = errors.DeadlockDetected, errors.SerializationFailure, errors.LockNotAvailable, errors.QueryCanceled
+"""What is gone the next time, where something is to be written."""
+_CLOCK = 10.0
+"""Seconds after which the server is asked again what time it is."""
+_SESSION = {
+    "search_path": "{campaign}",
+    # A server may be set up to forget the last commits in a crash, and a claim must not be forgotten.
+    "synchronous_commit": "on",
+    # A process that is frozen, or a machine that has vanished, must not hold what all others need.
+    "idle_in_transaction_session_timeout": "10s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
 
 
 def split_url(url: str) -> tuple[str, str]:
@@ -59,26 +72,40 @@ def split_url(url: str) -> tuple[str, str]:
     Raises:
         InvalidArgumentError: the campaign's name is none.
     """
-    parts = urlsplit(url)
-    # Not parse_qsl: in a URL of PostgreSQL's a plus is a plus.
-    query = [pair for pair in parts.query.split("&") if pair]
-    given = [pair.partition("=")[2] for pair in query if pair.startswith("campaign=")]
-    campaign = given[0] if given else DEFAULT_CAMPAIGN
+    # Not urlsplit: a password may hold what ends other URLs.
+    named = re.search(r"([?&])campaign=([^&]*)(&?)", url)
+    if named is None:
+        return url, DEFAULT_CAMPAIGN
+    campaign = named[2]
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", campaign) or campaign.startswith("pg_"):
         raise InvalidArgumentError("ledger", "campaign= must be small letters, digits and _, 41 at the most")
-    rest = "&".join(pair for pair in query if not pair.startswith("campaign="))
-    # Not urlunsplit: it drops the two slashes before an empty host.
-    path = f"{parts.scheme}://{parts.netloc}{parts.path}"
-    return f"{path}?{rest}" if rest else path, campaign
+    rest = named[1] + url[named.end() :] if named[3] else url[named.end() :]
+    return url[: named.start()] + rest, campaign
 
 
 def connection_info(url: str) -> str:
-    """Return what connects to a campaign: its tables are in a schema of its own."""
+    """Return what connects to a campaign: its tables are in a schema of its own.
+
+    Raises:
+        LedgerError: PostgreSQL cannot read the URL.
+    """
     plain, campaign = split_url(url)
-    given = conninfo_to_dict(plain).get("options") or ""
-    # A server may be set up to forget the last commits in a crash, and a claim must not be forgotten.
-    options = f"{given} -c search_path={campaign} -c synchronous_commit=on".strip()
-    return make_conninfo(plain, options=options, application_name="techforge", **_ALIVE)
+    try:
+        given = conninfo_to_dict(plain)
+    except psycopg.Error as error:
+        # What it quotes may be a part of the password.
+        why = "" if without_password(url) != url else f": {_plain(error)}"
+        raise LedgerError(f"{without_password(url)} is no URL of PostgreSQL's{why}") from None
+    session = " ".join(f"-c {name}={value}" for name, value in _SESSION.items()).format(campaign=campaign)
+    options = f"{given.pop('options', None) or ''} {session}".strip()
+    ours = {
+        "options": options,
+        "application_name": "techforge",
+        "target_session_attrs": "read-write",
+        **_ALIVE,
+        **given,
+    }
+    return make_conninfo("", **ours)
 
 
 class Postgres:
@@ -96,15 +123,18 @@ class Postgres:
         self._session = f"session {uuid4().hex}"
         self._closed = False
         self._ahead = 0.0
+        self._clock_at = -math.inf
         self._db: psycopg.Connection | None = None
         with self._told():
             db = self._connect()
+            self._read_clock(db)
         if db.info.server_version < _OLDEST:
             raise LedgerError(f"{self.name} is too old: it must be PostgreSQL 13 or later")
 
     def now(self) -> float:
         """Return the seconds since 1970, by the server's clock."""
-        return time.time() + self._ahead
+        # Not this machine's, which somebody may set while a campaign runs.
+        return time.monotonic() + self._ahead
 
     def tables(self) -> set[str]:
         """Return the names of its tables."""
@@ -144,7 +174,7 @@ class Postgres:
         def whole(db: psycopg.Connection, _: object) -> list[Any]:
             return db.execute(_translated(sql), values).fetchall()
 
-        return self._persist(whole)
+        return self._persist(whole, passing=())
 
     def apply(self, changes: Sequence[Change]) -> list[bool]:
         """Carry out changes together, in one round trip."""
@@ -191,7 +221,11 @@ class Postgres:
                     self._db.execute("DELETE FROM campaign WHERE name = %s", [self._session])
                 self._db.close()
 
-    def _persist(self, work: Callable[[psycopg.Connection, _Commit[T]], T]) -> T:
+    def _persist(
+        self,
+        work: Callable[[psycopg.Connection, _Commit[T]], T],
+        passing: tuple[type[psycopg.Error], ...] = _PASSING,
+    ) -> T:
         """Do some work, again where the connection was lost, unless it turns out that it was done."""
         with self._told(), self._lock:
             deadline, pause = time.monotonic() + _PATIENCE, 0.05
@@ -199,11 +233,15 @@ class Postgres:
             while True:
                 try:
                     db = self._connection()
+                    if time.monotonic() > self._clock_at + _CLOCK:
+                        self._read_clock(db)
                     if commit.has_happened(db):
                         return commit.results[0]
                     return work(db, commit)
-                except psycopg.OperationalError as error:
-                    is_passing = self._db is None or self._db.closed or isinstance(error, _PASSING)
+                except psycopg.Error as error:
+                    if isinstance(error, errors.ReadOnlySqlTransaction) and self._db is not None:
+                        self._db.close()  # another server is the one to ask, or will be
+                    is_passing = self._db is None or self._db.closed or isinstance(error, passing)
                     if not is_passing or self._closed or time.monotonic() > deadline:
                         raise
                     logger.warning("%s is waited for: %s", self.name, _plain(error))
@@ -220,11 +258,15 @@ class Postgres:
     def _connect(self) -> psycopg.Connection:
         self._db = None
         db = psycopg.connect(self._info, autocommit=True, connect_timeout=10)
-        before = time.time()
-        (at,) = db.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone() or (before,)
-        self._ahead = at - (before + time.time()) / 2
         self._db = db
+        self._clock_at = -math.inf
         return db
+
+    def _read_clock(self, db: psycopg.Connection) -> None:
+        began = time.monotonic()
+        for (at,) in db.execute("SELECT extract(epoch FROM clock_timestamp())::float8"):
+            self._clock_at = time.monotonic()
+            self._ahead = at - (began + self._clock_at) / 2
 
     @contextmanager
     def _told(self) -> Generator[None]:

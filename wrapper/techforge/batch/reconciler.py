@@ -42,7 +42,7 @@ class Reconciler:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._looks = asyncio.Semaphore(run.options.concurrency)
+        self._is_free = asyncio.Event()
         self._downloads = asyncio.Semaphore(run.options.downloads)
         self._looking: set[int] = set()
         self._times: deque[float] = deque(maxlen=101)
@@ -55,20 +55,24 @@ class Reconciler:
         return 0.8 * statistics.median(self._times)
 
     async def look(self) -> None:
-        """Look at the jobs that are due; if there are none, wait a little."""
+        """Look at jobs that are due; if none is, or too many are being looked at, wait a little."""
         run, now = self._run, self._run.ledger.now()
         if now > self._renewed + _LEASE / 3:
             # What is being fetched may take longer than a lease.
             self._renewed = now
             await asyncio.gather(*(run.write(changes.look_again(n, now + _LEASE)) for n in self._looking))
-        rows = await asyncio.to_thread(run.ledger.due, now, now + _LEASE)
+        most = run.options.concurrency
+        free = most - len(self._looking)
+        # Several at once: each lease is a commit.
+        rows = [] if free <= most // 4 else await asyncio.to_thread(run.ledger.due, now, now + _LEASE, free)
         for row in rows:
-            if row.n in self._looking:
-                continue  # told to be looked at while it is
-            await self._looks.acquire()
-            run.start(self._look(row), self._looks.release, self._looking, row.n)
+            if row.n not in self._looking:  # it may be told to be looked at while it is
+                run.start(self._look(row), self._is_free.set, self._looking, row.n)
         if not rows:
-            await asyncio.sleep(IDLE)
+            self._is_free.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(IDLE):
+                    await self._is_free.wait()
 
     async def _look(self, row: Entry) -> None:
         run = self._run

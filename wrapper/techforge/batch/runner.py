@@ -125,7 +125,7 @@ class Run:
     def is_spent(self) -> bool:
         """Tell whether the run has submitted, or failed, as often as it may."""
         options = self.options
-        spent = options.max_jobs is not None and self.made + self.submitter.busy >= options.max_jobs
+        spent = options.max_jobs is not None and self.made >= options.max_jobs
         return spent or (options.max_failures is not None and self.failures >= options.max_failures)
 
     @property

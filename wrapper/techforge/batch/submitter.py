@@ -34,6 +34,8 @@ IDLE = 0.05
 """Seconds after which one looks whether there is something to do again."""
 _BACKOFF, _LONGEST_BACKOFF = 1.0, 60.0
 """Seconds until a row that was surely not taken is submitted again, doubled with each attempt."""
+_SUBMISSIONS = 3
+"""How often a row is submitted where the API's advice to send again after a 5xx is followed."""
 _KEY_PAUSE = 10.0
 """Seconds until a key that was refused is tried again."""
 _MARGIN = 10.0
@@ -105,7 +107,11 @@ class Submitter:
         run, most = self._run, self._run.options.max_outstanding
         if run.ledger.now() < self._pause_until or self._allowed < 1:
             return False
-        return most is None or run.ledger.is_shared or len(self._busy) + run.counts[State.SUBMITTED] < most
+        if run.ledger.is_shared:
+            return True
+        budget = run.options.max_jobs
+        is_spent = budget is not None and run.made + len(self._busy) >= budget  # those may yet come back
+        return not is_spent and (most is None or len(self._busy) + run.counts[State.SUBMITTED] < most)
 
     def _is_over(self) -> bool:
         """Tell whether nothing is to be submitted any more."""
@@ -190,7 +196,7 @@ class Submitter:
     async def _refused(self, row: Entry, error: APIError) -> None:
         reason = mask(str(error))
         again = self._run.options.retry_server_errors and error.outcome is Outcome.SERVER_FAILED
-        if again and error.job_id is None:
+        if again and error.job_id is None and row.attempts < _SUBMISSIONS:
             logger.warning("row %r is submitted again, and may be paid twice: %s", row.key, reason)
             await self._put_back(row, error.retry_after, reason)
         elif error.job_may_exist or error.outcome is Outcome.UNKNOWN:

@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
 from attrs import asdict, define, evolve, field
 
-from techforge._logging import logger
-from techforge._masking import mask
+from techforge.batch.dispatch import enqueue, tolerated
 from techforge.batch.ledger import State
 from techforge.batch.pace import SharedLimiter
 from techforge.batch.runner import Run
-from techforge.errors import TechForgeError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from techforge._client import AsyncTechForge
     from techforge.batch.dispatch import Dispatcher
     from techforge.batch.ledger import Chunk, Ledger
@@ -65,6 +61,7 @@ class Worker(Run):
     _busy_at: float = field(init=False, factory=time.monotonic)
     _taken_at: float = field(init=False, default=0.0)
     _tend_at: float = field(init=False, default=0.0)
+    _count_at: float = field(init=False, default=0.0)
     _share_at: float = field(init=False, default=0.0)
     _place: int = field(init=False, default=0)
     """Among those that have rows to submit."""
@@ -101,22 +98,8 @@ class Worker(Run):
     async def _serve(self) -> None:
         """Let the dispatcher hand chunks out, again if it fails: what was lost with it will be found."""
         while True:
-            try:
-                await self.dispatcher.run_worker(self._process)
-            except TechForgeError:
-                raise
-            except Exception as error:  # noqa: BLE001 - it may be anybody's, and its database may be away
-                logger.warning("the dispatcher has failed, and is started again: %s", _named(error))
+            await tolerated(self.dispatcher.run_worker(self._process))
             await asyncio.sleep(_TEND)
-
-    async def _ask(self, asked: Coroutine[Any, Any, None]) -> None:
-        """Ask the dispatcher for something that it may fail at."""
-        try:
-            await asked
-        except TechForgeError:
-            raise
-        except Exception as error:  # noqa: BLE001 - as above
-            logger.warning("the dispatcher has failed: %s", _named(error))
 
     async def _process(self, chunk: Chunk) -> None:
         self._chunks += 1
@@ -134,20 +117,25 @@ class Worker(Run):
         began = time.monotonic()
         if began < self._tend_at:
             return False
-        await asyncio.to_thread(self._look_after)
+        self._tend_at = began + _TEND
+        await asyncio.to_thread(self._appear)
         if began > self._taken_at + _TAKE_OVER:
             self._taken_at = began
-            await self._ask(self.dispatcher.take_over())
+            await tolerated(self.dispatcher.take_over())
+        if began < self._count_at:
+            return False
+        await asyncio.to_thread(self._count)
         # Where there is much to count one counts seldom.
-        self._tend_at = time.monotonic() + max(_TEND, 10 * (time.monotonic() - began))
+        self._count_at = time.monotonic() + 10 * (time.monotonic() - began)
         if self._chunks or self.is_busy:
             return False
         if not self.is_spent() and await asyncio.to_thread(self.ledger.is_pending, 0, self._bounds.last):
             if began > self._busy_at + _FORGOTTEN:
                 self._busy_at = began
-                chunks = await asyncio.to_thread(self.ledger.chunks, self._bounds.last)
-                await self._ask(self.dispatcher.enqueue(chunks))
+                await enqueue(self.dispatcher, await asyncio.to_thread(self.ledger.chunks, self._bounds.last))
             return False
+        if self.counts[State.PENDING]:
+            self.problem = "the budget of the last run is spent; techforge batch resume lifts it"
         return not self.stay and not await self.is_waiting()
 
     async def _share(self) -> None:
@@ -159,7 +147,8 @@ class Worker(Run):
         self.submitter.allow(free // self._sharers + (self._place < free % self._sharers))
         self._share_at = now + _SHARE
 
-    def _look_after(self) -> None:
+    def _appear(self) -> None:
+        """Say that one is there, and see who else is."""
         ledger = self.ledger
 
         def here(before: dict[str, tuple[float, bool]] | None) -> dict[str, tuple[float, bool]]:
@@ -171,13 +160,11 @@ class Worker(Run):
             return there
 
         ledger.update("workers", here)
-        ledger.abandon(ledger.now())
-        self.counts.update(ledger.counts())
         self._bounds = Bounds.kept_in(ledger)
 
-
-def _named(error: Exception) -> str:
-    return mask(f"{type(error).__name__}: {' '.join(str(error).split())}")
+    def _count(self) -> None:
+        self.ledger.abandon(self.ledger.now())
+        self.counts.update(self.ledger.counts())
 
 
 def set_bounds(ledger: Ledger, options: Options) -> Bounds:

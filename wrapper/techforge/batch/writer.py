@@ -34,7 +34,7 @@ class Writer:
             batch, self._waiting = self._waiting, []
             try:
                 results = await asyncio.to_thread(self._ledger.apply, *(change for change, _ in batch))
-            except LedgerError as error:
+            except Exception as error:  # noqa: BLE001 - who waits must hear of it, whatever it is
                 for _, future in batch:
                     if not future.done():
                         future.set_exception(LedgerError(str(error)))

@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import json
 import shlex
+import signal
 import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,7 +23,8 @@ from techforge import TechForge, TechForgeError
 from techforge.batch import Entry, Ledger, Loading, NoLedgerError, State, bar, load, read, write_report
 from techforge.batch.campaign import LEDGER
 from techforge.batch.database import without_password
-from techforge.batch.dispatch import default_dispatcher
+from techforge.batch.dispatch import default_dispatcher, enqueue
+from techforge.batch.worker import Bounds
 from techforge.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -42,7 +44,8 @@ MaxOutstanding = Annotated[int | None, typer.Option(min=1, help="Jobs under way 
 MaxJobs = Annotated[int | None, typer.Option(min=1, help="Jobs to submit, at the most; the rest waits.")]
 MaxFailures = Annotated[int | None, typer.Option(min=1, help="Failed rows after which nothing is submitted.")]
 RetryServerErrors = Annotated[
-    bool, typer.Option("--retry-server-errors", help="Submit again after a 5xx: some may be paid twice.")
+    bool,
+    typer.Option("--retry-server-errors", help="Submit again after a 5xx, up to twice: each may be paid."),
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out; else nothing is sent.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
@@ -98,13 +101,16 @@ def load_rows(
     ledger: LedgerPlace = DEFAULT,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Check a manifest, and add the rows that are new; `resume`, or workers, submit them."""
+    """Check a manifest, and add the rows that are new.
+
+    `resume`, or workers, submit them; where the last run had a budget, `resume` lifts it.
+    """
     with _told(), _client(None) as client:
         next(read(manifest), None)
         with Ledger(ledger) as book:
             _say_loaded(load(book, manifest, client._settings, skip_bad=skip_bad))
             if book.is_shared:
-                asyncio.run(default_dispatcher(ledger).enqueue(book.chunks()))
+                asyncio.run(enqueue(default_dispatcher(ledger), book.chunks()))
 
 
 @app.command()
@@ -122,7 +128,7 @@ def worker(
         own = {"out": None if output is None else str(output), "concurrency": concurrency}
         options |= {name: value for name, value in own.items() if value is not None}
         with _client(options.pop("max_rate", None)) as client:
-            _run(ledger, client.batch.work, {**options, "stay": stay}, as_json=as_json)
+            _run(ledger, client.batch.work, {**options, "stay": stay}, again="worker", as_json=as_json)
 
 
 @app.command()
@@ -151,10 +157,10 @@ def retry(
 ) -> None:
     """Let rows be submitted again: `resume` does it."""
     if state is not State.FAILED:
-        err.print("Only failed rows can be tried again; for unknown ones see: techforge batch unknown")
+        _say("Only failed rows can be tried again; for unknown ones see: techforge batch unknown")
         raise typer.Exit(BAD)
     with _told(), Ledger(ledger, new=False) as book, book.alone():
-        err.print(f"{book.retry(state)} rows are pending again. Next: {_command('resume', ledger)}")
+        _say(f"{book.retry(state)} rows are pending again. Next: {_command('resume', ledger)}")
 
 
 @app.command()
@@ -180,19 +186,13 @@ def unknown(
                 raise InvalidArgumentError(
                     "job", f"there is no unknown row for {known!r}; PROJECT=JOB is wanted"
                 )
-            err.print(
-                f"Project {project} has job {job_id} now. Next: {_command('resume', ledger)}", markup=False
-            )
+            _say(f"Project {project} has job {job_id} now. Next: {_command('resume', ledger)}")
         if check:
             with _client(None) as client:
                 found = client.batch.check_unknown(book)
-            err.print(
-                f"{found} of them have a video, and are submitted now. Next: {_command('resume', ledger)}"
-            )
+            _say(f"{found} of them have a video, and are submitted now. Next: {_command('resume', ledger)}")
         if resubmit:
-            err.print(
-                f"{book.retry(State.UNKNOWN)} rows are pending again. Next: {_command('resume', ledger)}"
-            )
+            _say(f"{book.retry(State.UNKNOWN)} rows are pending again. Next: {_command('resume', ledger)}")
             return
         for entry in book.entries(State.UNKNOWN):
             out.print(
@@ -211,37 +211,51 @@ def report(
         if to.exists() and not overwrite:
             # It may well be the manifest.
             raise InvalidArgumentError("to", f"{to} is there already; give another name, or --overwrite")
-        err.print(f"Written: {write_report(book, to)}")
+        _say(f"Written: {write_report(book, to)}")
 
 
 # --- running --------------------------------------------------------------------------------------
 
 
 def _run(
-    ledger: str, begin: Callable[..., Iterable[Entry]], options: dict[str, Any], *, as_json: bool
+    ledger: str,
+    begin: Callable[..., Iterable[Entry]],
+    options: dict[str, Any],
+    *,
+    again: str = "resume",
+    as_json: bool,
 ) -> None:
+    # Who is told to end, by a deployment say, ends in order, as by Ctrl-C: answers under way are noted.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with bar() as on_progress:
             for entry in begin(ledger=ledger, on_progress=on_progress, **options):
                 if as_json:
                     print(json.dumps(_fields(entry), ensure_ascii=False), flush=True)  # noqa: T201
     except KeyboardInterrupt:
-        err.print(f"Stopped. Go on with: {_command('resume', ledger)}")
+        _say(f"Stopped. Go on with: {_command(again, ledger)}")
         raise typer.Exit(INTERRUPTED) from None
     with Ledger(ledger) as book:
-        counts = book.counts()
+        counts, bounds = book.counts(), Bounds.kept_in(book)
     if not as_json:
         _say_counts(counts, as_json=False)
     if counts[State.UNKNOWN]:
-        err.print(f"Of unknown rows a job may exist; see: {_command('unknown --check', ledger)}")
+        _say(f"Of unknown rows a job may exist; see: {_command('unknown --check', ledger)}")
     left = counts[State.PENDING] + counts[State.POSTING] + counts[State.SUBMITTED]
+    if counts[State.PENDING] and (bounds.last or bounds.failed):
+        again = "resume"
+        _say("A budget of the last run keeps rows back, and is lifted for all workers by the next one.")
     if left:
-        err.print(f"{left} rows are left. Go on with: {_command('resume', ledger)}")
-    for state, code in ((State.UNKNOWN, UNKNOWN), (State.FAILED, FAILED)):
-        if counts[state]:
-            raise typer.Exit(code)
-    if left:
-        raise typer.Exit(LEFT)
+        _say(f"{left} rows are left. Go on with: {_command(again, ledger)}")
+    raise typer.Exit(_code(counts, left))
+
+
+def _code(counts: dict[State, int], left: int) -> int:
+    if counts[State.UNKNOWN]:
+        return UNKNOWN
+    if counts[State.FAILED]:
+        return FAILED
+    return LEFT if left else 0
 
 
 def _dry_run(
@@ -266,6 +280,11 @@ def _dry_run(
 
 
 # --- what is said ---------------------------------------------------------------------------------
+
+
+def _say(text: str) -> None:
+    # As it is, and in one line: it may be a command to copy.
+    err.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _say_loaded(loading: Loading) -> None:
