@@ -110,6 +110,20 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     return result
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that started this one what was counted here."""
+    if (told := getattr(session.config, "workeroutput", None)) is not None:
+        told["counts"] = dict(HELD), dict(SEARCHED)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Add up what was counted in the processes that ran the tests."""
+    held, searched = getattr(node, "workeroutput", {}).get("counts", ({}, {}))
+    HELD.update(held)
+    SEARCHED.update(searched)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how much was held to the contract."""
     if any(HELD.values()):

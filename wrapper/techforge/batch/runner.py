@@ -51,7 +51,7 @@ class Run:
     """What keeps the run from going on, if anything does."""
     is_stopped: bool = field(init=False, default=False)
     """Whether nothing more is begun."""
-    write: Writer = field(init=False)
+    _writer: Writer = field(init=False)
     submitter: Submitter = field(init=False)
     reconciler: Reconciler = field(init=False)
     _ends: deque[float] = field(init=False, factory=lambda: deque(maxlen=1000))
@@ -61,7 +61,7 @@ class Run:
 
     def __attrs_post_init__(self) -> None:
         self.counts.update(self.ledger.counts())
-        self.write = Writer(self.ledger)
+        self._writer = Writer(self.ledger)
         self.submitter, self.reconciler = Submitter(self), Reconciler(self)
         if self.options.out is not None:
             Path(self.options.out).mkdir(parents=True, exist_ok=True)
@@ -146,7 +146,7 @@ class Run:
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
-        await self.write.settle()
+        await self._writer.settle()
 
     # --- what its parts need ----------------------------------------------------------------------
 
@@ -172,6 +172,10 @@ class Run:
         self._failed = self._failed or error
         self.is_stopped = True
         self._ended.put_nowait(None)
+
+    async def write(self, change: Change) -> bool:
+        """Carry out a change; False if the row was not as it must be."""
+        return await self._writer(change)
 
     async def change(self, change: Change, before: State, after: State) -> bool:
         """Carry out a change, and count it; False if the row was not as it must be."""
