@@ -86,8 +86,8 @@ class Pace(Limiter):
         """Return the instants of the next turns."""
         # Whether anybody wants to send is seen in the line; turns that are booked are wanted, too.
         self._line = [0] if count or self._tokens < 0 else []
-        # A clock that was set back must not stop all.
-        self._filled = min(self._filled, now + 1.0)
+        if self._filled > now + 1.0:
+            self._filled = now  # the clock was set back, which must not stop all
         self._fill(now)
         # Unused turns are lost: together with others they would be too many in a second.
         self._tokens = min(self._tokens, 1.0)
