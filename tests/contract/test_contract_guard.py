@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import socket
+import time
+import urllib.error
+import urllib.request
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import httpx
 import pytest
 from support.contract_guard import DOCUMENT, ContractGuard, Message, request_problems, response_problems
 
 from techforge import AsyncTechForge, Job, JobParams, TechForge
+from techforge.mock import TEST_API_KEY, MockServer
 from techforge.resources.jobs import Jobs
 from techforge.resources.storage import Storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from techforge.mock import MockServer
 
 SIGN = "/storage/generate-signed-path"
 JOB = DOCUMENT["paths"]["/jobs/v2"]["post"]["requestBody"]["content"]["application/json"]["examples"]
@@ -119,20 +123,63 @@ def test_a_tests_own_requests_are_not_the_wrappers(mock: MockServer, guard: Cont
     with httpx.Client(trust_env=False) as http, http.stream("DELETE", f"{mock.url}/nowhere") as response:
         response.read()
     assert seen(guard) == []
-    assert guard.missed(mock.journal) == []
+    assert guard.missed() == []
 
 
-def test_what_only_the_server_saw_is_judged(mock: MockServer, guard: ContractGuard) -> None:
-    """What another process sends is taken from the mock's journal."""
-    import urllib.request  # noqa: PLC0415 - it goes past httpx, as another process does
+def past_httpx(url: str, **fields: str) -> int:
+    """Send a GET as another process does: nothing here sees it; return the answer's status."""
+    headers = {name.replace("_", "-"): value for name, value in fields.items()}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as response:  # noqa: S310
+            return response.status
+    except urllib.error.HTTPError as error:
+        return error.code
 
-    agent = {"user-agent": "techforge-python/0", "x-api-key": mock.api_key}
-    with pytest.raises(OSError, match="400"):
-        urllib.request.urlopen(urllib.request.Request(f"{mock.url}{SIGN}", headers=agent))  # noqa: S310
-    (missed,) = guard.missed(mock.journal)
+
+OURS = {"user_agent": "techforge-python/0", "x_api_key": TEST_API_KEY}
+
+
+@pytest.mark.parametrize("forgotten", [False, True], ids=["kept", "forgotten"])
+def test_what_only_a_server_saw_is_judged(guard: ContractGuard, forgotten: bool) -> None:
+    """What another process sends is taken from the journals of all servers, even what they have forgotten."""
+    with MockServer(render=False), MockServer(render=False) as server:
+        assert past_httpx(f"{server.url}{SIGN}", **OURS) == 400
+        if forgotten:
+            server.journal.clear()
+    (missed,) = guard.missed()
     assert missed.path == SIGN
     (problem,) = guard.forgive()
     assert "path" in problem
+    assert guard.missed() == []
+
+
+def test_a_status_that_only_a_server_knows_is_judged(mock: MockServer, guard: ContractGuard) -> None:
+    """Of an answer to another process, the journal has the status."""
+    mock.faults.add("status=418;times=1", "status=503;times=1")
+    assert past_httpx(f"{mock.url}{SIGN}?path=a", **OURS) == 418
+    assert past_httpx(f"{mock.url}{SIGN}?path=a", **OURS) == 503
+    guard.missed()
+    assert guard.lies == [f"418 to GET {SIGN}: the contract has no such status"]
+    assert guard.forgive() == []
+
+
+def test_what_only_storage_saw_is_judged(mock: MockServer, guard: ContractGuard, done: Job) -> None:
+    """Another process must not give storage the key, either, in whatever header."""
+    signed = f"{mock.url}{SIGN}?path={quote(done.output_path, safe='')}"
+    assert past_httpx(signed, **OURS) == 200
+    assert past_httpx(f"{mock.storage_url}/{done.output_path}", accept="*/*", x_user=TEST_API_KEY) == 403
+    guard.missed()
+    assert guard.forgive() == ["storage: the key went there"]
+
+
+def test_what_was_cut_off_is_not_judged(mock: MockServer, guard: ContractGuard) -> None:
+    """A process that is killed may leave the beginning of a request, which keeps to nothing."""
+    head = "POST /jobs/v2 HTTP/1.1\r\nhost: a\r\nuser-agent: techforge-python/0\r\ncontent-length: 9\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", httpx.URL(mock.url).port or 0)) as connection:
+        connection.sendall(head.encode() + b'{"a')
+    while not mock.journal.requests():
+        time.sleep(0.01)
+    assert guard.missed() == []
 
 
 # --- what openapi-core alone would let pass ---------------------------------------------------------

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import httpx
 import pytest
@@ -31,12 +31,14 @@ from techforge._drivers.sync_http import SyncHttp
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
+    from contextlib import AbstractAsyncContextManager
 
     import httpcore
 
     from techforge import _flow
     from techforge._drivers.answer import Answer
     from techforge._drivers.pool import Request
+    from techforge.mock import MockServer
     from techforge.mock.journal import Journal, Record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,10 +94,10 @@ class Message:
         return self.target.partition("?")[2]
 
     @property
-    def at_the_server(self) -> tuple[str, str, str]:
+    def at_the_server(self) -> tuple[str, str, str, bytes]:
         """What a server tells of it, by which the two can be matched."""
         path, _, query = unquote(self.target).partition("#")[0].partition("?")
-        return self.method, path, query
+        return self.method, path, query, self.body
 
     @property
     def parameters(self) -> RequestParameters:
@@ -121,7 +123,7 @@ class Message:
     @classmethod
     def received(cls, record: Record) -> Message:
         """Take a request as the mock server received it."""
-        target = record.path + (f"?{record.query}" if record.query else "")
+        target = quote(record.path) + (f"?{record.query}" if record.query else "")
         return cls(record.method.lower(), target, tuple(record.headers.items()), record.body)
 
 
@@ -157,6 +159,8 @@ class ContractGuard:
     _keys: set[str] = field(factory=set)
     _met: set[str] = field(factory=set)
     _foreign: list[Message] = field(factory=list)
+    _journals: dict[Journal, list[Record]] = field(factory=dict)
+    """Those of the test's servers, each with what it was made to forget."""
 
     def sent(self, request: httpx.Request) -> Message | None:
         """Judge a request of the wrapper; return it, unless it was one to storage."""
@@ -210,18 +214,41 @@ class ContractGuard:
         """Note a request that is the test's own."""
         self._foreign.append(Message.of(request, ""))
 
-    def missed(self, journal: Journal) -> list[Message]:
-        """Judge what only the mock server saw, sent by another process say; return it."""
-        known = Counter(message.at_the_server for message in [*self.requests, *self._foreign])
+    def serves(self, journal: Journal) -> None:
+        """Note the journal of a server."""
+        self._journals.setdefault(journal, [])
+
+    def forgets(self, journal: Journal) -> None:
+        """Keep what a journal is about to forget."""
+        if journal in self._journals:
+            self._journals[journal] += journal.requests()
+
+    def missed(self) -> list[Message]:
+        """Judge what only the test's mock servers saw, sent by another process say; return it."""
+        storage = [Message.of(request, "") for request in self.storage]
+        known = Counter(message.at_the_server for message in [*self.requests, *storage, *self._foreign])
+        records = [each for journal, kept in self._journals.items() for each in [*kept, *journal.requests()]]
         missed: list[Message] = []
-        for record in journal.requests(server="api"):
+        # The API's first: the keys that it is told are those that storage must not see.
+        for record in sorted(records, key=lambda record: record.server):
             message = Message.received(record)
             known[message.at_the_server] -= 1
-            unknown = known[message.at_the_server] < 0
-            if unknown and record.headers.get("user-agent", "").startswith("techforge-python/"):
+            if known[message.at_the_server] < 0 and _is_the_wrappers(record):
                 missed.append(message)
-                self._judge(message)
+                self._judge_record(record, message)
         return missed
+
+    def _judge_record(self, record: Record, message: Message) -> None:
+        if record.server == "storage":
+            url = f"http://storage{message.target}"
+            request = httpx.Request(record.method, url, headers=record.headers, content=record.body)
+            self.storage.append(request)
+            self.problems += _storage_problems(request, self._keys)
+            return
+        self._judge(message)
+        if record.status is not None:
+            self.answers += 1
+            self.lies += _status_problems(message, record.status)
 
     def forgive(self) -> list[str]:
         """Return what was wrong so far, and forget it: the test has meant it."""
@@ -341,6 +368,26 @@ def response_problems(message: Message, response: httpx.Response, body: bytes | 
     return errors if body is not None else [text for text in errors if "Missing response data" not in text]
 
 
+def _status_problems(message: Message, status: int) -> Iterator[str]:
+    """Say whether a status is not declared: of an answer that went elsewhere, a journal keeps no more."""
+    operation = DOCUMENT["paths"].get(message.path, {}).get(message.method)
+    if operation and not {str(status), f"{status // 100}XX", "default"} & operation["responses"].keys():
+        yield f"{status} to {message.method.upper()} {message.path}: the contract has no such status"
+
+
+def _is_the_wrappers(record: Record) -> bool:
+    """Tell whether the wrapper has sent all of this, whatever process it was in."""
+    headers = record.headers
+    # Storage is told nothing of who asks.
+    ours = (
+        headers.get("user-agent", "").startswith("techforge-python/")
+        if record.server == "api"
+        else (headers.get("accept"), headers.get("accept-encoding")) == ("*/*", "identity")
+    )
+    # Of what was cut off, by a fault or with its process, nobody has seen the rest.
+    return ours and headers.get("content-length", "0") == str(len(record.body))
+
+
 def _storage_problems(request: httpx.Request, keys: set[str]) -> Iterator[str]:
     sent = [*request.headers.values(), _plain(request.url), request.read().decode("latin-1")]
     if _key_header() in request.headers or _hold_any(sent, keys):
@@ -442,7 +489,7 @@ class _Tee(httpx.SyncByteStream, httpx.AsyncByteStream):
 @contextmanager
 def watching(guard: ContractGuard) -> Iterator[ContractGuard]:
     """Let a guard see all that passes, over our own connections or through httpx."""
-    with _watching_httpx(guard), _watching_connections(guard):
+    with _watching_httpx(guard), _watching_connections(guard), _watching_servers(guard):
         _watching.append(guard)
         try:
             yield guard
@@ -530,4 +577,27 @@ def _watching_connections(guard: ContractGuard) -> Iterator[None]:
         patch.object(SyncHttp, "open", sync_open),
         patch.object(AsyncHttp, "open", async_open),
     ):
+        yield
+
+
+@contextmanager
+def _watching_servers(guard: ContractGuard) -> Iterator[None]:
+    """What reaches mock servers, whoever has started them, and from whatever process."""
+    try:
+        from techforge.mock import MockServer  # noqa: PLC0415 - as in conftest.py
+        from techforge.mock.journal import Journal  # noqa: PLC0415
+    except ImportError:
+        yield
+        return
+    serving, clear = MockServer.serving, Journal.clear
+
+    def serve(server: MockServer) -> AbstractAsyncContextManager[MockServer]:
+        guard.serves(server.journal)
+        return serving(server)
+
+    def forget(journal: Journal) -> None:
+        guard.forgets(journal)
+        clear(journal)
+
+    with patch.object(MockServer, "serving", serve), patch.object(Journal, "clear", forget):
         yield
