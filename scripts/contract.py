@@ -9,6 +9,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mock_process import mock_server
@@ -35,13 +37,13 @@ def suite(url: str, api_key: str) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Run schemathesis against a mock server; the result is its exit code."""
-    with mock_server("--no-render", "--job-looks", "0") as (_, server):
-        url, key = server["url"], server["api_key"]
+    if arguments[:1] != ["replay"]:
+        shutil.rmtree(REPORTS, ignore_errors=True)
+    with mock() as (url, key):
         if arguments[:1] == ["replay"]:
             # Kept, so that the next attempt at a repair can be tried, too.
             access = ["--url", url, "--header", f"x-api-key: {key}", "--keep"]
             return schemathesis([*settings(), *arguments, *access], url)
-        shutil.rmtree(REPORTS, ignore_errors=True)
         junit, html = REPORTS / "junit.xml", REPORTS / "html"
         reports = ["--report-junit-path", str(junit), "--report-html-path", str(html)]
         status = schemathesis([*suite(url, key), *reports, *arguments], url)
@@ -52,6 +54,23 @@ def main(arguments: list[str]) -> int:
         named = CASE.sub(rf"\g<0> ({REPLAY} \1)", junit.read_text("utf-8"))
         junit.write_text(named, "utf-8")
     return status
+
+
+@contextmanager
+def mock() -> Iterator[tuple[str, str]]:
+    """Run a mock server, and give its URL and its key."""
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    log = REPORTS / "mock.log"
+    try:
+        # A mistake in the mock is a traceback for each of thousands of requests.
+        with (
+            log.open("wb") as stderr,
+            mock_server("--no-render", "--job-looks", "0", stderr=stderr) as (_, server),
+        ):
+            yield server["url"], server["api_key"]
+    finally:
+        if log.stat().st_size:
+            print(f"What the mock server said meanwhile: {log}")
 
 
 def schemathesis(arguments: list[str], url: str) -> int:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import NamedTuple, TypedDict
+from typing import IO, NamedTuple, TypedDict
 
 
 class Address(TypedDict):
@@ -24,10 +24,10 @@ class Mock(NamedTuple):
 
 
 @contextmanager
-def mock_server(*arguments: str) -> Generator[Mock]:
+def mock_server(*arguments: str, stderr: IO[bytes] | None = None) -> Generator[Mock]:
     """Run `python -m techforge.mock` with these arguments; the end of the block ends it."""
     command = [sys.executable, "-m", "techforge.mock", "--port", "0", "--print-json", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr) as process:
         try:
             announced = next((line for line in process.stdout or () if line.startswith(b"{")), None)
             if announced is None:

@@ -3,9 +3,12 @@
 import json
 import re
 import shutil
+import socket
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -24,7 +27,8 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], No
 
     def use(mutant: str) -> None:
         @contextmanager
-        def server(*_: str) -> Iterator[tuple[None, dict[str, str]]]:
+        def server(*_: str, stderr: object) -> Iterator[tuple[None, dict[str, str]]]:
+            del stderr
             served = mutants[mutant].serving if mutant else MockServer
             with served(render=False, job_looks=0) as running:
                 yield None, {"url": running.url, "api_key": running.api_key}
@@ -32,6 +36,21 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], No
         monkeypatch.setattr(contract, "mock_server", server)
 
     return use
+
+
+def test_every_phase_and_check_is_on() -> None:
+    """Schemathesis is told to leave nothing out, of any operation, and to ask the same every time."""
+    settings = tomllib.loads((contract.CHECKS / "schemathesis.toml").read_text("utf-8"))
+    assert settings["phases"] == {"enabled": True}
+    assert settings["checks"] == {
+        "enabled": True,
+        "negative_data_rejection": {"expected-statuses": [400]},
+        "positive_data_acceptance": {"expected-statuses": ["2xx", 404]},
+    }
+    assert type(settings["seed"]) is int
+    assert settings.keys().isdisjoint({"operations", "project"}), (
+        "these may have phases and checks of their own"
+    )
 
 
 def shown_line(shown: str) -> str:
@@ -55,6 +74,25 @@ def test_a_failure_can_be_repeated(serve: Callable[[str], None], capsys: pytest.
     assert contract.main(["replay", case]) == 1
     serve("")
     assert contract.main(["replay", case]) == 0
+
+
+def test_what_the_mock_says_is_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A mock that breaks its own contract says so at each request, and would bury what was found."""
+
+    def nonsense(_arguments: list[str], url: str) -> int:
+        with socket.create_connection((urlsplit(url).hostname, urlsplit(url).port)) as connection:
+            connection.sendall(b"nonsense\r\n\r\n")
+            connection.recv(1000)
+        return 0
+
+    monkeypatch.setattr(contract, "REPORTS", tmp_path / "reports" / "contract")
+    monkeypatch.setattr(contract, "schemathesis", nonsense)
+    assert contract.main([]) == 0
+    log, shown = contract.REPORTS / "mock.log", capfd.readouterr()
+    assert "Invalid HTTP request" in log.read_text("utf-8")
+    assert (str(log) in shown.out, shown.err) == (True, "")
 
 
 OUR_CHECKS = {
