@@ -102,6 +102,14 @@ def test_a_mutant_that_no_request_can_tell_is_none(limit: Any) -> None:
     ]
 
 
+def test_the_readme_counts_the_catalogue() -> None:
+    """A number there is how many are tried."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    count = len(mutants.catalogue(DOCUMENT))
+    claims = [f"{count} of {count} killed", f"pass the server as it is: **{count} of {count}**"]
+    assert [claim for claim in claims if claim not in readme] == []
+
+
 def test_a_variation_changes_one_thing() -> None:
     """A body that is wrong in two places says nothing of either."""
     example = DOCUMENT["paths"]["/jobs/v2"]["post"]["requestBody"]["content"][JSON]["examples"]

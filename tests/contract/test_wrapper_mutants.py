@@ -645,3 +645,10 @@ def test_an_unknown_format_is_asked_for() -> None:
 def test_the_catalogue_is_not_empty() -> None:
     """The contract's fields, and what was thought of beside them."""
     assert len(MUTANTS) >= 4 * len(JOB["properties"]) + len(BY_HAND) >= 100
+
+
+def test_the_readme_counts_the_mutants() -> None:
+    """A number there is how many are tried."""
+    readme = (contract_guard.ROOT / "README.md").read_text("utf-8")
+    claims = [f"caught: **{len(MUTANTS)} of {len(MUTANTS)}**"]
+    assert [claim for claim in claims if claim not in readme] == []
