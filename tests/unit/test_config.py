@@ -3,7 +3,7 @@
 import pytest
 from support.by_hand import ByHand
 
-from techforge import AsyncTechForge, TechForge
+from techforge import AsyncTechForge, TechForge, __version__
 from techforge._config import LIVE_URL, Settings
 from techforge.errors import ConfigurationError, InvalidArgumentError
 
@@ -135,7 +135,7 @@ def test_with_options_changes_what_it_names() -> None:
 
 def test_the_user_agent_says_who_we_are() -> None:
     """And can be replaced."""
-    assert build().headers["user-agent"].startswith("techforge-python/1.0.0 python/3.")
+    assert build().headers["user-agent"].startswith(f"techforge-python/{__version__} python/3.")
     assert build(default_headers={"User-Agent": "mine"}).headers["user-agent"] == "mine"
 
 
