@@ -597,9 +597,9 @@ def test_a_storage_that_stalls_in_the_middle(
     server = scripted(answer)
     leads_to(mock, f"{server.url}/x")
     with stopwatch, pytest.raises(DownloadError) as caught:
-        both.storage.download("a/b", tmp_path / "v", timeout=1.0)
+        both.storage.download("a/b", tmp_path / "v", timeout=1.6)
     assert caught.value.received == 10
-    assert stopwatch.seconds < 1.5
+    assert stopwatch.seconds < 2.1
 
 
 def test_a_dripping_storage(both: Any, mock: MockServer, done: Job, tmp_path: Path, stopwatch: Any) -> None:

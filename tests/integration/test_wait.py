@@ -297,16 +297,18 @@ def test_a_job_that_takes_too_long(
     mock.store.pace = type(mock.store.pace)(seconds=60)
     job = both.jobs.create(**media)
     with stopwatch, pytest.raises(JobTimeoutError) as caught:
-        both.jobs.wait(job, poll=0.05, timeout=0.3)
+        both.jobs.wait(job, poll=0.05, timeout=1.0)
     error = caught.value
-    assert 0.27 <= stopwatch.seconds < 0.8
+    assert 0.97 <= stopwatch.seconds < 1.5
     assert isinstance(error, TimeoutError)
     assert (error.job, error.last_status) == (job, "queued")
     # A poll may have been on its way at the deadline; one that was never sent is no failure to speak of.
-    assert error.last_error is None or isinstance(error.last_error, APITimeoutError)
+    on_its_way = error.last_error is not None
+    assert not on_its_way or isinstance(error.last_error, APITimeoutError)
     assert "before it was sent" not in str(error)
-    assert error.polls == mock.journal.count(operation=SIGN) >= 2
-    assert 0.27 <= error.elapsed < 0.8
+    assert error.polls - on_its_way <= mock.journal.count(operation=SIGN) <= error.polls
+    assert error.polls >= 2
+    assert 0.97 <= error.elapsed < 1.5
     assert f"jobs.from_ids({job.id!r}, {job.project_id!r})" in str(error)
 
 
