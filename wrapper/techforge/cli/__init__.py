@@ -11,4 +11,4 @@ def main() -> None:
         if error.name not in {"typer", "rich", "click"}:
             raise
         sys.exit("The command line needs its extra: pip install 'techforge[cli]'")
-    app()
+    app(prog_name="techforge")

@@ -1,4 +1,4 @@
-"""`techforge batch`: campaigns from a file, with a ledger that survives anything."""
+"""Campaigns from a file, with a ledger that survives anything."""
 
 # ruff: noqa: SLF001, FBT002, PLR0917
 # pyright: reportPrivateUsage=false
@@ -11,7 +11,6 @@ import itertools
 import json
 import shlex
 import signal
-import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,18 +18,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from techforge import TechForge, TechForgeError
 from techforge.batch import Entry, Ledger, Loading, NoLedgerError, State, bar, load, read, write_report
 from techforge.batch.campaign import LEDGER
 from techforge.batch.database import without_password
 from techforge.batch.dispatch import default_dispatcher, enqueue
 from techforge.batch.worker import Bounds
+from techforge.cli.client import connected
+from techforge.cli.exits import Code
+from techforge.cli.told import told
 from techforge.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
-app = typer.Typer(no_args_is_help=True, help=__doc__)
+    from techforge import TechForge
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
 out, err = Console(), Console(stderr=True)
 
 LedgerPlace = Annotated[
@@ -50,9 +53,6 @@ RetryServerErrors = Annotated[
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out; else nothing is sent.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
 DEFAULT = LEDGER
-
-BAD, FAILED, UNKNOWN, INTERRUPTED, LEFT = 2, 4, 5, 130, 6
-"""Exit codes: bad input; rows have failed; rows are unknown; interrupted; rows are left, and waited for."""
 
 
 @app.command()
@@ -84,7 +84,7 @@ def run(
     }
     # What a budget allows, it allows one run.
     budget = {"max_jobs": max_jobs, "max_failures": max_failures}
-    with _told(), _client(max_rate) as client:
+    with told(), _client(max_rate) as client:
         next(read(manifest), None)  # a file that cannot be read leaves no ledger behind
         if dry_run:
             _dry_run(client, manifest, ledger, max_rate, skip_bad=skip_bad)
@@ -105,7 +105,7 @@ def load_rows(
 
     `resume`, or workers, submit them; where the last run had a budget, `resume` lifts it.
     """
-    with _told(), _client(None) as client:
+    with told(), _client(None) as client:
         next(read(manifest), None)
         with Ledger(ledger) as book:
             _say_loaded(load(book, manifest, client._settings, skip_bad=skip_bad))
@@ -122,7 +122,7 @@ def worker(
     as_json: AsJson = False,
 ) -> None:
     """Join a campaign whose ledger is in PostgreSQL; the other options are those of its last run."""
-    with _told():
+    with told():
         with Ledger(ledger, new=False) as book:
             options = book.remembered()
         own = {"out": None if output is None else str(output), "concurrency": concurrency}
@@ -134,7 +134,7 @@ def worker(
 @app.command()
 def resume(ledger: LedgerPlace = DEFAULT, as_json: AsJson = False) -> None:
     """Go on with a campaign, with the options that it was last run with."""
-    with _told():
+    with told():
         with Ledger(ledger, new=False) as book:
             options = book.remembered()
         with _client(options.pop("max_rate", None)) as client:
@@ -144,7 +144,7 @@ def resume(ledger: LedgerPlace = DEFAULT, as_json: AsJson = False) -> None:
 @app.command()
 def status(ledger: LedgerPlace = DEFAULT, as_json: AsJson = False) -> None:
     """Say how many rows are in each state; also while the campaign runs."""
-    with _told(), Ledger(ledger, new=False) as book:
+    with told(), Ledger(ledger, new=False) as book:
         _say_counts(book.counts(), as_json=as_json)
 
 
@@ -158,8 +158,8 @@ def retry(
     """Let rows be submitted again: `resume` does it."""
     if state is not State.FAILED:
         _say("Only failed rows can be tried again; for unknown ones see: techforge batch unknown")
-        raise typer.Exit(BAD)
-    with _told(), Ledger(ledger, new=False) as book, book.alone():
+        raise typer.Exit(Code.USAGE)
+    with told(), Ledger(ledger, new=False) as book, book.alone():
         _say(f"{book.retry(state)} rows are pending again. Next: {_command('resume', ledger)}")
 
 
@@ -178,7 +178,7 @@ def unknown(
     ledger: LedgerPlace = DEFAULT,
 ) -> None:
     """List the rows of which nobody knows whether a job was made, and settle them."""
-    with _told(), Ledger(ledger, new=False) as book, book.alone():
+    with told(), Ledger(ledger, new=False) as book, book.alone():
         book.abandon(book.now() if book.is_shared else None)
         for known in job or ():
             project, _, job_id = known.partition("=")
@@ -207,7 +207,7 @@ def report(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write what became of every row."""
-    with _told(), Ledger(ledger, new=False) as book:
+    with told(), Ledger(ledger, new=False) as book:
         if to.exists() and not overwrite:
             # It may well be the manifest.
             raise InvalidArgumentError("to", f"{to} is there already; give another name, or --overwrite")
@@ -234,7 +234,7 @@ def _run(
                     print(json.dumps(_fields(entry), ensure_ascii=False), flush=True)  # noqa: T201
     except KeyboardInterrupt:
         _say(f"Stopped. Go on with: {_command(again, ledger)}")
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(Code.INTERRUPTED) from None
     with Ledger(ledger) as book:
         counts, bounds = book.counts(), Bounds.kept_in(book)
     if not as_json:
@@ -252,10 +252,10 @@ def _run(
 
 def _code(counts: dict[State, int], left: int) -> int:
     if counts[State.UNKNOWN]:
-        return UNKNOWN
+        return Code.UNKNOWN
     if counts[State.FAILED]:
-        return FAILED
-    return LEFT if left else 0
+        return Code.FAILED
+    return Code.NOT_YET if left else Code.DONE
 
 
 def _dry_run(
@@ -319,15 +319,5 @@ def _command(what: str, ledger: str) -> str:
 
 @contextmanager
 def _client(max_rate: float | None) -> Generator[TechForge]:
-    with TechForge() as client:
+    with connected() as client:
         yield client if max_rate is None else client.with_options(max_rate=max_rate)
-
-
-@contextmanager
-def _told() -> Generator[None]:
-    """Say what is wrong in one line, without a traceback."""
-    try:
-        yield
-    except TechForgeError as error:
-        err.print(str(error), markup=False, style="red", soft_wrap=True)
-        sys.exit(BAD)
