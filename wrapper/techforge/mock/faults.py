@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import time
 from collections.abc import Callable, Iterator
 from threading import Lock
@@ -57,6 +58,8 @@ class Fault:
     """How many matching requests it lets pass first."""
     over: float | None = None
     """Requests a second that it lets pass, and a second's worth of them at once."""
+    share: float = 1.0
+    """The share of the requests that it hits, by chance."""
 
     def __attrs_post_init__(self) -> None:
         """Refuse what could not be carried out as it reads."""
@@ -206,6 +209,7 @@ def _operation(text: str) -> str:
 _count = _number(int, 0, 10**12, "a whole number from 0 on")
 _status = _number(int, 200, 599, "a status from 200 to 599")
 _seconds = _number(float, 0, 3600, "a number of seconds from 0 to 3600")
+_share = _number(float, 0, 1, "a number from 0 to 1")
 _rate = _number(float, 0.01, 10**6, "a number of requests a second from 0.01 on")
 _count_of_seconds = _number(int, 0, 10**6, "a whole number of seconds, or date: and such a number")
 
@@ -228,6 +232,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "times": _count,
     "after": _count,
     "over": _rate,
+    "share": _share,
 }
 
 
@@ -244,6 +249,8 @@ class _Armed:
         """Count a matching request; say whether this one is to be hit."""
         self.seen += 1
         if self.seen <= self.fault.after or (self.fault.times and self.fired >= self.fault.times):
+            return False
+        if self.fault.share < 1 and random.random() >= self.fault.share:  # noqa: S311 - chance is enough
             return False
         return self.fault.over is None or not self._passes(self.fault.over)
 

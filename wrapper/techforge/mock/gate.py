@@ -36,6 +36,8 @@ class Gate:
     """Tells the operation from method and path."""
     faults: Faults
     journal: Journal
+    latency: float = 0.0
+    """Seconds that each answer takes longer, whatever else happens to it."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Journal a request, find its fault, and have it answered."""
@@ -55,6 +57,7 @@ class Gate:
                 headers=headers,
             )
         )
+        await asyncio.sleep(self.latency)
         exchange = _Exchange(self.app, scope, receive, send, amend)
         try:
             fault = self._fault(operation, headers)
@@ -66,9 +69,9 @@ class Gate:
     def _fault(self, operation: str | None, headers: Headers) -> Fault:
         asked = parse_faults(headers[FAULT_HEADER]) if FAULT_HEADER in headers else []
         for fault in asked:
-            if fault.times != 1 or fault.after or fault.over:
+            if fault.times != 1 or fault.after or fault.over or fault.share < 1:
                 raise ValueError(
-                    f"fault {fault.spec!r}: a header is for one request: no times, after or over"
+                    f"fault {fault.spec!r}: a header is for one request: no times, after, over or share"
                 )
             # A header on a request means that request, be it for storage or not.
             if fault.operation in {None, operation} and (self.server == "storage" or not fault.of_storage):

@@ -63,6 +63,7 @@ class MockServer:
         faults: Iterable[Fault | str] = (),
         ttl: float = 300.0,
         api_keys: Sequence[str] = (TEST_API_KEY,),
+        latency: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -85,9 +86,14 @@ class MockServer:
         api = Api(contract(), self.store, signer, lambda: self.storage_url, api_keys)
         control = Control(self.store, self.faults, self.journal)
         self._gates = (
-            Gate(api.app(control.routes()), "api", _operation_of, self.faults, self.journal),
+            Gate(api.app(control.routes()), "api", _operation_of, self.faults, self.journal, latency),
             Gate(
-                Cdn(self.store, signer), "storage", lambda _method, _path: STORAGE, self.faults, self.journal
+                Cdn(self.store, signer),
+                "storage",
+                lambda _method, _path: STORAGE,
+                self.faults,
+                self.journal,
+                latency,
             ),
         )
         self._thread: threading.Thread | None = None
