@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -398,12 +399,14 @@ def test_a_terminal_sees_it_move(here: Path, monkeypatch: pytest.MonkeyPatch) ->
         command = [*COMMAND, "video", "create", *MEDIA, "--output", "v.mp4"]
         with subprocess.Popen(command, stderr=follower, stdout=subprocess.PIPE, text=True) as process:
             os.close(follower)
-            seen = b""
+            seen, late = b"", threading.Timer(20, process.kill)
+            late.start()
             while True:
                 try:
                     seen += os.read(leader, 65536)
                 except OSError:
                     break
+            late.cancel()
             out, _ = process.communicate()
         os.close(leader)
     assert process.returncode == 0

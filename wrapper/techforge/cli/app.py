@@ -16,6 +16,7 @@ COMMANDS = {
     "video": "Submit a job, wait for its video, fetch it.",
     "batch": "Campaigns from a file, with a ledger that survives anything.",
     "storage": "What is in storage.",
+    "auth": "Keep an API key in the system's keyring.",
     "mock": "Start a mock of the API, which costs nothing.",
 }
 """Each is a module of this package. What they load is loaded when they are called: --help need not wait."""

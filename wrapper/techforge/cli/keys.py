@@ -21,6 +21,7 @@ SERVICE = "techforge"
 WEB_APP = "Keys are made in the TechForge Innovate web app, under /api-access."
 BY_HAND = f"read -rs {API_KEY_VARIABLE} && export {API_KEY_VARIABLE}"
 """How a key gets into the environment, and not into the shell's history."""
+INSTEAD = f"a key in the environment will do: {BY_HAND}"
 
 
 @frozen
@@ -97,7 +98,7 @@ def keep(key: str) -> None:
         raise
     except Exception as error:  # noqa: BLE001 - see above
         raise KeyProblemError(
-            f"the keyring does not take the key: {_reason(error)}. It was not kept; {_instead()}"
+            f"The keyring does not take the key: {_reason(error)}. It was not kept; {INSTEAD}"
         ) from None
 
 
@@ -113,8 +114,19 @@ def forget() -> bool:
             return False
         keyring.delete_password(SERVICE, origin())
     except Exception as error:  # noqa: BLE001 - see above
-        raise KeyProblemError(f"the keyring cannot be changed: {_reason(error)}") from None
+        raise KeyProblemError(f"The keyring cannot be changed: {_reason(error)}") from None
     return True
+
+
+def backend() -> str:
+    """Name the keyring that a key would be kept in.
+
+    Raises:
+        KeyProblemError: there is none.
+    """
+    chosen: object = _keyring().get_keyring()
+    kind = type(chosen)
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _keyring() -> Any:
@@ -122,20 +134,14 @@ def _keyring() -> Any:
     try:
         keyring: Any = import_module("keyring")
     except ImportError:
-        raise KeyProblemError(
-            f"the package keyring is not installed: pip install keyring; {_instead()}"
-        ) from None
+        raise KeyProblemError("the package keyring is not installed: pip install keyring") from None
     backend = keyring.get_keyring()
     names = [type(one).__name__.lower() for one in (backend, *getattr(backend, "backends", ()))]
     if type(backend).__module__.startswith("keyring.backends.fail"):
-        raise KeyProblemError(f"this system has no keyring; {_instead()}")
+        raise KeyProblemError("this system has no keyring")
     if any("plaintext" in name for name in names):
-        raise KeyProblemError(f"the keyring here is a plain file, which is no place for a key; {_instead()}")
+        raise KeyProblemError("the keyring here is a plain file, which is no place for a key")
     return keyring
-
-
-def _instead() -> str:
-    return f"a key in the environment will do: {BY_HAND}"
 
 
 def _reason(error: Exception) -> str:
