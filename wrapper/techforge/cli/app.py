@@ -18,6 +18,7 @@ COMMANDS = {
     "storage": "What is in storage.",
     "auth": "Keep an API key in the system's keyring.",
     "mock": "Start a mock of the API, which costs nothing.",
+    "doctor": "Find out what is wrong, and what to do about it.",
 }
 """Each is a module of this package. What they load is loaded when they are called: --help need not wait."""
 
