@@ -11,4 +11,6 @@ def main() -> None:
         if error.name not in {"typer", "rich", "click"}:
             raise
         sys.exit("The command line needs its extra: pip install 'techforge[cli]'")
+    except KeyboardInterrupt:
+        sys.exit(130)
     app(prog_name="techforge")

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from attrs import frozen
 
-from techforge import TechForge
+from techforge import APIConnectionError, Outcome, TechForge
 from techforge._checks import is_loopback
 from techforge.cli import keys
 from techforge.tracking import JobState
@@ -37,7 +37,15 @@ class MockJobs:
 
     def check(self, job: Job) -> JobState | None:
         """Ask where the job stands."""
-        row = _ask(f"{self.url}/__mock__/jobs/{job.id}")
+        try:
+            row = _ask(f"{self.url}/__mock__/jobs/{job.id}")
+        except OSError as error:
+            raise APIConnectionError(
+                f"the mock's job service: {error}",
+                outcome=Outcome.NOT_SENT,
+                method="GET",
+                path="/__mock__/jobs",
+            ) from error
         if row.get("status") is None:
             return JobState("failed", "the mock server does not know the job; it may have been restarted")
         return JobState(row["status"], row.get("message"), row.get("output_path"))

@@ -11,7 +11,7 @@ import os
 import shlex
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -22,6 +22,7 @@ from techforge.cli.exits import Code, code_of
 from techforge.errors import (
     APIError,
     AuthenticationError,
+    DownloadError,
     JobFailedError,
     JobOutcomeUnknownError,
     JobTimeoutError,
@@ -48,6 +49,8 @@ class Known:
     job: Job | None = None
     resume_with: tuple[str, ...] = ()
     """The options that going on needs besides the ids."""
+    fetching: bool = False
+    """Whether the job is done anyway, and only its video is fetched."""
 
     def resume(self) -> str:
         """Return the command that goes on with the job."""
@@ -58,7 +61,9 @@ class Known:
 
 def note(text: str, colour: str | None = None) -> None:
     """Say something to whoever looks on: stdout is for results."""
-    typer.secho(text, err=True, fg=None if os.environ.get("NO_COLOR") else colour)
+    # Where nobody can look on, what is on stdout must not be lost as well.
+    with suppress(OSError):
+        typer.secho(text, err=True, fg=None if os.environ.get("NO_COLOR") else colour)
 
 
 def result(facts: dict[str, Any]) -> None:
@@ -135,7 +140,10 @@ def _end(known: Known, said: str, code: Code, error: TechForgeError | None = Non
         # An error that comes out of a submission knows whether it has left a job behind.
         may_exist = bool(getattr(error, "job_may_exist", False))
     lines = [said]
-    if known.job is not None and not isinstance(error, JobFailedError):
+    if known.fetching:
+        if code is Code.INTERRUPTED or (isinstance(error, DownloadError) and error.received):
+            lines.append("What has arrived is kept; the same command goes on from there.")
+    elif known.job is not None and not isinstance(error, JobFailedError):
         lines.append(f"The job goes on, in project {known.job.project_id}. Go on with: {known.resume()}")
     elif known.job is None and may_exist:
         lines.append(

@@ -164,10 +164,9 @@ def download(
     as_json: AsJson = False,
 ) -> None:
     """Fetch the video of a job that is done; what broke off goes on from there."""
-    known = Known(as_json)
+    known = Known(as_json, fetching=True)
     with told(known), connected() as client:
-        job = client.jobs.from_ids(job_id, project_id, output_path=output_path)
-        known.project_id = job.project_id
+        known.job = job = client.jobs.from_ids(job_id, project_id, output_path=output_path)
         file = _fetched(client, job, output, timeout, overwrite=overwrite)
         _say(known, job, None, file)
 
