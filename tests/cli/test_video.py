@@ -248,6 +248,7 @@ def test_a_video_that_is_not_there(slow: MockServer) -> None:
     job, project = techforge("video", "create", *MEDIA).stdout.split()
     missing = techforge("video", "download", job, project)
     assert (missing.exit_code, "or not yet" in missing.stderr) == (10, True)
+    assert f"Wait for it with:\n  techforge video wait {job} {project}\n" in missing.stderr
     assert techforge("video", "wait", "no-id!", project).exit_code == 2
     del slow
 
@@ -279,7 +280,7 @@ def test_a_download_that_breaks(quick: MockServer) -> None:
     failed = techforge("video", "create", *MEDIA, "--output", "v.mp4", "--json")
     facts = json.loads(failed.stdout)
     assert (failed.exit_code, facts["job_may_exist"]) == (9, True)
-    assert f"techforge video wait {facts['job_id']} {facts['project_id']} --output v.mp4" in failed.stderr
+    assert f"techforge video download {facts['job_id']} {facts['project_id']} --output v.mp4" in failed.stderr
 
 
 def test_files_of_this_machine(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,7 +343,7 @@ def test_a_mistake_of_ours_is_no_traceback(quick: MockServer, monkeypatch: pytes
     failed = techforge("video", "create", *MEDIA, "--wait")
     assert (failed.exit_code, "Traceback" not in failed.output) == (1, True)
     assert "0123456789abcdef" not in failed.output
-    assert "techforge video wait" in failed.stderr
+    assert re.search(f"techforge video download {UUID} {UUID}", failed.stderr)
     del quick
 
 

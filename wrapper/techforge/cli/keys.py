@@ -92,14 +92,15 @@ def keep(key: str) -> None:
     Raises:
         KeyProblemError: there is no keyring that could keep it safely.
     """
+    keyring = _keyring()
     try:
-        _keyring().set_password(SERVICE, origin(), str(key))
-    except KeyProblemError:
-        raise
+        keyring.set_password(SERVICE, origin(), str(key))
+        kept = keyring.get_password(SERVICE, origin()) == key
+        reason = "it forgets what it is given"
     except Exception as error:  # noqa: BLE001 - see above
-        raise KeyProblemError(
-            f"The keyring does not take the key: {_reason(error)}. It was not kept; {INSTEAD}"
-        ) from None
+        kept, reason = False, _reason(error)
+    if not kept:
+        raise KeyProblemError(f"The keyring does not keep the key: {reason}; {INSTEAD}")
 
 
 def forget() -> bool:

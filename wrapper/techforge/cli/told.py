@@ -22,8 +22,6 @@ from techforge.cli.exits import Code, code_of
 from techforge.errors import (
     APIError,
     AuthenticationError,
-    DownloadError,
-    JobFailedError,
     JobOutcomeUnknownError,
     JobTimeoutError,
     NotFoundError,
@@ -47,16 +45,24 @@ class Known:
     submitting: bool = False
     """Whether a submission is under way, or was and has not been answered."""
     job: Job | None = None
-    resume_with: tuple[str, ...] = ()
-    """The options that going on needs besides the ids."""
-    fetching: bool = False
-    """Whether the job is done anyway, and only its video is fetched."""
+    fetch_with: tuple[str, ...] = ()
+    """The options that fetching the video needs besides the ids."""
+    wait_with: tuple[str, ...] = ()
+    """Those that waiting for it needs, too."""
+    waited: bool = False
+    """Whether the wait is over, and only the video is to be fetched."""
 
-    def resume(self) -> str:
-        """Return the command that goes on with the job."""
+    def wait(self) -> str:
+        """Return the command that waits for the job."""
+        return self._command("wait", *self.fetch_with, *self.wait_with)
+
+    def fetch(self) -> str:
+        """Return the command that fetches the video."""
+        return self._command("download", *self.fetch_with)
+
+    def _command(self, verb: str, *options: str) -> str:
         assert self.job is not None  # noqa: S101 - who asks has looked
-        ids = [self.job.id, self.job.project_id]
-        return shlex.join(["techforge", "video", "wait", *ids, *self.resume_with])
+        return shlex.join(["techforge", "video", verb, self.job.id, self.job.project_id, *options])
 
 
 def note(text: str, colour: str | None = None) -> None:
@@ -140,11 +146,8 @@ def _end(known: Known, said: str, code: Code, error: TechForgeError | None = Non
         # An error that comes out of a submission knows whether it has left a job behind.
         may_exist = bool(getattr(error, "job_may_exist", False))
     lines = [said]
-    if known.fetching:
-        if code is Code.INTERRUPTED or (isinstance(error, DownloadError) and error.received):
-            lines.append("What has arrived is kept; the same command goes on from there.")
-    elif known.job is not None and not isinstance(error, JobFailedError):
-        lines.append(f"The job goes on, in project {known.job.project_id}. Go on with: {known.resume()}")
+    if known.job is not None and code is not Code.FAILED:
+        lines += _next(known, known.job, code)
     elif known.job is None and may_exist:
         lines.append(
             f"A job may exist in project {known.project_id}: look for it in your job service, webhook events "
@@ -170,6 +173,16 @@ def _end(known: Known, said: str, code: Code, error: TechForgeError | None = Non
             }
         )
     raise typer.Exit(code) from None
+
+
+def _next(known: Known, job: Job, code: Code) -> list[str]:
+    if not known.waited:
+        return [f"The job goes on, in project {job.project_id}. Go on with:", f"  {known.wait()}"]
+    if code is Code.MISSING:
+        return ["Wait for it with:", f"  {known.wait()}"]
+    if code is Code.USAGE:
+        return []
+    return ["What has arrived is kept. Fetch the rest with:", f"  {known.fetch()}"]
 
 
 @contextmanager

@@ -113,7 +113,7 @@ def create(
         }
         params = {name: value for name, value in given.items() if value is not None}
         _check_wait(output, timeout, poll, overwrite=overwrite)
-        known.resume_with = _resume_with(output, timeout, poll, None, overwrite=overwrite)
+        _note_options(known, output, timeout, poll, None, overwrite=overwrite)
         with connected(resubmit_on_server_error=retry_server_errors) as client:
             mock = mock_jobs()
             media = {"image_url": image_url, "audio_url": audio_url}
@@ -123,7 +123,7 @@ def create(
                 if not (wait_for_it or output or served):
                     if as_json:
                         result(_facts(job, None, None))
-                    note(f"Wait for it with: {known.resume()}")
+                    note(f"Wait for it with: {known.wait()}")
                     return
                 if served and not (wait_for_it or output):
                     note("Files of this machine are served until the job is done, so this waits.")
@@ -147,7 +147,7 @@ def wait(
         _check_wait(output, timeout, poll, overwrite=overwrite)
         with connected() as client:
             known.job = client.jobs.from_ids(job_id, project_id, output_path=output_path)
-            known.resume_with = _resume_with(output, timeout, poll, output_path, overwrite=overwrite)
+            _note_options(known, output, timeout, poll, output_path, overwrite=overwrite)
             _finish(client, known, output, timeout, poll, overwrite=overwrite, mock=mock_jobs())
 
 
@@ -164,7 +164,8 @@ def download(
     as_json: AsJson = False,
 ) -> None:
     """Fetch the video of a job that is done; what broke off goes on from there."""
-    known = Known(as_json, fetching=True)
+    known = Known(as_json, waited=True)
+    _note_options(known, None if output == Path() else output, WAIT, None, output_path, overwrite=overwrite)
     with told(known), connected() as client:
         known.job = job = client.jobs.from_ids(job_id, project_id, output_path=output_path)
         file = _fetched(client, job, output, timeout, overwrite=overwrite)
@@ -197,7 +198,7 @@ def _finish(
     looks = Looks() if poll is None else Looks.every(poll)
     with waiting(looks) as show:
         video = client.jobs.wait(known.job, timeout=timeout, poll=looks, tracker=mock, on_update=show)
-    known.job = video.job
+    known.job, known.waited = video.job, True
     about = f", {size(video.size)}" if video.size is not None else ""
     note(f"Done: {video.path}{about}")
     file = None
@@ -250,21 +251,24 @@ def _check_wait(output: Path | None, timeout: float, poll: float | None, *, over
         raise InvalidArgumentError("output", f"nothing can be written to {str(target.parent)!r}")
 
 
-def _resume_with(
-    output: Path | None, timeout: float, poll: float | None, output_path: str | None, *, overwrite: bool
-) -> tuple[str, ...]:
-    options: list[str] = []
-    if output is not None:
-        options += ["--output", str(output)]
-    if overwrite:
-        options += ["--overwrite"]
-    if timeout != WAIT:
-        options += ["--timeout", f"{timeout:g}"]
-    if poll is not None:
-        options += ["--poll", f"{poll:g}"]
-    if output_path is not None:
-        options += ["--output-path", output_path]
-    return tuple(options)
+def _note_options(
+    known: Known,
+    output: Path | None,
+    timeout: float,
+    poll: float | None,
+    output_path: str | None,
+    *,
+    overwrite: bool,
+) -> None:
+    """Note what the command that goes on needs, so that it does what was asked for."""
+    fetch = {"--output": output, "--output-path": output_path}
+    wait = {"--timeout": None if timeout == WAIT else f"{timeout:g}", "--poll": poll}
+    known.fetch_with = (*_given(fetch), *(["--overwrite"] if overwrite else []))
+    known.wait_with = tuple(_given(wait))
+
+
+def _given(options: dict[str, Any]) -> list[str]:
+    return [word for name, value in options.items() if value is not None for word in (name, str(value))]
 
 
 def _fields(extra: list[str]) -> dict[str, object] | None:
