@@ -154,6 +154,18 @@ def test_a_wrong_key_is_not_kept(
     assert keyring.kept == {("techforge", mock.url): "some-key"}
 
 
+def test_campaigns_use_it_too(
+    mock: MockServer, keyring: FakeKeyring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch finds its key where all commands do."""
+    monkeypatch.setenv("TFI_BASE_URL", mock.url)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.csv").write_text(f"image_url,audio_url\n{MEDIA[1]},{MEDIA[3]}\n", encoding="utf-8")
+    assert techforge("batch", "run", "c.csv").exit_code == 3
+    keyring.kept["techforge", mock.url] = mock.api_key
+    assert techforge("batch", "run", "c.csv").exit_code == 0
+
+
 def _plain() -> FakeKeyring:
     return FakeKeyring(type("PlaintextKeyring", (), {})())
 

@@ -16,17 +16,21 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+import typer
 from typer.main import get_command
 from typer.testing import CliRunner
 
 import sample_media
-from techforge import JobParams
+from techforge import APIResponseError, JobOutcomeUnknownError, JobParams, Outcome
 from techforge.cli import serving, video
 from techforge.cli.app import app
+from techforge.cli.told import Known, told
 from techforge.mock import MockServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from support.servers import Script, Scripted
 
 ROOT = Path(__file__).resolve().parents[2]
 MEDIA = ("--image", "https://cdn.example.com/i.png", "--audio", "https://cdn.example.com/a.mp3")
@@ -122,7 +126,7 @@ def test_what_is_not_given_is_not_sent(quick: MockServer) -> None:
     assert set(sent(quick)) == {"image_url", "audio_url", "project_id", "job_type"}
     job, project = created.stdout.split()
     assert f"techforge video wait {job} {project}" in created.stderr
-    assert created.stderr.index(project) < created.stderr.index(job)
+    assert created.stderr.index(f"Project: {project}") < created.stderr.index(f"Job: {job}")
     assert techforge("video", "wait", job, project).exit_code == 0
 
 
@@ -149,6 +153,7 @@ def test_json_is_all_that_is_on_stdout(quick: MockServer) -> None:
     facts = json.loads(created.stdout)
     assert (facts["status"], facts["file"], facts["size"] > 0) == ("done", "v.mp4", True)
     assert "signature" not in created.output
+    assert f"Job: {facts['job_id']}" in created.stderr
     ids = facts["job_id"], facts["project_id"]
     assert json.loads(techforge("video", "wait", *ids, "--json").stdout)["content_type"] == "video/mp4"
     assert json.loads(techforge("video", "download", *ids, "--json").stdout)["size"] == facts["size"]
@@ -186,16 +191,16 @@ def test_what_a_failed_submission_says(quick: MockServer, fault: str, code: int,
     assert "Traceback" not in failed.output
 
 
-@pytest.mark.lying("the answer has an id, and is not the contract's")
-def test_an_id_in_an_answer_that_cannot_be_believed(quick: MockServer) -> None:
+def test_an_id_in_an_answer_that_cannot_be_believed(capsys: pytest.CaptureFixture[str]) -> None:
     """It is said, with the command that goes on; a program gets it, too."""
-    quick.faults.add('json={"jobId": "$job_id"};status=200;body=truncated;operation=createJob')
-    failed = techforge("video", "create", *MEDIA, "--json")
-    facts = json.loads(failed.stdout)
-    assert failed.exit_code == 5
-    if facts["job_id"]:
-        assert f"techforge video wait {facts['job_id']} {facts['project_id']}" in failed.stderr
-    assert facts["job_may_exist"]
+    lost = APIResponseError("not readable", outcome=Outcome.UNKNOWN, method="POST", path="/jobs/v2")
+    lost.job_id = "15a6331b-3837-4ae8-8fa7-d3ead3388d77"
+    with pytest.raises(typer.Exit) as left, told(Known(as_json=True, project_id=PROJECT)):
+        raise JobOutcomeUnknownError(lost, sent={}, project_id=PROJECT)
+    said = capsys.readouterr()
+    facts = json.loads(said.out)
+    assert (left.value.exit_code, facts["job_id"], facts["job_may_exist"]) == (5, lost.job_id, True)
+    assert f"techforge video wait {lost.job_id} {PROJECT}" in said.err
 
 
 def test_no_5xx_twice(quick: MockServer) -> None:
@@ -321,12 +326,16 @@ def test_nothing_is_served_beside_the_files(here: Path) -> None:
 
 
 def test_a_file_is_not_served_to_the_api(
-    here: Path, closed_port: int, monkeypatch: pytest.MonkeyPatch
+    here: Path,
+    closed_port: int,
+    scripted: Callable[[Script], Scripted],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The API fetches URLs: that is said before anything is paid, also where a tunnel is on this machine."""
     (here / "face.png").touch()
     monkeypatch.setenv("TFI_API_KEY", "key")
-    for url in ("https://api.techforgeinnovate.com", f"http://127.0.0.1:{closed_port}"):
+    other = scripted(lambda *_: b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}")
+    for url in ("https://api.techforgeinnovate.com", f"http://127.0.0.1:{closed_port}", other.url):
         monkeypatch.setenv("TFI_BASE_URL", url)
         for name in ("face.png", (here / "face.png").as_uri()):
             refused = techforge("video", "create", "--image", name, *MEDIA[2:])
