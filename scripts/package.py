@@ -87,6 +87,9 @@ def use(wheel: Path, folder: Path) -> None:
     run(*install, wheel)
     version = wheel.name.split("-")[1]
     run(python, "-I", "-W", "error", "-c", f"import techforge; assert techforge.__version__ == '{version}'")
+    # pytest, which this environment does not have, finds our fixtures by it.
+    plugin = "from importlib.metadata import entry_points; (found,) = entry_points(group='pytest11'); "
+    run(python, "-I", "-c", plugin + "assert (found.name, found.value) == ('pytest_techforge',) * 2")
 
     run(*install, f"techforge[mock] @ {wheel.as_uri()}")
     run(*pip, "check")

@@ -15,7 +15,7 @@ import techforge_api
 
 CORE = Path(techforge.__file__).parent
 GENERATED = Path(techforge_api.__file__).parent
-BESIDE_THE_CORE = {"mock", "batch", "cli"}
+BESIDE_THE_CORE = {"mock", "batch", "cli", "testing"}
 LIMIT = 3_340
 
 

@@ -16,6 +16,7 @@ PROGRAMS = [
     program
     for document in DOCUMENTS
     for program in re.findall(r"```python\n(.*?)```", document.read_text("utf-8"), re.DOTALL)
+    if "def test_" not in program  # tests/testing/test_documents.py runs those
 ]
 
 

@@ -31,6 +31,12 @@ class Control:
             Route(CONTROL + "reset", self._reset, methods=["POST"]),
         ]
 
+    def reset(self) -> None:
+        """Forget jobs, objects, faults and journal."""
+        self.store.clear()
+        self.faults.clear()
+        self.journal.clear()
+
     async def _job(self, request: Request) -> Response:
         job_id = request.path_params["job_id"]
         view = self.store.look_at_job(job_id)
@@ -51,7 +57,5 @@ class Control:
         return JSONResponse({"faults": [fault.spec for fault in self.faults.pending()]}, 201)
 
     async def _reset(self, _request: Request) -> Response:
-        self.store.clear()
-        self.faults.clear()
-        self.journal.clear()
+        self.reset()
         return JSONResponse({"message": "Jobs, objects, faults and journal are empty."})

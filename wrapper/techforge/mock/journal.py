@@ -1,5 +1,6 @@
 """The journal: what reached the mock, and what it did about it."""
 
+import json
 from collections.abc import Callable
 from itertools import count
 from threading import Lock
@@ -42,6 +43,14 @@ class Record:
     status: int | None = None
     fault: Fault | None = None
     job_id: str | None = None
+
+    def json(self) -> Any:
+        """Return what the body says; None where there is none.
+
+        Raises:
+            ValueError: it is not JSON.
+        """
+        return json.loads(self.body) if self.body else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON, with the credentials masked."""

@@ -10,11 +10,14 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
+from attrs import field, frozen
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from techforge._config import BASE_URL_VARIABLE
+from techforge.auth import API_KEY_VARIABLE
 from techforge.mock import TEST_API_KEY
 from techforge.mock.app import Api
 from techforge.mock.cdn import Cdn
@@ -25,8 +28,10 @@ from techforge.mock.gate import Gate
 from techforge.mock.journal import Journal
 from techforge.mock.renderer import tiny_video
 from techforge.mock.signing import Signer
-from techforge.mock.store import Pace, Store
+from techforge.mock.store import Pace, Plan, Store
 from techforge.mock.worker import Workers
+from techforge.models import Job
+from techforge.tracking import JobState
 
 if TYPE_CHECKING:
     # In the standard library from Python 3.12 on only, and needed by type checkers only.
@@ -85,6 +90,7 @@ class MockServer:
         signer = Signer(ttl, wall_clock)
         api = Api(contract(), self.store, signer, lambda: self.storage_url, api_keys)
         control = Control(self.store, self.faults, self.journal)
+        self._reset = control.reset
         self._gates = (
             Gate(api.app(control.routes()), "api", _operation_of, self.faults, self.journal, latency),
             Gate(
@@ -108,6 +114,46 @@ class MockServer:
     def storage_url(self) -> str:
         """The base URL of storage, once the server runs."""
         return self._url(1)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The environment in which a `TechForge()` without arguments is a client of this server."""
+        return {API_KEY_VARIABLE: self.api_key, BASE_URL_VARIABLE: self.url}
+
+    @property
+    def tracker(self) -> "MockTracker":
+        """What knows where a job stands, also that it has failed: `jobs.wait(job, tracker=mock.tracker)`."""
+        return MockTracker(self.store)
+
+    @property
+    def async_tracker(self) -> "AsyncMockTracker":
+        """The same for an `AsyncTechForge`."""
+        return AsyncMockTracker(self.store)
+
+    def next_job(
+        self,
+        *,
+        looks: int | None = None,
+        seconds: float | None = None,
+        fails: str | None = None,
+        video: bytes | None = None,
+    ) -> None:
+        """Say what becomes of the job that is accepted next; called again, of the one after that.
+
+        It takes so many looks, or seconds; then it fails for the reason given, or its video is these bytes.
+        What is not said is as for all jobs.
+        """
+        if fails is not None and video is not None:
+            raise ValueError("next_job: a job that fails has no video; say fails=… or video=…")
+        if looks is not None and seconds is not None:
+            raise ValueError("next_job: a job takes looks or seconds; say one of them")
+        as_all = looks is None and seconds is None
+        pace = None if as_all else Pace(seconds or 0.0, looks)
+        self.store.plans.append(Plan(pace, video, fails))
+
+    def reset(self) -> None:
+        """Forget all jobs, planned ones too, what is in storage, the faults and the journal."""
+        self._reset()
 
     def __enter__(self) -> Self:
         """Start, and return when both origins answer."""
@@ -161,6 +207,29 @@ class MockServer:
         if not self._urls:
             raise RuntimeError("the mock server has no URL before it runs: use it as a context manager")
         return self._urls[index]
+
+
+@frozen
+class MockTracker:
+    """A `Tracker` that asks the mock; the look counts."""
+
+    _store: Store = field(repr=False)
+
+    def check(self, job: Job) -> JobState | None:
+        """Return where the job stands."""
+        view = self._store.look_at_job(job.id)
+        return JobState(view.status, view.message, view.output_path) if view else None
+
+
+@frozen
+class AsyncMockTracker:
+    """An `AsyncTracker` that asks the mock; the look counts."""
+
+    _store: Store = field(repr=False)
+
+    async def check(self, job: Job) -> JobState | None:
+        """Return where the job stands."""
+        return MockTracker(self._store).check(job)
 
 
 class _Protocol(H11Protocol):

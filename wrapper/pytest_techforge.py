@@ -1,0 +1,134 @@
+"""Fixtures for your own tests: a mock of the API, and clients of it. `pip install 'techforge[mock]'`.
+
+    def test_my_job_code(techforge_mock):
+        techforge_mock.faults.add("status=503;operation=createJob")
+        my_code.make_video()  # its TechForge() is a client of the mock
+        assert techforge_mock.journal.count(operation="createJob") == 2
+
+pytest loads this module in every run, also in those that have nothing to do with techforge. So it is not in
+the package, whose import would be paid for, and imports nothing before a fixture is used.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from techforge import AsyncTechForge, TechForge
+    from techforge.mock import MockServer
+    from techforge.testing import Clock
+
+# ruff: noqa: PLC0415
+
+_MARK = "techforge_mock"
+
+
+def _mock_server(**options: Any) -> MockServer:
+    """Return a mock whose jobs are done at once, unless the options say otherwise."""
+    try:
+        from techforge.mock import MockServer
+    except ImportError as error:
+        # What it says is what is to be done; where it was raised is nobody's concern.
+        pytest.fail(str(error), pytrace=False)
+    usual: dict[str, Any] = {"render": False}
+    if "job_seconds" not in options:
+        usual["job_looks"] = 0
+    try:
+        return MockServer(**(usual | options))
+    except TypeError as error:
+        pytest.fail(f"@pytest.mark.{_MARK}: {error}", pytrace=False)
+
+
+@pytest.fixture
+def techforge_clock() -> Clock:
+    """The clock of the mock and of both clients: it goes on as time does, and jumps where a client sleeps.
+
+    `techforge_clock.sleeps` are the pauses that were jumped over.
+    """
+    from techforge.testing import Clock
+
+    return Clock(time.monotonic)
+
+
+@pytest.fixture
+def techforge_mock(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, techforge_clock: Clock
+) -> Iterator[MockServer]:
+    """A mock of the API on a free port, for one test: jobs are done at once, and nothing is rendered.
+
+    `TFI_API_KEY` and `TFI_BASE_URL` are set for the test, so that a `TechForge()` in your code is a client
+    of the mock, and not of the live API. `@pytest.mark.techforge_mock(render=True, job_seconds=5)` gives the
+    server other options.
+    """
+    marks = reversed(list(request.node.iter_markers(_MARK)))
+    options = {name: value for mark in marks for name, value in mark.kwargs.items()}
+    with _mock_server(**{"clock": techforge_clock, **options}) as mock:
+        for name, value in mock.environ.items():
+            monkeypatch.setenv(name, value)
+        yield mock
+
+
+@pytest.fixture(scope="session")
+def techforge_mock_session() -> Iterator[MockServer]:
+    """A mock of the API for the whole session, to start your own server against: give it `environ`.
+
+    It sets no variable by itself, and keeps what it has got from all tests until somebody calls `reset()`.
+    """
+    with _mock_server() as mock:
+        yield mock
+
+
+@pytest.fixture
+def techforge_client(techforge_mock: MockServer, techforge_clock: Clock) -> Iterator[TechForge]:
+    """A client of `techforge_mock`, with blocking calls, whose pauses take no time."""
+    from techforge.testing.clock import client_with
+
+    with client_with(techforge_clock, techforge_mock.api_key, base_url=techforge_mock.url) as client:
+        yield client
+
+
+async def _async_client(techforge_mock: MockServer, techforge_clock: Clock) -> AsyncIterator[AsyncTechForge]:
+    """A client of `techforge_mock`, for asyncio, whose pauses take no time."""
+    from techforge.testing.clock import async_client_with
+
+    async with async_client_with(
+        techforge_clock, techforge_mock.api_key, base_url=techforge_mock.url
+    ) as client:
+        yield client
+
+
+def _no_async_client() -> AsyncTechForge:
+    """A client of `techforge_mock`, for asyncio."""
+    pytest.fail(
+        "techforge_async_client lives in the event loop of a test, for which pytest needs a plugin: "
+        "pip install pytest-asyncio (or anyio)",
+        pytrace=False,
+    )
+
+
+def _async_fixtures(config: pytest.Config) -> ModuleType:
+    """Return the async fixture, in the words of whichever plugin runs async tests here."""
+    # If pytest-asyncio takes part, it is loaded by now; if not, it is not ours to load.
+    asyncio: Any = sys.modules.get("pytest_asyncio")
+    found = ModuleType("pytest_techforge_async")
+    if asyncio is not None:
+        fixture = asyncio.fixture(_async_client, name="techforge_async_client")
+    elif config.pluginmanager.hasplugin("anyio"):
+        fixture = pytest.fixture(_async_client, name="techforge_async_client")
+    else:
+        fixture = pytest.fixture(_no_async_client, name="techforge_async_client")
+    vars(found)["techforge_async_client"] = fixture
+    return found
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell pytest of our mark, and of the async fixture."""
+    config.addinivalue_line("markers", f"{_MARK}(**options): what `techforge_mock` is started with")
+    config.pluginmanager.register(_async_fixtures(config))

@@ -1,0 +1,108 @@
+"""A clock that jumps, and clients whose pauses it takes no time to sit out."""
+
+from __future__ import annotations
+
+import asyncio
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve
+
+from techforge import AsyncTechForge, TechForge, _flow
+from techforge._config import ClientOptions, Settings
+from techforge._drivers.aio import AsyncDriver
+from techforge._drivers.sync import SyncDriver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Unpack
+
+
+class Clock:
+    """A clock that goes on only when somebody sleeps, and then jumps to where the sleep would have ended.
+
+    `now` is in seconds, `sleeps` are the pauses so far, in their order. With a `base`, such as
+    `time.monotonic`, time passes as well, and is jumped over all the same.
+
+    >>> clock = Clock()
+    >>> clock.jump(15.0)
+    >>> clock.now, clock.sleeps
+    (15.0, [15.0])
+    """
+
+    def __init__(self, base: Callable[[], float] = lambda: 0.0) -> None:
+        self.sleeps: list[float] = []
+        self._base = base
+        self._jumped = 0.0
+        self._lock = Lock()
+
+    @property
+    def now(self) -> float:
+        """The time, in seconds from wherever the clock has begun."""
+        return self._base() + self._jumped
+
+    def __call__(self) -> float:
+        """Return `now`, as `time.monotonic` would."""
+        return self.now
+
+    def jump(self, seconds: float, since: float | None = None) -> None:
+        """Go on by so many seconds, or to where so many end that have begun at `since`."""
+        with self._lock:
+            self.sleeps.append(seconds)
+            end = (self.now if since is None else since) + seconds
+            self._jumped += max(0.0, end - self.now)
+
+
+class JumpingDriver(SyncDriver):
+    """Carries flows out with blocking calls, and jumps where they sleep."""
+
+    clock: Clock
+
+    def _carry_out(self, command: _flow.Command, streams: list[Any]) -> object:
+        if isinstance(command, _flow.Sleep):
+            # A client that is closed does not sleep either.
+            super()._carry_out(_flow.Sleep(0.0), streams)
+            self.clock.jump(command.seconds)
+            return None
+        return super()._carry_out(command, streams)
+
+
+class AsyncJumpingDriver(AsyncDriver):
+    """Carries flows out on asyncio, and jumps where they sleep."""
+
+    clock: Clock
+
+    async def _sleep(self, seconds: float) -> None:
+        since = self.clock.now
+        # Whoever else has something to do gets to do it, and may sleep at the same time.
+        await super()._sleep(0.0)
+        await asyncio.sleep(0)
+        self.clock.jump(seconds, since)
+
+
+class _Jumping(TechForge):
+    def __init__(self, settings: Settings, driver: SyncDriver) -> None:
+        self._use(settings, driver)
+
+
+class _AsyncJumping(AsyncTechForge):
+    def __init__(self, settings: Settings, driver: AsyncDriver) -> None:
+        self._use(settings, driver)
+
+
+def client_with(
+    clock: Clock, api_key: str, driver: JumpingDriver | None = None, **options: Unpack[ClientOptions]
+) -> TechForge:
+    """Return a client with blocking calls that sleeps by this clock."""
+    driver = driver or JumpingDriver(None)
+    driver.clock = clock
+    return _Jumping(evolve(Settings.build(api_key, options), now=clock), driver)
+
+
+def async_client_with(
+    clock: Clock, api_key: str, driver: AsyncJumpingDriver | None = None, **options: Unpack[ClientOptions]
+) -> AsyncTechForge:
+    """Return a client for asyncio that sleeps by this clock."""
+    driver = driver or AsyncJumpingDriver(None)
+    driver.clock = clock
+    return _AsyncJumping(evolve(Settings.build(api_key, options), now=clock), driver)
