@@ -1,0 +1,39 @@
+"""A campaign: every row of a manifest becomes a video, and no row is paid for twice.
+
+    python campaign.py campaign.csv videos/
+
+Stopped, by Ctrl-C or a crash or a reboot, it is started again with the same line, and goes on. The ledger is
+beside the videos. `techforge batch` does the same from a shell.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from techforge import TechForge
+from techforge.batch import BadManifestError, State, bar
+
+
+def main(manifest: str, folder: Path) -> int:
+    """Make the videos, and say which rows need a person; 0 if there are none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    left = 0
+    with TechForge() as client, bar() as on_progress:
+        try:
+            rows = client.batch.run(
+                manifest, ledger=folder / "campaign.sqlite", out=folder, on_progress=on_progress
+            )
+            for row in rows:
+                if row.state is not State.DONE:
+                    left += 1
+                    print(row.key, row.state, row.reason, sep="\t")  # noqa: T201
+        except BadManifestError as error:
+            # Nothing was sent: all rows are checked before the first is paid for.
+            print(error, file=sys.stderr)  # noqa: T201
+            return 2
+    return 1 if left else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], Path(sys.argv[2])))

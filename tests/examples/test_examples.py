@@ -1,0 +1,195 @@
+"""The programs in examples/ do what they say, against the mock."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+sys.path.append(str(Path(__file__).parents[2] / "examples"))
+import web_service
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from techforge.mock import MockServer
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+MEDIA = {"image_url": "https://a.example/i.png", "audio_url": "https://a.example/a.mp3"}
+TOKEN = {"x-webhook-token": "a token of ours"}
+
+
+def run(mock: MockServer, name: str, *arguments: object, said: str = "") -> subprocess.CompletedProcess[str]:
+    """Run an example as a user would, with the mock for the API."""
+    environment = os.environ | mock.environ | {"PYTHONPATH": ":".join(filter(None, sys.path))}
+    return subprocess.run(
+        [sys.executable, "-W", "error", EXAMPLES / name, *map(str, arguments)],
+        env=environment,
+        input=said,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@asynccontextmanager
+async def serving() -> AsyncIterator[httpx.AsyncClient]:
+    """Start the web service anew, and yield a client of it."""
+    app = web_service.make_app()
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://ours") as service,
+    ):
+        yield service
+
+
+@pytest.fixture
+async def service(
+    mock: MockServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> AsyncIterator[httpx.AsyncClient]:
+    """Return a client of the web service."""
+    environment = mock.environ | {"WEBHOOK_TOKEN": TOKEN["x-webhook-token"], "VIDEOS": str(tmp_path)}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    async with serving() as service:
+        yield service
+
+
+def event(mock: MockServer, **more: str) -> dict[str, Any]:
+    """Return what a job service says of the last job."""
+    sent = mock.journal.requests(operation="createJob")[-1]
+    return {"jobId": sent.job_id, "projectId": sent.json()["project_id"], **more}
+
+
+def names(folder: Path) -> list[str]:
+    """Return what the files of a folder are called."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+async def test_a_video_is_ordered_and_shown(service: httpx.AsyncClient, mock: MockServer) -> None:
+    """An order is accepted at once; its URL works, and is no thing to be kept."""
+    mock.next_job(looks=1)
+    ordered = await service.post("/videos", json=MEDIA)
+    assert ordered.status_code == 202
+    place = ordered.headers["location"]
+    assert (await service.get(place)).json()["status"] == "queued"
+    shown = await service.get(place)
+    assert shown.headers["cache-control"] == "no-store"
+    async with httpx.AsyncClient() as anybody:
+        assert (await anybody.get(shown.json()["url"])).content[4:8] == b"ftyp"
+    assert (await service.get("/videos/of-nobody")).status_code == 404
+
+
+async def test_the_webhook_fetches_the_video(
+    service: httpx.AsyncClient, mock: MockServer, tmp_path: Path
+) -> None:
+    """It hands over to `from_ids`, also for a job of another process, and may come twice."""
+    await service.post("/videos", json=MEDIA)
+    done = event(mock, status="done")
+    async with serving() as other:
+        for _ in range(2):
+            assert (await other.post("/webhook", json=done, headers=TOKEN)).status_code == 202
+    assert names(tmp_path) == [f"{done['jobId']}.mp4"]
+
+
+async def test_the_webhook_tells_of_a_failure(
+    service: httpx.AsyncClient, mock: MockServer, tmp_path: Path
+) -> None:
+    """What has failed is not waited for, and the reason is shown."""
+    mock.next_job(fails="no face found")
+    place = (await service.post("/videos", json=MEDIA)).headers["location"]
+    failed = event(mock, status="failed", message="no face found")
+    assert (await service.post("/webhook", json=failed, headers=TOKEN)).status_code == 202
+    assert (await service.get(place)).json() == {"status": "failed", "message": "no face found"}
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("headers", [{}, {"x-webhook-token": "wrong"}])
+async def test_the_webhook_is_not_for_everybody(
+    service: httpx.AsyncClient, mock: MockServer, headers: Any
+) -> None:
+    """Without the token nothing is looked at, let alone fetched."""
+    await service.post("/videos", json=MEDIA)
+    assert (await service.post("/webhook", json=event(mock), headers=headers)).status_code == 401
+    assert mock.journal.count(operation="generateSignedPath") == 0
+    assert (
+        await service.post("/webhook", json={"jobId": "../x", "projectId": ""}, headers=TOKEN)
+    ).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "said"),
+    [
+        ("status=400", 400, "not a job"),
+        ("status=429;retry-after=7200", 503, "busy"),
+        ("close=after-body", 502, "unknown"),
+    ],
+)
+async def test_what_the_service_says_of_errors(
+    service: httpx.AsyncClient, mock: MockServer, fault: str, status: int, said: str
+) -> None:
+    """The caller learns what to do; an unknown outcome has the project to look for, and is sent once."""
+    mock.faults.add(f"{fault};operation=createJob;times=0")
+    answer = await service.post("/videos", json=MEDIA)
+    assert answer.status_code == status
+    assert said in answer.json()["message"]
+    if said == "busy":
+        assert answer.headers["retry-after"] == "7200"
+    if said == "unknown":
+        (sent,) = mock.journal.requests(operation="createJob")
+        assert answer.json()["project_id"] == sent.json()["project_id"]
+
+
+def test_the_worker(mock: MockServer, tmp_path: Path) -> None:
+    """Each order has its file or its reason, and each job's ids are told before it is waited for."""
+    mock.faults.add("close=after-body;operation=createJob;after=5")
+    orders = [json.dumps({"name": f"n{number}", **MEDIA}) for number in range(20)]
+    orders.append(json.dumps({"name": "bad", **MEDIA, "image_url": "no url"}))
+    orders += ["no JSON", '{"name": "x"}']
+    done = run(mock, "worker.py", tmp_path / "videos", said="\n".join(orders) + "\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    files = [line for line in said if "file" in line]
+    assert len(files) == 19
+    assert all(Path(line["file"]).stat().st_size for line in files)
+    assert len([line for line in said if "job_id" in line]) == 19
+    (unknown,) = [line for line in said if "unknown" in line]
+    failed = sorted(line.get("name", line.get("order")) for line in said if "failed" in line)
+    assert failed == ["bad", "no JSON", '{"name": "x"}']
+    sent = mock.journal.requests(operation="createJob")
+    assert len(sent) == 20
+    assert unknown["project_id"] in {record.json()["project_id"] for record in sent}
+
+
+def test_the_campaign(mock: MockServer, tmp_path: Path) -> None:
+    """It says what needs a person, and goes on with the same line where it was stopped."""
+    manifest = tmp_path / "campaign.csv"
+    rows = [f"n{n},https://a.example/{n}.png,https://a.example/a.mp3" for n in range(3)]
+    manifest.write_text("\n".join(["row_key,image_url,audio_url", *rows]), encoding="utf-8")
+    mock.faults.add("close=after-body;operation=createJob")
+    done = run(mock, "campaign.py", manifest, tmp_path / "videos")
+    assert done.returncode == 1, done.stderr
+    assert [line.split("\t")[1] for line in done.stdout.splitlines()] == ["unknown"]
+    assert len([*tmp_path.glob("videos/*.mp4")]) == 2
+    again = run(mock, "campaign.py", manifest, tmp_path / "videos")
+    assert (again.returncode, again.stdout) == (0, "")
+    assert mock.journal.count(operation="createJob") == 3
+
+
+def test_a_bad_manifest(mock: MockServer, tmp_path: Path) -> None:
+    """Nothing is sent, and the row is named."""
+    manifest = tmp_path / "campaign.csv"
+    manifest.write_text("image_url,audio_url\nhttps://a.example/i.png,nowhere\n", encoding="utf-8")
+    done = run(mock, "campaign.py", manifest, tmp_path / "videos")
+    assert done.returncode == 2
+    assert "audio_url" in done.stderr
+    assert mock.journal.count() == 0
