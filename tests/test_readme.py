@@ -11,7 +11,7 @@ from techforge.mock import MockServer
 from techforge.policy.polling import PollSchedule
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "mock.md"]
+DOCUMENTS = [ROOT / name for name in ("README.md", "docs/mock.md", "docs/notebooks.md")]
 PROGRAMS = [
     program
     for document in DOCUMENTS

@@ -8,17 +8,17 @@ import re
 import subprocess
 import sys
 from contextlib import suppress
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.notebook import be_in_a_notebook
 
 from techforge import ConfigurationError, TechForge, TechForgeError
 from techforge.batch import State, bar, progress
 from techforge.mock import MockServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 ROW = {"image_url": "https://a.example/i.png", "audio_url": "https://a.example/a.mp3"}
@@ -33,32 +33,11 @@ def run_of(**facts: Any) -> Any:
 
 
 @pytest.fixture
-def shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, dict[str, str]]]]:
-    """Be in a notebook without rich; return what it was told to show.
-
-    This is a stub of IPython, as a kernel is too heavy a dependency for the tests.
-    """
-    shown: list[tuple[str, dict[str, str]]] = []
-
-    class Handle:
-        def update(self, bundle: dict[str, str], *, raw: bool) -> None:
-            assert raw
-            shown.append(("update", bundle))
-
-    def display(bundle: dict[str, str], *, raw: bool, display_id: bool) -> Handle:
-        assert raw
-        assert display_id
-        shown.append(("display", bundle))
-        return Handle()
-
-    python, module = ModuleType("IPython"), ModuleType("IPython.display")
-    vars(python)["get_ipython"] = lambda: SimpleNamespace(kernel=object())
-    vars(module)["display"] = display
-    monkeypatch.setitem(sys.modules, "IPython", python)
-    monkeypatch.setitem(sys.modules, "IPython.display", module)
+def shell(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, str]]]:
+    """Be in a notebook without rich; return what it was told to show."""
     monkeypatch.setitem(sys.modules, "rich", None)
     monkeypatch.setattr(progress, "_UPDATES", 0)
-    return shown
+    return be_in_a_notebook(monkeypatch)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from techforge.batch.ledger import State
 from techforge.errors import ConfigurationError
+from techforge.notebook import in_notebook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -38,7 +39,7 @@ def bar() -> Generator[Callable[[Run], object]]:
     ...         print(row.state)
     done
     """
-    if _in_notebook():
+    if in_notebook():
         with _notebook() as show:
             yield show
     elif sys.stderr and sys.stderr.isatty():
@@ -46,12 +47,6 @@ def bar() -> Generator[Callable[[Run], object]]:
             yield show
     else:
         yield _lines()
-
-
-def _in_notebook() -> bool:
-    # Who has not imported IPython is not in its shell; and only the shell of a notebook has a kernel.
-    python: Any = sys.modules.get("IPython")
-    return python is not None and getattr(python.get_ipython(), "kernel", None) is not None
 
 
 @contextmanager
