@@ -160,14 +160,16 @@ def test_lines_elsewhere(
     now = 0.0
     monkeypatch.setattr(module.time, "monotonic", lambda: now)
     show = progress()
-    for second in range(13):
+    for second in range(15):
         now = float(second)
-        show(JobUpdate(done, "queued" if second < 2 else "processing", None, now, second))
+        show(JobUpdate(done, "queued" if second in {0, 1, 3} else "processing", None, now, second))
     said = capsys.readouterr()
     assert [line.split(" ")[2:5] for line in said.err.splitlines()] == [
         ["queued", "after", "0"],
         ["processing", "after", "2"],
-        ["processing", "after", "12"],
+        ["queued", "after", "3"],
+        ["processing", "after", "4"],
+        ["processing", "after", "14"],
     ]
     assert said.out == ""
 

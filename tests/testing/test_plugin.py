@@ -100,13 +100,19 @@ def test_what_becomes_of_the_next_jobs(run: Run) -> None:
         assert jobs.wait(third, tracker=techforge_mock.tracker).job.status == "done"
         assert techforge_mock.tracker.check(jobs.from_ids(first.project_id, first.project_id)) is None
 
+    @pytest.mark.techforge_mock(job_looks=2)
+    def test_the_rest_is_as_for_all_jobs(techforge_mock, techforge_client, techforge_clock):
+        techforge_mock.next_job(video=b"bytes of mine")
+        techforge_client.jobs.create_and_wait({MEDIA}, poll=60)
+        assert techforge_clock.sleeps == [60, 60]
+
     def test_wrong_plans(techforge_mock):
         with pytest.raises(ValueError, match="fails=… or video=…"):
             techforge_mock.next_job(fails="no", video=b"")
         with pytest.raises(ValueError, match="looks or seconds"):
             techforge_mock.next_job(looks=1, seconds=1)
     """
-    run(tests).assert_outcomes(passed=2)
+    run(tests).assert_outcomes(passed=3)
 
 
 def test_pauses_take_no_time(run: Run) -> None:

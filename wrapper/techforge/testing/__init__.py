@@ -1,5 +1,15 @@
-"""For your own tests: a clock that jumps. The fixtures of the pytest plugin use it, too."""
+"""For your own tests: a script instead of a network, and a clock that jumps where a client sleeps.
+
+With pytest and a server on a socket, see the fixtures of `pytest_techforge`.
+
+>>> from techforge.testing import Reply, Script
+>>> script = Script(create=[Reply(429, headers={"retry-after": "30"})])
+>>> job = script.client().jobs.create(image_url="https://a.example/i", audio_url="https://a.example/a")
+>>> script.clock.now
+30.0
+"""
 
 from techforge.testing.clock import Clock
+from techforge.testing.script import Reply, Script, Sent
 
-__all__ = ["Clock"]
+__all__ = ["Clock", "Reply", "Script", "Sent"]

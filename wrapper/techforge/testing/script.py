@@ -1,0 +1,279 @@
+"""A script instead of a network: clients that are answered what a test says, and wait in no time."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import deque
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from urllib.parse import parse_qs, quote, unquote
+from uuid import uuid4
+
+import httpcore
+import httpx
+from attrs import field, frozen
+
+from techforge._drivers.aio_http import AsyncHttp
+from techforge._drivers.sync_http import SyncHttp
+from techforge.testing.clock import (
+    AsyncJumpingDriver,
+    Clock,
+    JumpingDriver,
+    async_client_with,
+    client_with,
+)
+
+if TYPE_CHECKING:
+    import asyncio
+    import threading
+    from collections.abc import Iterable, Mapping
+    from typing import Unpack
+
+    from techforge import AsyncTechForge, ClientOptions, TechForge
+
+Operation = Literal["create", "sign", "storage"]
+
+_KEY = "scripted-key"
+# Names that lead nowhere (RFC 6761), should anything ever get past the script.
+_API, _STORAGE = "https://api.invalid", "https://storage.invalid"
+_RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+
+
+@frozen
+class Reply:
+    """One answer. `json` is sent as JSON, `body` as it is.
+
+    `Reply.lost()` and `Reply.unreachable()` are none: a connection that broke after the request was sent, and
+    one that never came about.
+
+    >>> Reply(429, headers={"retry-after": "2"}).status
+    429
+    """
+
+    status: int = 200
+    json: object = None
+    headers: Mapping[str, str] = field(factory=dict[str, str])
+    body: bytes = field(default=b"", repr=False)
+    missing: Literal["", "lost", "unreachable"] = ""
+
+    @classmethod
+    def lost(cls) -> Reply:
+        """Return no answer, to a request that the server may have carried out."""
+        return cls(0, missing="lost")
+
+    @classmethod
+    def unreachable(cls) -> Reply:
+        """Return no answer, to a request that was never sent."""
+        return cls(0, missing="unreachable")
+
+
+Said: TypeAlias = "Reply | int | None"
+"""What a script says to a request: a `Reply`, the status of an error, or None for the usual answer."""
+
+
+@frozen
+class Sent:
+    """One request that a client has sent to the script; `path` is the storage key where it is about one."""
+
+    operation: Operation
+    path: str
+    headers: Mapping[str, str] = field(repr=False)
+    json: Any = None
+
+
+class Script:
+    """Answers for clients of its own, given in order; when they are used up, all goes well.
+
+    `create`, `sign` and `storage` are what is said to submissions, to requests for a signed URL (a 404 means
+    that the video is not there yet), and to storage. In each list, an `int` is the status of an error, None
+    the usual answer, and a `Reply` says more. `video` is what storage has under every key.
+
+    `requests` are those that were sent, `clock` the clock that the clients go by: it jumps where they sleep.
+    There is no server and no socket, so nothing holds the answers to the API's contract, and no request of
+    `client.batch`, which needs `techforge.mock`, is answered.
+
+    >>> script = Script(create=[503], sign=[404, 404])
+    >>> client = script.client()
+    >>> video = client.jobs.create_and_wait(image_url="https://a.example/i", audio_url="https://a.example/a")
+    >>> [sent.operation for sent in script.requests]
+    ['create', 'create', 'sign', 'sign', 'sign', 'storage']
+    >>> len(script.clock.sleeps), script.left
+    (3, 0)
+    """
+
+    def __init__(
+        self,
+        *,
+        create: Iterable[Said] = (),
+        sign: Iterable[Said] = (),
+        storage: Iterable[Said] = (),
+        video: bytes = b"a video",
+    ) -> None:
+        self.requests: list[Sent] = []
+        self.clock = Clock()
+        self.video = video
+        self._lock = Lock()
+        self._said: dict[str, deque[Said]] = {
+            operation: deque(map(_checked, said))
+            for operation, said in (("create", create), ("sign", sign), ("storage", storage))
+        }
+
+    @property
+    def left(self) -> int:
+        """How many of the answers that were given have not been asked for."""
+        return sum(map(len, self._said.values()))
+
+    def client(self, **options: Unpack[ClientOptions]) -> TechForge:
+        """Return a client that is answered by this script.
+
+        >>> Script().client(max_retries=0).storage.sign("a/b.mp4").path
+        'a/b.mp4'
+        """
+        options.setdefault("base_url", _API)
+        return client_with(self.clock, _KEY, _Driver(self), **options)
+
+    def async_client(self, **options: Unpack[ClientOptions]) -> AsyncTechForge:
+        """Return a client for asyncio that is answered by this script.
+
+        >>> (await Script().async_client().storage.sign("a/b.mp4")).path
+        'a/b.mp4'
+        """
+        options.setdefault("base_url", _API)
+        return async_client_with(self.clock, _KEY, _AsyncDriver(self), **options)
+
+    def answer(self, request: httpcore.Request) -> httpcore.Response:
+        """Note a request, and return what is said to it."""
+        sent = _sent(request)
+        with self._lock:
+            self.requests.append(sent)
+            said = self._said[sent.operation]
+            reply = said.popleft() if said else None
+        if reply is None:
+            reply = self._usual(sent)
+        elif isinstance(reply, int):
+            reply = Reply(reply)
+        return _response(reply)
+
+    def _usual(self, sent: Sent) -> Reply:
+        if sent.operation == "create":
+            return Reply(202, json={"jobId": str(uuid4()), "status": "queued"})
+        if sent.operation == "sign":
+            url = f"{_STORAGE}/{quote(sent.path)}?signature=scripted"
+            return Reply(json={"signedUrl": url, "expiresAt": "2099-01-01T00:00:00Z"})
+        headers = {"content-type": "video/mp4", "etag": '"scripted"'}
+        wanted, size = _RANGE.fullmatch(sent.headers.get("range", "")), len(self.video)
+        if wanted is None:
+            return Reply(200, headers=headers, body=self.video)
+        first, last = int(wanted[1]), min(int(wanted[2] or size), size - 1)
+        if first >= size:
+            return Reply(416, headers={"content-range": f"bytes */{size}"})
+        headers["content-range"] = f"bytes {first}-{last}/{size}"
+        return Reply(206, headers=headers, body=self.video[first : last + 1])
+
+
+def _checked(said: Said) -> Said:
+    if isinstance(said, int) and not 300 <= said <= 599:
+        raise ValueError(
+            f"{said} is no status of an error; say Reply({said}, json=…), or None for the usual answer"
+        )
+    return said
+
+
+def _sent(request: httpcore.Request) -> Sent:
+    headers = {name.decode().lower(): value.decode() for name, value in request.headers}
+    path, _, query = request.url.target.decode().partition("?")
+    if request.url.host == _STORAGE.removeprefix("https://").encode():
+        return Sent("storage", unquote(path.removeprefix("/")), headers)
+    if request.method == b"GET":
+        return Sent("sign", parse_qs(query)["path"][0], headers)
+    body = b"".join(cast("Iterable[bytes]", request.stream))
+    return Sent("create", path, headers, json.loads(body))
+
+
+def _response(reply: Reply) -> httpcore.Response:
+    if reply.missing == "unreachable":
+        raise httpcore.ConnectError("scripted")
+    if reply.missing == "lost":
+        raise httpcore.ReadError("scripted")
+    headers, body, said = dict(reply.headers), reply.body, reply.json
+    if said is None and not body and reply.status >= 400:
+        # An error without a word would be one against the contract.
+        said = {"message": f"scripted: {reply.status}"}
+    if said is not None:
+        headers.setdefault("content-type", "application/json")
+        body = json.dumps(said).encode()
+    headers.setdefault("content-length", str(len(body)))
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    return httpcore.Response(reply.status, headers=raw, content=body)
+
+
+# From here on the drivers' own words: all that is not their own of a client is the connection that it gets.
+
+
+@frozen
+class _Connection(httpcore.ConnectionInterface, httpcore.AsyncConnectionInterface):  # type: ignore[misc]
+    """A connection of either colour that asks the script."""
+
+    script: Script
+
+    def handle_request(self, request: httpcore.Request) -> httpcore.Response:
+        return self.script.answer(request)
+
+    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
+        return self.script.answer(request)
+
+    def close(self) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        pass
+
+    def is_available(self) -> bool:
+        return False
+
+    def has_expired(self) -> bool:
+        return False
+
+
+class _Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
+    """What the pool asks for connections."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self._pool = self
+
+    def create_connection(self, _origin: httpcore.Origin) -> _Connection:
+        return _Connection(self._script)
+
+
+class _Http(SyncHttp):
+    def __init__(self, script: Script, closed: threading.Event) -> None:
+        super().__init__(None, closed)
+        self._reached = httpx.Client(transport=_Transport(script))
+
+    def _client(self, url: str) -> httpx.Client:
+        del url
+        return self._reached
+
+
+class _AsyncHttp(AsyncHttp):
+    def __init__(self, script: Script, closed: asyncio.Event) -> None:
+        super().__init__(None, closed)
+        self._reached = httpx.AsyncClient(transport=_Transport(script))
+
+    def _client(self, url: str) -> httpx.AsyncClient:
+        del url
+        return self._reached
+
+
+class _Driver(JumpingDriver):
+    def __init__(self, script: Script) -> None:
+        super().__init__(None)
+        self._connections = _Http(script, self._closed)
+
+
+class _AsyncDriver(AsyncJumpingDriver):
+    def __init__(self, script: Script) -> None:
+        super().__init__(None)
+        self.http = _AsyncHttp(script, self._closed)
