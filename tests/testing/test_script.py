@@ -138,7 +138,8 @@ def test_an_answer_of_ones_own(call: Callable[..., Any], media: Any) -> None:
 def test_what_is_said_to_storage(call: Callable[..., Any], tmp_path: Path) -> None:
     """A refused URL is signed again, a lost connection tried again, and a download goes on from its part."""
     script = Script(storage=[403, Reply.lost()], video=bytes(range(250)))
-    path = call(script, "jobs.download", JOB, tmp_path / "a.mp4")
+    path = call(script, "storage.download", "a/b c.mp4", tmp_path / "a.mp4")
+    assert {sent.path for sent in script.requests} == {"a/b c.mp4"}
     assert path.read_bytes() == bytes(range(250))
     assert [sent.operation for sent in script.requests] == ["sign", "storage", "sign", "storage", "storage"]
     with pytest.raises(NotFoundError):
@@ -188,13 +189,24 @@ def test_the_clients_are_clients() -> None:
     assert script.left == 1
 
 
-def test_a_client_that_is_closed_does_not_sleep() -> None:
-    """A wait in which it is closed ends."""
+def test_a_client_that_is_closed_does_not_sleep(colour: str) -> None:
+    """A wait in which it is closed ends where it would sleep."""
     script = Script(sign=[404] * 10)
-    client = script.client()
+    client: Any = script.client() if colour == "sync" else script.async_client()
+
+    def close(update: Any) -> None:
+        if update.polls == 2:
+            # The flag alone, so that it is not the next request that ends the wait.
+            client._driver._closed.set()
+
+    async def run() -> None:
+        result = client.jobs.wait(JOB, on_update=close)
+        await result
+
     with pytest.raises(ConfigurationError, match="closed"):
-        client.jobs.wait(JOB, on_update=lambda update: client.close() if update.polls == 2 else None)
+        asyncio.run(run())
     assert len(script.clock.sleeps) == 1
+    assert script.left == 8
 
 
 def test_tasks_sleep_at_the_same_time() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -74,9 +73,9 @@ class AsyncJumpingDriver(AsyncDriver):
 
     async def _sleep(self, seconds: float) -> None:
         since = self.clock.now
-        # Whoever else has something to do gets to do it, and may sleep at the same time.
+        # A client that is closed does not sleep either. And whoever else has something to do gets to do it
+        # now, and may sleep at the same time.
         await super()._sleep(0.0)
-        await asyncio.sleep(0)
         self.clock.jump(seconds, since)
 
 
