@@ -94,7 +94,20 @@ def techforge_client(techforge_mock: MockServer, techforge_clock: Clock) -> Iter
         yield client
 
 
-async def _async_client(techforge_mock: MockServer, techforge_clock: Clock) -> AsyncIterator[AsyncTechForge]:
+@pytest.fixture
+def _techforge_async_test(request: pytest.FixtureRequest) -> None:
+    """Say what is missing where nobody would run the async fixture; pytest's words for it are others."""
+    if _pytest_asyncio() is None and "anyio_backend" not in request.fixturenames:
+        pytest.fail(
+            "techforge_async_client lives in the event loop of an async test: mark the test with "
+            "@pytest.mark.anyio (anyio comes with techforge), or pip install pytest-asyncio",
+            pytrace=False,
+        )
+
+
+async def _async_client(
+    _techforge_async_test: None, techforge_mock: MockServer, techforge_clock: Clock
+) -> AsyncIterator[AsyncTechForge]:
     """A client of `techforge_mock`, for asyncio, whose pauses take no time."""
     from techforge.testing.clock import async_client_with
 
@@ -104,31 +117,15 @@ async def _async_client(techforge_mock: MockServer, techforge_clock: Clock) -> A
         yield client
 
 
-def _no_async_client() -> AsyncTechForge:
-    """A client of `techforge_mock`, for asyncio."""
-    pytest.fail(
-        "techforge_async_client lives in the event loop of a test, for which pytest needs a plugin: "
-        "pip install pytest-asyncio (or anyio)",
-        pytrace=False,
-    )
-
-
-def _async_fixtures(config: pytest.Config) -> ModuleType:
-    """Return the async fixture, in the words of whichever plugin runs async tests here."""
-    # If pytest-asyncio takes part, it is loaded by now; if not, it is not ours to load.
-    asyncio: Any = sys.modules.get("pytest_asyncio")
-    found = ModuleType("pytest_techforge_async")
-    if asyncio is not None:
-        fixture = asyncio.fixture(_async_client, name="techforge_async_client")
-    elif config.pluginmanager.hasplugin("anyio"):
-        fixture = pytest.fixture(_async_client, name="techforge_async_client")
-    else:
-        fixture = pytest.fixture(_no_async_client, name="techforge_async_client")
-    vars(found)["techforge_async_client"] = fixture
-    return found
+def _pytest_asyncio() -> Any:
+    # If it takes part, it is loaded by now; if not, it is not ours to load.
+    return sys.modules.get("pytest_asyncio")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell pytest of our mark, and of the async fixture."""
+    """Tell pytest of our mark, and of the async fixture, in the words of whichever plugin runs it here."""
     config.addinivalue_line("markers", f"{_MARK}(**options): what `techforge_mock` is started with")
-    config.pluginmanager.register(_async_fixtures(config))
+    fixture: Any = getattr(_pytest_asyncio(), "fixture", pytest.fixture)
+    found = ModuleType("pytest_techforge_async")
+    vars(found)["techforge_async_client"] = fixture(_async_client, name="techforge_async_client")
+    config.pluginmanager.register(found)

@@ -230,11 +230,13 @@ def test_async_tests(run: Run, mark: str, plugins: str) -> None:
     run(tests, *plugins.split(), *options).assert_outcomes(passed=2)
 
 
-def test_no_plugin_for_async_tests(run: Run) -> None:
-    """It is said what to install, and not that a coroutine was never awaited."""
-    result = run("def test_async(techforge_async_client):\n    pass\n")
+@pytest.mark.parametrize("plugins", ["", "-p anyio"])
+@pytest.mark.parametrize("kind", ["", "async "])
+def test_nobody_runs_async_tests(run: Run, plugins: str, kind: str) -> None:
+    """It is said what to do, and not that a coroutine was never awaited."""
+    result = run(f"{kind}def test_async(techforge_async_client):\n    pass\n", *plugins.split())
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*pip install pytest-asyncio*"])
+    result.stdout.fnmatch_lines(["*@pytest.mark.anyio*pip install pytest-asyncio*"])
 
 
 def test_without_the_mock(run: Run, pytester: pytest.Pytester) -> None:
