@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
 
 
 @contextmanager
-def mock() -> Iterator[tuple[str, str]]:
+def mock() -> Generator[tuple[str, str]]:
     """Run a mock server, and give its URL and its key."""
     REPORTS.mkdir(parents=True, exist_ok=True)
     log = REPORTS / "mock.log"
