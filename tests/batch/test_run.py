@@ -450,3 +450,31 @@ def test_few_are_leased_at_once(quick: MockServer, tmp_path: Path, monkeypatch: 
         options = {"concurrency": 8, "downloads": 1, "out": tmp_path / "out"}
         assert len(list(client.batch.run(rows(40), ledger=tmp_path / "l", **options))) == 40
     assert 0 < max(most) <= 8
+
+
+def test_stopped_before_it_was_sent(
+    quick: MockServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is stopped while a claim is on its way to the disk leaves no doubt."""
+    apply = SQLite.apply
+
+    def slow(file: SQLite, several: Any) -> list[bool]:
+        time.sleep(1.0)
+        return apply(file, several)
+
+    async def leave() -> None:
+        async with AsyncTechForge(quick.api_key, base_url=quick.url) as client:
+            run = client.batch.run(rows(4), ledger=tmp_path / "l")
+            first = asyncio.create_task(anext(run))
+            await asyncio.sleep(0.5)
+            first.cancel()
+            with suppress(asyncio.CancelledError):
+                await first
+
+    monkeypatch.setattr(SQLite, "apply", slow)
+    monkeypatch.setattr("techforge.batch.runner._GRACE", 0.01)
+    asyncio.run(leave())
+    monkeypatch.undo()
+    assert quick.journal.count(operation="createJob") == 0
+    with Ledger(tmp_path / "l") as ledger:
+        assert [entry.state for entry in ledger.entries()] == [State.PENDING] * 4
