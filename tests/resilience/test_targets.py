@@ -118,6 +118,7 @@ def fields(head: list[str]) -> list[tuple[str, str]]:
 
 @many
 @given(texts)
+@example("a/\N{REPLACEMENT CHARACTER}")
 @example("a/../b")
 @example("a/..%2f..%2fjobs/v2")
 @example("a HTTP/1.1\r\nhost: elsewhere\r\n\r\nGET /")

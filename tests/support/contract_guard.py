@@ -315,7 +315,9 @@ def _query_problems(message: Message, operation: dict[str, Any] | None) -> Itera
     for pair in pairs:
         if not _QUERY.fullmatch(pair):
             yield f"the query is not percent-encoded as RFC 6570 says: {pair!r}"
-    if "\N{REPLACEMENT CHARACTER}" in unquote(message.query):
+    try:
+        unquote(message.query, errors="strict")
+    except UnicodeDecodeError:
         yield f"the query is not UTF-8: {message.query!r}"
     if message.target.endswith("?"):
         yield "the query is empty"
