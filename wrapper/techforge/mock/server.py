@@ -23,6 +23,7 @@ from techforge.mock.app import Api
 from techforge.mock.cdn import Cdn
 from techforge.mock.contract import contract
 from techforge.mock.control import Control
+from techforge.mock.cors import Cors
 from techforge.mock.faults import STORAGE, Fault, Faults
 from techforge.mock.gate import Gate
 from techforge.mock.journal import Journal
@@ -178,11 +179,12 @@ class MockServer:
     @asynccontextmanager
     async def serving(self) -> AsyncGenerator[Self]:
         """Serve in the running event loop for as long as the context lasts."""
+        api, storage = self._gates
         async with AsyncExitStack() as stack:
             stack.callback(self._workers.close)
             self._urls = [
-                await stack.enter_async_context(_listening(gate, self._host, port))
-                for gate, port in zip(self._gates, self._ports, strict=True)
+                await stack.enter_async_context(_listening(app, self._host, port))
+                for app, port in zip((Cors(api), storage), self._ports, strict=True)
             ]
             yield self
 
