@@ -39,6 +39,7 @@ nox.options.sessions = [
     "contract-prism",
     "contract-mutants",
     "bench-smoke",
+    "docs",
     "package",
 ]
 # What they test runs on nox's own Python only: tools, and long tests of what happens on the network.
@@ -59,6 +60,8 @@ TESTS_ONCE = [
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 SPECTRAL = "@stoplight/spectral-cli@6.16.3"
 PRISM = "@stoplight/prism-cli@5.16.0"
+SWAGGER_UI = "swagger-ui-dist@5.35.0"
+AXE = "axe-core@4.14.1"
 
 PINS_HEADER = """\
 # The exact version of every package that the project's sessions, extras and demo install, for Python 3.11
@@ -220,6 +223,27 @@ def bench_pace(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation site into site/, and check its links."""
+    install(session, *group("docs"))
+    session.run("python", "scripts/website.py", "stage", str(npm_folder(session, SWAGGER_UI)))
+    session.run("zensical", "build", "--strict", "--clean", "-f", "build/website/zensical.toml")
+    session.run("python", "scripts/website.py", "finish")
+    session.log("Whether it works in a browser, `-s docs-browser` says, which needs Chromium and is run by hand.")
+
+
+@nox.session(name="docs-browser", requires=["docs"])
+def docs_browser(session: nox.Session) -> None:
+    """Use the built site in Chromium, and take pictures of it: reports/docs/."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        session.error("There is no Chromium. On Debian: apt-get install -y chromium")
+    install(session, "--editable", ".[mock]", *group("docs-browser"))
+    axe = npm_folder(session, AXE) / "axe.min.js"
+    session.run("python", "scripts/browse.py", browser, str(axe), *session.posargs)
+
+
+@nox.session
 def package(session: nox.Session) -> None:
     """Build what is published, and use it where nothing else is."""
     install(session, *group("package"))
@@ -299,6 +323,11 @@ def install(session: nox.Session, *requirements: str, constraints: Path | None =
 
 def npm(session: nox.Session, package: str) -> str:
     """Install a program from npm, unless it is there already; return the file for Node to run."""
+    return str(npm_folder(session, package) / "dist" / "index.js")
+
+
+def npm_folder(session: nox.Session, package: str) -> Path:
+    """Install a package from npm, unless it is there already; return its folder."""
     name = package.rpartition("@")[0]
     folder = Path(".cache", "node", name.rpartition("/")[2])
     stamp = folder / "stamp"
@@ -310,4 +339,4 @@ def npm(session: nox.Session, package: str) -> str:
         quiet = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel", "error"]
         session.run(*command, *quiet, package)
         stamp.write_text(package, encoding="utf-8")
-    return str((folder / "node_modules" / name / "dist" / "index.js").resolve())
+    return (folder / "node_modules" / name).resolve()

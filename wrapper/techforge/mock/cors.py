@@ -1,4 +1,4 @@
-"""What a browser asks before a page may use the API: beside the contract, and for this machine's pages only."""
+"""What a browser asks before a page may use the mock: beside the contract, for this machine's pages only."""
 
 import re
 from typing import Final

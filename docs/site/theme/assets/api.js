@@ -1,0 +1,12 @@
+// The API reference. Requests go to the servers of assets/mock-openapi.json: a mock on the reader's machine.
+const ui = SwaggerUIBundle({
+  url: "assets/mock-openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  docExpansion: "full",
+  defaultModelsExpandDepth: 1,
+  displayRequestDuration: true,
+  validatorUrl: null, // would send the document to another host
+  // The mock's key is public, and the live API never sees it.
+  onComplete: () => ui.preauthorizeApiKey("apiKey", "techforge-mock-key"),
+});

@@ -1,0 +1,152 @@
+"""Use the built documentation site as a reader does, in Chromium; `nox -s docs-browser` runs it."""
+
+import sys
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from playwright.sync_api import ConsoleMessage, Page, Request, expect, sync_playwright
+
+from techforge.mock import MockServer
+
+ROOT = Path(__file__).resolve().parent.parent
+SITE = ROOT / "site"
+PICTURES = ROOT / "reports" / "docs"
+WIDE = {"width": 1280, "height": 900}
+NARROW = {"width": 375, "height": 800}
+
+# What axe is not to look at, and why.
+EXCLUDED: dict[str, str] = {}
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the parent's name for it
+        """Say nothing of each request."""
+
+
+@contextmanager
+def serving(folder: Path) -> Generator[str]:
+    """Serve a folder on a free port, and give its URL."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class Reader:
+    """A page of the browser, and what is wrong with what it has seen."""
+
+    def __init__(self, page: Page, site: str, axe: Path) -> None:
+        self.page, self.site, self.axe = page, site, axe
+        self.problems: list[str] = []
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.problems.append(f"{page.url}: {error}"))
+        page.on("request", self._request)
+
+    def _console(self, message: ConsoleMessage) -> None:
+        self.problems.append(f"{self.page.url}: the console says: {message.text}")
+
+    def _request(self, request: Request) -> None:
+        url = urlsplit(request.url)
+        if url.scheme not in {"data", "blob"} and url.hostname != "127.0.0.1":
+            self.problems.append(f"{self.page.url}: a request to {request.url}")
+
+    def open(self, name: str) -> None:
+        """Go to a page of the site."""
+        self.page.goto(f"{self.site}/{name}", wait_until="networkidle")
+        if name == "api.html":
+            expect(self.page.locator(".opblock")).to_have_count(2)
+            expect(self.page.locator(".opblock .btn.try-out__btn")).to_have_count(2)
+
+    def picture(self, name: str, *, whole: bool = False) -> None:
+        """Keep what the page looks like."""
+        self.page.screenshot(path=PICTURES / f"{name}.png", full_page=whole)
+
+    def audit(self) -> None:
+        """Let axe look at the page."""
+        self.page.add_script_tag(path=self.axe)
+        # By evaluate, since a script tag of the page's own could be stopped by it.
+        context = {"exclude": [[selector] for selector in EXCLUDED]}
+        found: dict[str, Any] = self.page.evaluate("context => axe.run(context)", context)
+        for violation in found["violations"]:
+            places = "; ".join(str(node["target"]) for node in violation["nodes"][:4])
+            count = len(violation["nodes"])
+            self.problems.append(f"{self.page.url}: axe: {violation['id']} ({count}): {places}")
+
+    def width(self) -> None:
+        """See that nothing makes the page scroll sideways."""
+        wide = self.page.evaluate("document.documentElement.scrollWidth")
+        if wide > self.page.evaluate("window.innerWidth"):
+            self.problems.append(f"{self.page.url}: {wide} pixels wide")
+
+
+def try_it(reader: Reader, mock: MockServer) -> None:
+    """Submit a job from the reference, and see that the mock got it and that its answer is shown."""
+    reader.open("api.html")
+    page = reader.page
+    server = page.get_by_label("port").or_(page.locator(".servers input")).first
+    server.fill(str(urlsplit(mock.url).port))
+    operation = page.locator(".opblock-post")
+    operation.get_by_role("button", name="Try it out").click()
+    operation.get_by_role("button", name="Execute").click()
+    answer = operation.locator(".live-responses-table .response-col_status").last
+    expect(answer).to_contain_text("202")
+    expect(operation.locator(".live-responses-table")).to_contain_text("jobId")
+    records = mock.journal.requests(operation="createJob")
+    if [record.status for record in records] != [202]:
+        reader.problems.append(f"the mock got {records}")
+    operation.locator(".live-responses-table").scroll_into_view_if_needed()
+    reader.picture("api-tried")
+    reader.audit()
+
+
+def search(reader: Reader) -> None:
+    """Look for `wait`, and go to a result."""
+    reader.open("index.html")
+    page = reader.page
+    page.keyboard.press("/")
+    page.keyboard.type("wait", delay=30)
+    result = page.get_by_role("link", name="wait").filter(visible=True)
+    expect(result.first).to_be_visible()
+    reader.picture("search")
+
+
+def main(arguments: list[str]) -> int:
+    """Go through the site, and say what is wrong."""
+    browser_path, axe = arguments[:2]
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    names = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html"))
+    with (
+        serving(SITE) as site,
+        MockServer(render=False, job_seconds=0.1) as mock,
+        sync_playwright() as playwright,
+    ):
+        # As root, which CI often is, Chromium has no sandbox of its own; it sees nothing but our pages.
+        browser = playwright.chromium.launch(
+            executable_path=browser_path, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        reader = Reader(browser.new_page(viewport=WIDE), site, Path(axe))
+        try_it(reader, mock)
+        search(reader)
+        for name in names:
+            reader.open(name)
+            reader.audit()
+            reader.picture(name.removesuffix(".html").replace("/", "-"))
+        reader.page.set_viewport_size(NARROW)
+        for name in names:
+            reader.open(name)
+            reader.width()
+            reader.audit()
+            reader.picture(name.removesuffix(".html").replace("/", "-") + "-narrow")
+        browser.close()
+    print(*reader.problems, f"{len(names)} pages, {len(reader.problems)} problems", sep="\n")
+    return 1 if reader.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
