@@ -229,7 +229,9 @@ def docs(session: nox.Session) -> None:
     session.run("python", "scripts/website.py", "stage", str(npm_folder(session, SWAGGER_UI)))
     session.run("zensical", "build", "--strict", "--clean", "-f", "build/website/zensical.toml")
     session.run("python", "scripts/website.py", "finish")
-    session.log("Whether it works in a browser, `-s docs-browser` says, which needs Chromium and is run by hand.")
+    session.log(
+        "Whether it works in a browser, `-s docs-browser` says, which needs Chromium and is run by hand."
+    )
 
 
 @nox.session(name="docs-browser", requires=["docs"])

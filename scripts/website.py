@@ -30,6 +30,7 @@ PLACES = {
 }
 SWAGGER_UI = ("swagger-ui-bundle.js", "swagger-ui.css")
 _LINK = re.compile(r"(?<!`)(!?)\[([^\]]*)\]\((?!https?:|#)([^)#\s]+)(#[^)]*)?\)")
+_LOADS = re.compile(r"url\([\"']?(?:https?:)?//[^)]*|@import[^;]*")
 _SECTION = re.compile(r"<!-- README\.md: (.+?) -->")
 
 
@@ -157,48 +158,53 @@ class _Page(HTMLParser):
 
 def problems() -> Iterator[str]:
     """Look for links that lead nowhere, for what comes from another host, and for what is left out."""
+    pages = {path: _Page(path.read_text(encoding="utf-8")) for path in sorted(SITE.rglob("*.html"))}
+    yield from unlisted()
+    for path, page in pages.items():
+        yield from (f"{path.name}: {problem}" for problem in problems_of(path, pages))
+        yield from (f"{path.name} loads {target}" for target in page.loads if urlsplit(target).netloc)
+    for sheet in SITE.rglob("*.css"):
+        text = sheet.read_text(encoding="utf-8")
+        yield from (f"{sheet.name} loads {found}" for found in _LOADS.findall(text))
+    ids = set[str]().union(*(page.ids for page in pages.values()))
+    for package in ("techforge", "techforge.batch"):
+        for name in exported(package) - {"__version__"}:
+            if ids.isdisjoint({f"{package}.{name}", f"techforge.errors.{name}"}):
+                yield f"{package}.{name} is not in the reference"
+
+
+def unlisted() -> Iterator[str]:
+    """Compare the pages with the settings."""
     there = {str(path.relative_to(PAGES)) for path in PAGES.rglob("*.md")}
     listed = {file for _, file in in_navigation(settings()["nav"]) if file}
     for name, found in (("nav", listed), ("extra.llms", settings()["extra"]["llms"].keys())):
         yield from (f"{file} is not in `{name}` of docs/site/zensical.toml" for file in sorted(there - found))
         yield from (f"{file} is in `{name}`, and not in docs/" for file in sorted(found - there))
-    pages = {path: _Page(path.read_text(encoding="utf-8")) for path in sorted(SITE.rglob("*.html"))}
-    for path, page in pages.items():
-        # The page for what is not found is served from any place.
-        at = SITE if path.name == "404.html" else path.parent
-        for target in {*page.links, *page.loads}:
-            url = urlsplit(target)
-            if url.scheme or url.netloc:
-                if target in page.loads:
-                    yield f"{path.name} loads {target}"
-                continue
-            file = (at / unquote(url.path)).resolve() if url.path.strip("/") else path
-            if path.name == "404.html" and url.path.startswith("/"):
-                file = SITE / unquote(url.path).lstrip("/")
-            if file.is_dir():
-                file /= "index.html"
-            if not file.exists():
-                yield f"{path.name} links to {target}, which is not there"
-            elif url.fragment and file in pages and unquote(url.fragment) not in pages[file].ids:
-                yield f"{path.name} links to {target}, and there is no such place in it"
-    for sheet in SITE.rglob("*.css"):
-        for found in re.findall(
-            r"url\([\"']?(?:https?:)?//[^)]*|@import[^;]*", sheet.read_text(encoding="utf-8")
-        ):
-            yield f"{sheet.name} loads {found}"
-    ids = set[str]().union(*(page.ids for page in pages.values()))
-    for package in ("techforge", "techforge.batch"):
-        for name in exported(package):
-            if name != "__version__" and not any(f"{p}.{name}" in ids for p in (package, "techforge.errors")):
-                yield f"{package}.{name} is not in the reference"
 
 
-def exported(package: str) -> list[str]:
+def problems_of(path: Path, pages: Mapping[Path, _Page]) -> Iterator[str]:
+    """Follow the links of a page within the site."""
+    for target in sorted({*pages[path].links, *pages[path].loads}):
+        url = urlsplit(target)
+        if url.scheme or url.netloc:
+            continue
+        # The page for what is not found is served from any place, so its links begin at the root.
+        start = SITE if url.path.startswith("/") else path.parent
+        file = (start / unquote(url.path).lstrip("/")).resolve() if url.path else path
+        if file == SITE:
+            file /= "index.html"
+        if not file.is_file():
+            yield f"{target} is not there"
+        elif url.fragment and file in pages and unquote(url.fragment) not in pages[file].ids:
+            yield f"{target} is no place in that page"
+
+
+def exported(package: str) -> set[str]:
     """Return what a package of ours lists in `__all__`."""
     source = ROOT / "wrapper" / Path(*package.split(".")) / "__init__.py"
     for node in ast.parse(source.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-            return list(ast.literal_eval(node.value))
+            return set(ast.literal_eval(node.value))
     sys.exit(f"{source} has no __all__.")
 
 

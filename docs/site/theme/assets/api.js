@@ -2,7 +2,7 @@
 const ui = SwaggerUIBundle({
   url: "assets/mock-openapi.json",
   dom_id: "#swagger-ui",
-  deepLinking: true,
+  deepLinking: false, // would put links into buttons
   docExpansion: "full",
   defaultModelsExpandDepth: 1,
   displayRequestDuration: true,
