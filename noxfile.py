@@ -44,7 +44,6 @@ nox.options.sessions = [
 ]
 # What they test runs on nox's own Python only: tools, and long tests of what happens on the network.
 TESTS_ONCE = [
-    "tests/batch/test_documents.py",
     "tests/batch/test_run.py",
     "tests/batch/test_workers.py",
     "tests/chaos",
@@ -54,6 +53,7 @@ TESTS_ONCE = [
     "tests/resilience",
     "tests/specs",
     "tests/tooling",
+    "tests/test_documents.py",
     "tests/unit/test_limiter.py",
 ]
 
