@@ -180,11 +180,12 @@ class MockServer:
     async def serving(self) -> AsyncGenerator[Self]:
         """Serve in the running event loop for as long as the context lasts."""
         api, storage = self._gates
+        apps: tuple[ASGIApp, ASGIApp] = (Cors(api), storage)
         async with AsyncExitStack() as stack:
             stack.callback(self._workers.close)
             self._urls = [
                 await stack.enter_async_context(_listening(app, self._host, port))
-                for app, port in zip((Cors(api), storage), self._ports, strict=True)
+                for app, port in zip(apps, self._ports, strict=True)
             ]
             yield self
 
