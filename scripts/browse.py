@@ -135,8 +135,8 @@ def main(arguments: list[str]) -> int:
         MockServer(render=False, job_seconds=0.1) as mock,
         sync_playwright() as playwright,
     ):
-        # As root, which CI often is, Chromium has no sandbox of its own; it sees nothing but our pages. It finds
-        # no other host, whatever it would like to ask by itself.
+        # As root, which CI often is, Chromium has no sandbox of its own; it sees nothing but our pages. It
+        # finds no other host, whatever it would like to ask by itself.
         alone = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
         browser = playwright.chromium.launch(
             executable_path=browser_path, args=["--no-sandbox", "--disable-dev-shm-usage", alone]
