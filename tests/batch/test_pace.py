@@ -191,3 +191,23 @@ def test_a_clock_that_was_set_back_does_not_stop_all(alone: Workers) -> None:
         ticket = wait_for_turn(alone, worker)
         alone.clock += 0.11
         assert worker.ask(ticket, alone.clock) == 0
+
+
+def test_where_the_ledger_is_slow_more_turns_are_taken(
+    alone: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as are used until the next ones come."""
+    worker = alone.workers[0]
+    update = Workers.update
+
+    def slow(simulation: Workers, name: str, change: Callable[[Any], Any]) -> None:
+        update(simulation, name, change)
+        simulation.clock += 0.2
+
+    monkeypatch.setattr(Workers, "update", slow)
+    for _ in range(40):
+        worker.ask(worker.ticket(), alone.clock)
+    worker.meet()
+    assert len(worker._turns) == 5
+    worker.meet()
+    assert len(worker._turns) == 20

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _WINDOW, _MANY = 30, 3
 """Of so many answers, the latest, so many 429s are a limit; one or two may be anything."""
 _AHEAD = 0.1
-"""Seconds whose turns a worker takes at once."""
+"""Seconds whose turns a worker takes at once, where the ledger is quick."""
 _OFTEN, _SELDOM = 0.02, 0.5
 """Seconds after which a worker takes turns, if it needs some; and tells what it has heard, in any case."""
 _LATEST = 0.05
@@ -120,6 +120,7 @@ class SharedLimiter(Limiter):
         self._turns: deque[tuple[float, int]] = deque()
         self._heard = _Heard()
         self._told_at = -math.inf
+        self._meeting = 0.0
 
     @property
     def rate(self) -> float:
@@ -170,13 +171,15 @@ class SharedLimiter(Limiter):
             )
 
     def _wanted(self) -> int:
-        # Few ahead: turns that were taken come at the pace of then.
+        # Few ahead, since turns that were taken come at the pace of then; but enough until one meets again.
         if self._rate == math.inf:
             return 0
-        return min(len(self._line), math.ceil(self._rate * _AHEAD)) - len(self._turns)
+        ahead = min(max(_AHEAD, 2 * self._meeting), _STALE)
+        return min(len(self._line), math.ceil(self._rate * ahead)) - len(self._turns)
 
     def meet(self) -> None:
         """Tell what was heard, and take turns."""
+        began = time.monotonic()
         with lock:
             heard, self._heard = self._heard, _Heard()
             wanted = max(0, self._wanted())
@@ -200,4 +203,5 @@ class SharedLimiter(Limiter):
             if self._rate < math.inf:
                 # A database that was slow to say so has delayed a turn, which is not lost by that.
                 now = time.monotonic()
+                self._meeting = now - began
                 self._turns.extend((max(at + here, now), after._epoch) for at in found)
