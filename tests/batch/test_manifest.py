@@ -19,7 +19,7 @@ from attrs import evolve
 
 from techforge import InvalidArgumentError, JobParams, TechForgeError
 from techforge.batch import manifest
-from techforge.batch.manifest import BadRow, ManifestError, Row, read
+from techforge.batch.manifest import BadRow, ManifestError, Row, content_of, read
 
 IMAGE, AUDIO = "https://cdn.example.com/image.png", "https://cdn.example.com/audio.mp3"
 MEDIA = {"image_url": IMAGE, "audio_url": AUDIO}
@@ -652,6 +652,99 @@ def test_bad_row_keys(write, key: str) -> None:
     assert "cannot name a file" in one([{**MEDIA, "row_key": "\ud800"}]).reason
 
 
+# --- content
+
+
+S3 = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIA%2F1&X-Amz-Date=20250101T000000Z&X-Amz-Expires=60"
+GOOGLE = "X-Goog-Algorithm=GOOG4-RSA-SHA256&X-Goog-Credential=a&X-Goog-Date=1&X-Goog-Expires=60"
+ALIBABA = "x-oss-signature-version=OSS4-HMAC-SHA256&x-oss-credential=a&x-oss-date=1&x-oss-expires=60"
+AZURE = "sv=2024-11-04&sp=r&st=2025-01-01&se=2025-01-02&sr=b&spr=https&sip=1.2.3.4&sks=b&rsct=image/png"
+
+
+@pytest.mark.parametrize(
+    ("query", "kept"),
+    [
+        (f"{S3}&X-Amz-Security-Token=t&X-Amz-SignedHeaders=host&X-Amz-Signature=a", ""),
+        (f"versionId=7&{S3}&X-Amz-Signature=a&response-content-type=image/png&x-id=GetObject",
+         "versionId=7&response-content-type=image/png&x-id=GetObject"),
+        (f"Text=hi&VoiceId=Amy&{S3}&X-Amz-Signature=a", "Text=hi&VoiceId=Amy"),
+        (f"{S3}&X-Amz-Signature=a".lower(), ""),
+        (f"{GOOGLE}&generation=7&X-Goog-Signature=a", "generation=7"),
+        (f"{ALIBABA}&x-oss-process=image/resize,w_100&x-oss-signature=a", "x-oss-process=image/resize,w_100"),
+        ("AWSAccessKeyId=AKIA&versionId=7&Signature=a%3D&Expires=1&x-amz-security-token=t", "versionId=7"),
+        ("GoogleAccessId=a%40b&Expires=1&Signature=a&generation=7", "generation=7"),
+        ("OSSAccessKeyId=a&Expires=1&Signature=a&security-token=t&x-oss-process=b", "x-oss-process=b"),
+        ("Expires=1&Signature=a&Key-Pair-Id=K&w=100", "w=100"),
+        ("w=100&Policy=p&Signature=a&Key-Pair-Id=K&Hash-Algorithm=SHA256", "w=100"),
+        (f"{AZURE}&sig=a%2B", ""),
+        (f"snapshot=1&versionid=2&{AZURE}&sig=a", "snapshot=1&versionid=2"),
+        ("a=1&sig=a&a=%41&&b", "a=1&a=%41&&b"),
+        ("sig=a&se=2025-01-01", ""),
+    ],
+)  # fmt: skip
+def test_signatures_are_not_content(query: str, kept: str) -> None:
+    """A URL that is signed again is the same input; whatever else is in its query selects another."""
+    plain, signed = f"{IMAGE}{'?' if kept else ''}{kept}#f", f"{IMAGE}?{query}#f"
+    for field in ("image_url", "audio_url"):
+        assert content_of({**MEDIA, field: signed}) == content_of({**MEDIA, field: plain})
+        assert content_of({**MEDIA, field: plain}) == derived({**MEDIA, field: plain})
+    extra = {"voice_url": signed, "seed": 7}
+    assert content_of({**MEDIA, "extra": extra}) == derived({**MEDIA, "extra": {**extra, "voice_url": plain}})
+
+
+@pytest.mark.parametrize(
+    ("query", "kept"),
+    [
+        ("", ""),
+        ("&", "&"),
+        ("si=1&st=2&sr=24000&se=3&sp=4&sv=5", "si=1&st=2&sr=24000&se=3&sp=4&sv=5"),
+        ("sr=24000&sp=fast&st=warm&sig=a", "sr=24000&sp=fast&st=warm"),
+        ("Policy=home&Expires=never&Key-Pair-Id=7", "Policy=home&Expires=never&Key-Pair-Id=7"),
+        ("policy=home&Expires=1&Signature=a", "policy=home"),
+        ("Signature=Jane", "Signature=Jane"),
+        ("Signature", "Signature"),
+        ("signatures=1&Expires=7", "signatures=1&Expires=7"),
+        ("X-Amz-Date=1&X-Goog-Date=2&x-oss-date=3", "X-Amz-Date=1&X-Goog-Date=2&x-oss-date=3"),
+        ("X-Amz-Date=1&X-Goog-Date=2&X-Goog-Signature=3", "X-Amz-Date=1"),
+        ("a=%7e&b=+&c=%20&a=ü", "a=%7e&b=+&c=%20&a=ü"),
+        ("#?Signature=a&Expires=1&sig=b", "#?Signature=a&Expires=1&sig=b"),
+    ],
+)
+def test_what_may_select_an_input_is_content(query: str, kept: str) -> None:
+    """A generic name belongs to a signature only beside names that make it one. Other text stays as it is."""
+    assert content_of({**MEDIA, "image_url": f"{IMAGE}?{query}"}) == derived(
+        {**MEDIA, "image_url": f"{IMAGE}?{kept}"}
+    )
+
+
+def test_each_row_has_its_content(write, tmp_path) -> None:
+    """A row's content is the hash of its params without signatures, whatever its key and other columns."""
+    signed = {**MEDIA, "image_url": f"{IMAGE}?{S3}&X-Amz-Signature=a"}
+    items = [MEDIA, signed, {**signed, "row_key": "a", "note": "b"}]
+    path = tmp_path / "manifest.parquet"
+    _write_parquet(path, [{"row_key": None, "note": None, **item} for item in items])
+    for source in (items, as_csv(write, items), as_jsonl(write, items), path):
+        rows = list(read(source))
+        assert [row.content for row in rows] == [derived(MEDIA)] * 3
+        assert [row.key for row in rows] == [derived(MEDIA)] * 2 + ["a"]
+        assert rows[1].params == signed
+    assert Row("a", signed, {}, 1).content == derived(MEDIA)
+
+
+def test_a_given_project_is_content() -> None:
+    """A project that the manifest names belongs to what was ordered."""
+    assert content_of({**MEDIA, "project_id": PROJECT}) != content_of(MEDIA)
+
+
+def test_content_is_hashed_once(write, monkeypatch) -> None:
+    """A row without a `row_key` takes its content for a key; a million rows are not hashed twice."""
+    hashed = []
+    monkeypatch.setattr(manifest, "content_of", lambda params: hashed.append(params) or "c")
+    path = as_csv(write, [MEDIA, {**MEDIA, "row_key": "a"}, {**MEDIA, "crop": True}])
+    assert [(row.key, row.content) for row in read(path)] == [("c", "c"), ("a", "c"), ("c", "c")]
+    assert len(hashed) == 3
+
+
 # --- secrets
 
 
@@ -796,7 +889,7 @@ def test_parquet(tmp_path) -> None:
     small = {**MEDIA, "row_key": "b", "note": 5}
     _write_parquet(path, [{**EVERYTHING, "dynamic_scale": 1.0, "row_key": None, "note": None}, small])
     first, second = read(path)
-    assert first == Row(one([EVERYTHING]).key, EVERYTHING, {"note": None}, 1)
+    assert first == evolve(one([EVERYTHING]), metadata={"note": None})
     assert second == Row("b", MEDIA, {"note": 5}, 2)
 
 

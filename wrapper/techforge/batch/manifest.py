@@ -1,7 +1,6 @@
 """A campaign's manifest: what is to be made, one row a job. It is read as a stream, and nothing is sent."""
 
 import csv
-import hashlib
 import json
 import math
 import os
@@ -15,12 +14,15 @@ from types import NoneType, UnionType
 from typing import Any, NoReturn, TextIO, Union, cast, get_args, get_origin, get_type_hints
 from uuid import UUID
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 from techforge import _checks
 from techforge._masking import mask, mask_all
+from techforge.batch.content import canonical, content_of
 from techforge.errors import InvalidArgumentError, TechForgeError
 from techforge.params import JobParams
+
+__all__ = ["BadRow", "ManifestError", "Row", "canonical", "content_of", "read"]
 
 
 class ManifestError(TechForgeError):
@@ -56,19 +58,25 @@ def _masked(value: object) -> str:
     return repr(mask_all(value))
 
 
+def _content_of_row(row: "Row") -> str:
+    return content_of(row.params)
+
+
 @frozen
 class Row:
     """A row that is fit to be sent.
 
     `key` is its name in the campaign, `params` are the arguments of `jobs.create`, `metadata` is what the
     other columns hold. `line` is where it begins in its file, from 1; in Parquet, or among mappings, its
-    number.
+    number. `content` is a hash of the params without the signatures of their URLs: rows with the same content
+    ask for the same video.
     """
 
     key: str
     params: dict[str, Any] = field(repr=_masked)
     metadata: dict[str, Any] = field(repr=_masked)
     line: int
+    content: str = field(default=Factory(_content_of_row, takes_self=True))
 
 
 @frozen
@@ -95,8 +103,8 @@ def read(source: str | os.PathLike[str] | Iterable[Mapping[str, Any]]) -> Iterat
 
     Columns named as the arguments of `jobs.create` are the job's, `row_key` names the row, and all else is
     metadata. Text is UTF-8. An empty cell of a CSV file, and null elsewhere, is an argument that is not
-    given. Without a `row_key` the key is made of the params: the same params have the same key, in any
-    process, type of file and order of columns.
+    given. Without a `row_key` the key is the row's content, a hash of its params: the same params have the
+    same key, in any process, type of file and order of columns, even if their URLs were signed again.
 
     >>> media = {"image_url": "https://cdn.example.com/i.png", "audio_url": "https://cdn.example.com/a.mp3"}
     >>> good, bad = read([{**media, "version": 6, "customer": "17"}, {**media, "version": "six"}])
@@ -146,7 +154,6 @@ def _no_constant(name: str) -> NoReturn:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_constant)
-_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
 def _decoded(text: str) -> Any:
@@ -376,10 +383,6 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
 # --- rows
 
 
-def _derived(params: dict[str, Any]) -> str:
-    return hashlib.blake2b(_canonical(params).encode(), digest_size=12).hexdigest()
-
-
 def _row(line: int, cells: Iterable[tuple[Any, Any]], *, text: bool = False) -> Row | BadRow:
     """Judge one row; with `text`, its cells are CSV's."""
     given: dict[str, Any] = {}
@@ -399,7 +402,8 @@ def _row(line: int, cells: Iterable[tuple[Any, Any]], *, text: bool = False) -> 
     except _UnfitError as error:
         return BadRow(line, name, value, str(error))
     key = given.pop("row_key", None)
-    return Row(_derived(given) if key is None else key, given, metadata, line)
+    content = content_of(given)
+    return Row(content if key is None else key, given, metadata, line, content)
 
 
 def _row_of(line: int, item: object) -> Row | BadRow:
@@ -551,7 +555,7 @@ class _Options:
     def of(cls, texts: Iterable[tuple[str, str]]) -> "_Options":
         """Read them; raises what their columns raise."""
         values = {n: _COLUMNS[n].check(_COLUMNS[n].parse(text)) for n, text in texts if text}
-        nested = {name: _canonical(value) for name, value in values.items() if isinstance(value, list | dict)}
+        nested = {name: canonical(value) for name, value in values.items() if isinstance(value, list | dict)}
         return cls({name: value for name, value in values.items() if name not in nested}, nested)
 
 
@@ -604,10 +608,11 @@ def _row_maker(names: list[str]) -> Callable[[int, list[str]], Row | BadRow]:
                     params[name] = text
             for name, nested in options.nested.items():
                 params[name] = _DECODER.decode(nested)
-            key = _derived(params) if own is None or not record[own] else _key(record[own])
+            key = "" if own is None or not record[own] else _key(record[own])
         except _UnfitError:
             return _row(line, zip(names, record, strict=True), text=True)
-        return Row(key, params, dict(zip(other, pick_other(record), strict=True)), line)
+        content = content_of(params)
+        return Row(key or content, params, dict(zip(other, pick_other(record), strict=True)), line, content)
 
     return row
 
