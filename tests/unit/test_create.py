@@ -10,7 +10,7 @@ from techforge._flow import Send
 from techforge._flows.create import create
 from techforge.errors import (
     APIResponseError,
-    APITimeoutError,
+    AuthenticationError,
     BadRequestError,
     ConfigurationError,
     InternalServerError,
@@ -228,20 +228,22 @@ def test_a_server_error_stays_what_it_is() -> None:
 
 
 def test_an_error_after_doubt_names_the_project(caplog) -> None:
-    """Where a job may exist, the error and the log say in which project, at each resubmission too."""
+    """Where a job may exist, the error names its project. Only the resubmission is logged, not the error."""
     by_hand = ByHand(sends=[answered(503), answered(400)])
     with caplog.at_level("WARNING", "techforge"), pytest.raises(BadRequestError) as caught:
         run(by_hand, project_id=PROJECT_ID)
     assert caught.value.project_id == PROJECT_ID
     assert f"A job may exist in project {PROJECT_ID}" in str(caught.value)
-    assert [PROJECT_ID in record.getMessage() for record in caplog.records] == [True, True]
+    assert [(record.name, PROJECT_ID in record.getMessage()) for record in caplog.records] == [
+        ("techforge.retry", True)
+    ]
 
 
 def test_a_call_that_runs_out_of_time_between_attempts_keeps_the_doubt() -> None:
-    """The deadline after a 503 is no news of the job that the 503 may have left."""
+    """A deadline that passes before the retry reports the 503, which may have left a job."""
     by_hand = ByHand(sends=[answered(503)], jitter=0.5)
     settings = by_hand.settings(retry_timeout=0.255)
-    with pytest.raises(APITimeoutError) as caught:
+    with pytest.raises(InternalServerError, match="503") as caught:
         by_hand.run(create(settings, image_url=IMAGE, audio_url=AUDIO, project_id=PROJECT_ID))
     assert (caught.value.job_may_exist, caught.value.project_id) == (True, PROJECT_ID)
     assert f"A job may exist in project {PROJECT_ID}" in str(caught.value)
@@ -249,7 +251,7 @@ def test_a_call_that_runs_out_of_time_between_attempts_keeps_the_doubt() -> None
 
 
 def test_a_provider_that_hangs_after_doubt_keeps_it() -> None:
-    """Nor is a key that is not given in time, on the renewal after a 503 and a 401."""
+    """A key provider that hangs after a 503 and a 401 reports the 401, and that a job may exist."""
     keys = iter(["old"])
 
     def provider() -> str:
@@ -260,16 +262,51 @@ def test_a_provider_that_hangs_after_doubt_keeps_it() -> None:
 
     by_hand = ByHand(sends=[answered(503), answered(401)])
     settings = by_hand.settings(provider)
-    with pytest.raises(APITimeoutError) as caught:
+    with pytest.raises(AuthenticationError) as caught:
         by_hand.run(create(settings, image_url=IMAGE, audio_url=AUDIO, project_id=PROJECT_ID))
     assert (caught.value.job_may_exist, caught.value.attempts) == (True, 2)
 
 
-def test_a_resubmission_that_succeeds_is_logged(caplog) -> None:
-    """The job of the first attempt may exist all the same; whoever reads the log can look."""
+@pytest.mark.parametrize(
+    ("failures", "attempts", "duplicates"),
+    [
+        ([], 1, False),
+        ([answered(429)], 2, False),
+        ([lost(Outcome.NOT_SENT)], 2, False),
+        ([answered(503)], 2, True),
+        ([answered(500), lost(Outcome.NOT_SENT)], 3, True),
+        ([answered(503), answered(429)], 3, True),
+    ],
+)
+def test_a_job_knows_what_it_took(failures, attempts: int, duplicates: bool, caplog) -> None:
+    """It counts its requests, and says whether a 5xx before it may have left a second job, as the log does."""
     with caplog.at_level("WARNING", "techforge"):
-        run(ByHand(sends=[answered(503), accepted()]), project_id=PROJECT_ID)
-    assert f"look in project {PROJECT_ID} for more than one job" in caplog.text
+        job = run(ByHand(sends=[*failures, accepted()]), project_id=PROJECT_ID)
+    assert (job.attempts, job.may_have_duplicates) == (attempts, duplicates)
+    assert (f"look in project {PROJECT_ID} for more than one job" in caplog.text) is duplicates
+    assert {record.name for record in caplog.records} == ({"techforge.retry"} if duplicates else set())
+
+
+def test_a_job_that_took_two_attempts_equals_one_from_its_ids() -> None:
+    """`attempts` and `may_have_duplicates` say how a job came about, not which job it is."""
+    job = run(ByHand(sends=[answered(503), accepted()]))
+    same = Job(job.id, job.project_id, job.status)
+    assert (job, hash(job)) == (same, hash(same))
+
+
+def test_an_error_that_names_a_readable_job_is_no_duplicate() -> None:
+    """The failed attempt is the one that created the job."""
+    refused = answered(503)
+    refused.outcome, refused.job_id, refused.job_status = Outcome.UNKNOWN, JOB_ID, "queued"
+    job = run(ByHand(sends=[refused]))
+    assert (job.id, job.attempts, job.may_have_duplicates) == (JOB_ID, 1, False)
+
+
+def test_an_error_that_is_raised_is_not_logged_as_well(caplog) -> None:
+    """The caller decides what becomes of an exception."""
+    with caplog.at_level("WARNING", "techforge"), pytest.raises(JobOutcomeUnknownError):
+        run(ByHand(sends=[lost()]))
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a hook"), OSError("a tracer"), KeyError("x")])

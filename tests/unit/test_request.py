@@ -3,10 +3,11 @@
 import pytest
 from support.by_hand import ByHand, answered, lost
 
-from techforge._flow import CLIENT, Invoke, Send, call
+from techforge._flow import CLIENT, Invoke, Send, Sleep, call
 from techforge._flows.request import request
 from techforge.errors import (
     APIConnectionError,
+    APIStatusError,
     APITimeoutError,
     AuthenticationError,
     ConfigurationError,
@@ -189,7 +190,63 @@ def test_nothing_is_sent_after_the_deadline() -> None:
     with pytest.raises(APITimeoutError) as caught:
         by_hand.run(request(GET, by_hand.settings(), deadline=by_hand.clock.now))
     assert by_hand.of(Send) == []
-    assert caught.value.outcome is Outcome.NOT_SENT
+    assert (caught.value.outcome, caught.value.attempts) == (Outcome.NOT_SENT, 0)
+
+
+@pytest.mark.parametrize("operation", [GET, POST], ids=["GET", "POST"])
+@pytest.mark.parametrize("retry_after", [9.991, 9.995, 9.999])
+def test_a_deadline_just_after_the_pause_reports_the_429(operation, retry_after: float) -> None:
+    """With less than 10 ms left after the pause, no attempt begins: the error is the 429, at once."""
+    by_hand = ByHand(sends=[answered(429, retry_after=retry_after), "answer"])
+    with pytest.raises(RateLimitError) as caught:
+        by_hand.run(request(operation, by_hand.settings(retry_timeout=10.0)))
+    assert (caught.value.status_code, caught.value.retry_after) == (429, retry_after)
+    assert (caught.value.attempts, by_hand.slept) == (1, [])
+
+
+class WakesLate(ByHand):
+    """A machine so busy that each sleep takes a second longer."""
+
+    def _carry_out(self, command):
+        if isinstance(command, Sleep):
+            self.clock.now += 0.995
+        return super()._carry_out(command)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_sleep_that_takes_too_long_reports_the_last_failure(status: int) -> None:
+    """The error is the answer that caused the sleep, not the time that has run out."""
+    by_hand = WakesLate(sends=[answered(status, retry_after=9.0), "answer"])
+    with pytest.raises(APIStatusError) as caught:
+        by_hand.run(request(GET, by_hand.settings(retry_timeout=10.0)))
+    assert (caught.value.status_code, caught.value.attempts, len(by_hand.of(Send))) == (status, 1, 1)
+
+
+def test_no_time_for_the_pace_of_others_is_a_rate_limit() -> None:
+    """A call whose turn comes less than 10 ms before its deadline was stopped by the pace."""
+    by_hand = ByHand(sends=[answered(429, retry_after=9.995), "answer"])
+    settings = by_hand.settings(max_retries=0)
+    with pytest.raises(RateLimitError):
+        by_hand.run(request(GET, settings))
+    with pytest.raises(RateLimitError, match="no time to wait for its turn"):
+        by_hand.run(request(GET, settings, deadline=by_hand.clock.now + 10))
+
+
+def test_a_key_that_is_not_renewed_in_time_reports_the_401() -> None:
+    """The API refused the key; that nobody gave another one in time is the cause, not the error."""
+    keys = iter(["old"])
+
+    def provider() -> str:
+        try:
+            return next(keys)
+        except StopIteration:
+            raise TimeoutError from None
+
+    by_hand = ByHand(sends=[answered(401)])
+    with pytest.raises(AuthenticationError) as caught:
+        by_hand.run(request(GET, by_hand.settings(provider)))
+    assert (caught.value.status_code, caught.value.attempts) == (401, 1)
+    assert isinstance(caught.value.__cause__, TimeoutError)
 
 
 def test_elapsed_time_ends_retries() -> None:

@@ -51,10 +51,14 @@ class Call(Generic[T]):
 
 @define
 class Attempts:
-    """What the attempts at a call have come to so far; `in_doubt` when one may have been carried out."""
+    """What the attempts at a call have come to so far.
+
+    `in_doubt` when one may have been carried out, `resubmitted` when the call was sent again all the same.
+    """
 
     count: int = 0
     in_doubt: bool = False
+    resubmitted: bool = False
 
 
 CLIENT = cast("AuthenticatedClient", None)

@@ -1,11 +1,15 @@
-"""One log line per attempt, under the standard logger `techforge`."""
+"""One log line per attempt, under the standard logger `techforge`.
+
+The logger has no handler of its own, so a program that does not configure logging still sees warnings on
+stderr.
+"""
 
 import logging
 import re
 
 logger = logging.getLogger("techforge")
-logger.addHandler(logging.NullHandler())
-
+retry_logger = logger.getChild("retry")
+"""A submission that is sent again although its failed attempt may have created a job."""
 
 _LOCATION = re.compile(r"(\(b'location', b')[^']*'", re.IGNORECASE)
 

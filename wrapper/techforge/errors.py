@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from techforge.models import Job
 
 
+GATEWAY = frozenset({502, 504, *range(520, 531)})
+"""Statuses that only a gateway sends. The server behind it may have done what it was asked to do."""
+
+
 class Outcome(Enum):
     """What a failed request may have done at the server."""
 
@@ -45,9 +49,9 @@ class Outcome(Enum):
     REFUSED = "refused"
     """The server asked to come back later (429)."""
     SERVER_FAILED = "server failed"
-    """The server answered 5xx. The API's documents say: retry with backoff."""
+    """The server answered 5xx. The API's documentation recommends to retry with backoff."""
     UNKNOWN = "unknown"
-    """No readable answer: the request may have been carried out."""
+    """The request may have been carried out: no readable answer, or a submission answered by a gateway."""
     DEFINITIVE = "definitive"
     """The server said no, and asking again will not change it."""
 

@@ -35,6 +35,9 @@ class Job:
     what was last heard of it. `output_path` is the storage key of its video, by default
     `ai-talking-videos/{project_id}/outputs/{id}.mp4`.
 
+    `attempts` is the number of requests that `create` sent. `may_have_duplicates` is True if one of the
+    failed ones may have created a job too; look for it in the project. Neither counts when jobs are compared.
+
     >>> job = Job("15a6331b-3837-4ae8-8fa7-d3ead3388d77", "468ea7a0-66e1-4357-a760-236e54167f3e")
     >>> job.output_path
     'ai-talking-videos/468ea7a0-66e1-4357-a760-236e54167f3e/outputs/15a6331b-3837-4ae8-8fa7-d3ead3388d77.mp4'
@@ -45,6 +48,8 @@ class Job:
     status: str = "unknown"
     message: str | None = None
     output_path: str = field(default=Factory(_default_output_path, takes_self=True))
+    attempts: int = field(default=1, kw_only=True, eq=False)
+    may_have_duplicates: bool = field(default=False, kw_only=True, eq=False)
 
     _repr_html_ = _html
 

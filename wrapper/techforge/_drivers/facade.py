@@ -19,6 +19,7 @@ from techforge._drivers.pool import Request, Timeouts
 from techforge._logging import log_attempt
 from techforge._masking import SecretBytes, excerpt, mask
 from techforge.errors import (
+    GATEWAY,
     APIConnectionError,
     APIError,
     APIResponseError,
@@ -153,7 +154,10 @@ class Facade:
         # It failed, and yet it may speak of a job: to submit again would be to pay twice.
         error.job_id, _ = job_in(body)
         redirect = error.status_code is not None and error.status_code < 400
-        if redirect or (error.job_id is not None and error.outcome is not Outcome.DEFINITIVE):
+        gateway = error.status_code in GATEWAY
+        if gateway:
+            error.message = f"a gateway answered {error.message}; the API behind it may have accepted the job"
+        if redirect or gateway or (error.job_id is not None and error.outcome is not Outcome.DEFINITIVE):
             error.outcome = Outcome.UNKNOWN
 
     def parsed(self, answer: Response[Any] | None, problem: Exception | None) -> object:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 from uuid import UUID, uuid4
 
-from attrs import fields_dict
+from attrs import evolve, fields_dict
 
 from techforge import _checks
 from techforge._answers import is_job_id
@@ -51,7 +51,7 @@ def create(
 
     Raises:
         InvalidArgumentError: an argument is wrong; nothing was sent.
-        JobOutcomeUnknownError: a job may exist.
+        JobOutcomeUnknownError: a job may exist; it was not submitted again.
         APIError: no job was created, unless its `job_may_exist` says otherwise.
     """
     if version is not None and (isinstance(version, bool) or version not in _VERSIONS):
@@ -113,7 +113,8 @@ def _submit(body: models.JobRequest, sent: dict[str, Any], settings: Settings) -
                 _in_words(error, sent, project_id)
                 raise
         logger.info("job %s accepted in project %s (status: %s)", job.id, project_id, job.status)
-        return job  # noqa: TRY300 - until it is returned, an interruption must note it
+        # Until it is returned, an interruption must note it.
+        return evolve(job, attempts=attempts.count, may_have_duplicates=attempts.resubmitted)
     except (APIError, JobOutcomeUnknownError, GeneratorExit):
         raise
     except Exception as error:
@@ -127,7 +128,7 @@ def _submit(body: models.JobRequest, sent: dict[str, Any], settings: Settings) -
             path="/jobs/v2",
         )
         lost.attempts, lost.job_id = attempts.count, job.id if job else None
-        raise _unknown(lost, sent, project_id) from error
+        raise JobOutcomeUnknownError(lost, sent=sent, project_id=project_id) from error
     except BaseException as error:
         if attempts.in_doubt:
             known = f"job {job.id} was accepted" if job else "a job may have been submitted"
@@ -161,13 +162,6 @@ def _job_despite(error: APIError, project_id: str) -> Job | None:
 def _in_words(error: APIError, sent: dict[str, Any], project_id: str) -> None:
     """Let an error say where to look for a job that may exist."""
     if error.outcome is Outcome.UNKNOWN:
-        raise _unknown(error, sent, project_id) from error
+        raise JobOutcomeUnknownError(error, sent=sent, project_id=project_id) from error
     if error.job_may_exist:
         error.project_id = project_id
-        logger.warning("%s", error)
-
-
-def _unknown(error: APIError, sent: dict[str, Any], project_id: str) -> JobOutcomeUnknownError:
-    unknown = JobOutcomeUnknownError(error, sent=sent, project_id=project_id)
-    logger.warning("%s", unknown)
-    return unknown

@@ -4,7 +4,7 @@ import math
 
 from techforge._config import Settings
 from techforge._flow import Attempts, Call, Flow, Send, Sleep, T, invoke, send
-from techforge._logging import logger
+from techforge._logging import retry_logger
 from techforge.auth import check_api_key
 from techforge.errors import (
     APIConnectionError,
@@ -18,7 +18,7 @@ from techforge.errors import (
 from techforge.policy.limiter import Ticket
 
 LEAST = 0.01
-"""Seconds below which no connection comes about; one that is cut off while it does may be left open."""
+"""Shortest time worth starting an attempt, in seconds: a connection cut off in setup may stay open."""
 _MAY_HAVE_RUN = frozenset({Outcome.SERVER_FAILED, Outcome.UNKNOWN})
 
 
@@ -49,7 +49,7 @@ def _request(
     while True:
         yield from _turn(settings, ticket, deadline, failure)
         yield from _claimed(call, settings, deadline, attempts)
-        timeout = time_for(settings, deadline)
+        timeout = time_for(settings, deadline, failure)
         attempts.count += 1
         # Whatever ends the flow while it is under way leaves it in doubt.
         attempts.in_doubt = not call.repeatable
@@ -73,7 +73,7 @@ def _request(
         if isinstance(failure, AuthenticationError) and callable(settings.api_key) and not renewed:
             # The key may have been rotated since it was handed out. A 401 did nothing, so this is no retry.
             renewed = True
-            newer = yield from _current_key(settings, deadline)
+            newer = yield from _current_key(settings, deadline, failure)
             if newer != api_key:
                 api_key = newer
                 continue
@@ -89,18 +89,23 @@ def _request(
             retry_after=failure.retry_after,
             jitter=settings.random(),
         )
-        if delay is None or now + delay >= deadline or not settings.budget.withdraw():
+        if delay is None or now + delay + LEAST > deadline or not settings.budget.withdraw():
             raise failure
         if in_doubt:
-            logger.warning("%s It is sent again, as the API's documents advise; %s", failure, call.about)
+            attempts.resubmitted = True
+            retry_logger.warning(
+                "%s %s: %s (attempt %d). It is sent again in %.1f s, as the API's documentation recommends. "
+                "A failed attempt may have created a job as well: %s.",
+                *(failure.method, failure.path, failure.message, attempts.count, delay, call.about),
+            )
         retries += 1
         yield Sleep(delay)
 
 
 def _turn(settings: Settings, ticket: Ticket, deadline: float, failure: APIError | None) -> Flow[None]:
-    """Wait until a request may be sent; where there is no time for it, the last failure speaks."""
+    """Wait until a request may be sent; if there is no time for that, raise the last failure."""
     while wait := settings.limiter.ask(ticket, settings.now()):
-        if settings.now() + wait >= deadline:
+        if settings.now() + wait + LEAST > deadline:
             if failure is None:
                 failure = RateLimitError(
                     "the API limits the rate, and there is no time to wait for its turn",
@@ -126,26 +131,32 @@ def _tell(settings: Settings, ticket: Ticket, failure: APIError) -> None:
         settings.limiter.accepted(ticket, settings.now())
 
 
-def time_for(settings: Settings, deadline: float) -> float:
+def time_for(settings: Settings, deadline: float, failure: APIError | None = None) -> float:
     """Return the seconds that an attempt may take.
 
     Raises:
-        APITimeoutError: there are too few left to begin one.
+        APIError: too few are left. It is the last `failure`, or an `APITimeoutError` with `attempts` of 0.
     """
     left = deadline - settings.now()
-    if left < LEAST:
-        raise APITimeoutError("the deadline passed before it was sent", outcome=Outcome.NOT_SENT)
-    return min(settings.timeout, left)
+    if left >= LEAST:
+        return min(settings.timeout, left)
+    if failure is None:
+        failure = APITimeoutError("the deadline passed before it was sent", outcome=Outcome.NOT_SENT)
+        failure.attempts = 0
+    raise failure
 
 
-def _current_key(settings: Settings, deadline: float) -> Flow[str]:
+def _current_key(settings: Settings, deadline: float, failure: APIError | None = None) -> Flow[str]:
     if isinstance(settings.api_key, str):
         return settings.api_key
     timeout = max(0.0, min(settings.timeout, deadline - settings.now()))
     try:
         given = yield from invoke(settings.api_key, timeout=timeout)
     except TimeoutError as error:
-        raise APITimeoutError("no API key was given in time", outcome=Outcome.NOT_SENT) from error
+        if failure is None:
+            failure = APITimeoutError("no API key was given in time", outcome=Outcome.NOT_SENT)
+            failure.attempts = 0
+        raise failure from error
     api_key = check_api_key(given)
     settings.check_key(api_key)
     return api_key
