@@ -31,9 +31,6 @@ _SCHEMES = tuple(
 )
 _MARKS = "|".join(sorted(frozenset[str]().union(*(needed for needed, _ in _SCHEMES))))
 _find_marks = re.compile(f"&({_MARKS})=", re.IGNORECASE | re.ASCII).findall
-_is_signed = re.compile(
-    r"[?&](?:x-(?:amz|goog|oss)-signature|signature|sig)=", re.IGNORECASE | re.ASCII
-).search
 
 
 @lru_cache(64)
@@ -51,7 +48,7 @@ def without_signature(url: str) -> str:
     >>> without_signature("https://bucket.example.com/i.png?versionId=7&X-Amz-Date=1&X-Amz-Signature=2")
     'https://bucket.example.com/i.png?versionId=7'
     """
-    if not _is_signed(url):
+    if "?" not in url:
         return url
     rest, hash_sign, fragment = url.partition("#")
     address, _, query = rest.partition("?")
@@ -62,12 +59,15 @@ def without_signature(url: str) -> str:
     return f"{address}{kept.replace('&', '?', 1)}{hash_sign}{fragment}"
 
 
-def _with_plain_urls(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy in which no `*_url` field has a signature."""
-    return {
-        name: without_signature(value) if name.endswith("_url") and isinstance(value, str) else value
-        for name, value in fields.items()
-    }
+def _without_signatures(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields without the signatures of URLs: the same object if there are none."""
+    changed = fields
+    for name, value in fields.items():
+        if name.endswith("_url") and isinstance(value, str) and "?" in value:
+            url = without_signature(value)
+            if url is not value:
+                changed = {**changed, name: url}
+    return changed
 
 
 def content_of(params: dict[str, Any]) -> str:
@@ -80,10 +80,7 @@ def content_of(params: dict[str, Any]) -> str:
     >>> content_of(params) == content_of(signed)
     True
     """
-    text = canonical(params)
-    if _is_signed(text):
-        params = _with_plain_urls(params)
-        if isinstance(params.get("extra"), dict):
-            params["extra"] = _with_plain_urls(params["extra"])
-        text = canonical(params)
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+    fields = _without_signatures(params)
+    if extra := fields.get("extra"):
+        fields = {**fields, "extra": _without_signatures(extra)}
+    return hashlib.blake2b(canonical(fields).encode(), digest_size=12).hexdigest()
