@@ -22,7 +22,7 @@ GATEWAY = [502, 504, 520, 522, 524, 530]
 def test_a_gateway_error_submits_once(
     both: Any, mock: MockServer, media: dict[str, str], status: int
 ) -> None:
-    """The API behind the gateway may have accepted the job: one POST, and an error that says where to look."""
+    """The API behind the gateway may have accepted the job: one POST, and an error that names the project."""
     mock.faults.add(f"status={status};create=1;operation=createJob;body=html;times=0")
     with pytest.raises(JobOutcomeUnknownError, match=f"a gateway answered {status}") as caught:
         both.jobs.create(**media)

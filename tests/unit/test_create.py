@@ -279,7 +279,7 @@ def test_a_provider_that_hangs_after_doubt_keeps_it() -> None:
     ],
 )
 def test_a_job_knows_what_it_took(failures, attempts: int, duplicates: bool, caplog) -> None:
-    """It counts its requests, and says whether a 5xx before it may have left a second job, as the log does."""
+    """It counts its requests, and says whether a 5xx may have left a second job; so does the log."""
     with caplog.at_level("WARNING", "techforge"):
         job = run(ByHand(sends=[*failures, accepted()]), project_id=PROJECT_ID)
     assert (job.attempts, job.may_have_duplicates) == (attempts, duplicates)

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
-from support.by_hand import ByHand, answered, lost
+from support.by_hand import JOB_ID, PROJECT_ID, ByHand, answered, lost
 
-from techforge._flow import Open, Opened, Read, Send
-from techforge._flows.download import download
+from techforge._flow import Open, Opened, Read, Send, Sleep
+from techforge._flows.download import download, download_video
 from techforge._partfile import PartFile
 from techforge.errors import (
     APIResponseError,
@@ -19,6 +19,8 @@ from techforge.errors import (
     NotFoundError,
     TargetExistsError,
 )
+from techforge.models import Job, Video
+from techforge.models import SignedUrl as Signed
 from techforge_api.models import SignedUrl
 
 PATH = "ai-talking-videos/p/outputs/video.mp4"
@@ -422,6 +424,73 @@ def test_the_deadline_bounds_the_whole(tmp_path: Path) -> None:
         fetch(by_hand, tmp_path / "v", timeout=10)
     assert [read.timeout for read in by_hand.of(Read)] == [10, 6, 2]
     assert caught.value.received == 300
+
+
+def test_a_deadline_reports_the_last_failure(tmp_path: Path) -> None:
+    """The time runs out while storage fails: the error carries that failure, and its pause."""
+    by_hand = Cdn().by_hand()
+    by_hand.opens = [Opened(503, {}, 4.0)]
+    with pytest.raises(DownloadError, match="503") as caught:
+        fetch(by_hand, tmp_path / "v", timeout=9.995)
+    assert caught.value.error is not None
+    assert (caught.value.error.status_code, caught.value.retry_after) == (503, 4.0)
+
+
+class WakesLate(ByHand):
+    """A machine so busy that each sleep takes a second longer."""
+
+    def _carry_out(self, command):
+        if isinstance(command, Sleep):
+            self.clock.now += 1.0
+        return super()._carry_out(command)
+
+
+@pytest.mark.parametrize("left", [-0.1, 0.0, 0.005])
+def test_a_deadline_during_the_pause_reports_the_last_failure(tmp_path: Path, left: float) -> None:
+    """The sleep took longer than it should: there was no time for the next attempt, the failure stands."""
+    by_hand = WakesLate(sends=[SIGNED], opens=[Opened(503, {}, 4.0)])
+    with pytest.raises(DownloadError, match="503") as caught:
+        fetch(by_hand, tmp_path / "v", timeout=5.0 + left)
+    assert caught.value.error is not None
+    assert (caught.value.error.status_code, caught.value.retry_after) == (503, 4.0)
+
+
+def test_a_failure_before_new_bytes_is_forgotten(tmp_path: Path) -> None:
+    """A download that then is too slow was not ended by what happened before."""
+    cdn = Cdn()
+    by_hand = cdn.by_hand()
+
+    def slow(command: Read) -> bytes:
+        by_hand.clock.now += 4
+        return cdn.read(command)
+
+    by_hand.opens, by_hand.reads = [lost(), cdn.open], [slow]
+    with pytest.raises(DownloadError, match="deadline") as caught:
+        fetch(by_hand, tmp_path / "v", timeout=10)
+    assert (caught.value.error, caught.value.received > 0) == (None, True)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [{"sends": [lambda _: answered(404)]}, {"sends": [SIGNED], "opens": [Opened(404, {})]}],
+    ids=["not signed", "not in storage"],
+)
+def test_a_video_that_is_not_there_yet(tmp_path: Path, answers) -> None:
+    """A job's video may still come; a storage key with nothing there, or a video that is gone, says so."""
+    job = Job(JOB_ID, PROJECT_ID)
+    by_hand = ByHand(**answers)
+    with pytest.raises(NotFoundError, match=r"is not there yet\. Wait for it with jobs\.wait") as caught:
+        by_hand.run(download_video(job, tmp_path / "v", by_hand.settings()))
+    assert caught.value.job is job
+    by_hand = ByHand(**answers)
+    with pytest.raises(NotFoundError) as caught:
+        fetch(by_hand, tmp_path / "v")
+    assert (caught.value.job, "yet" in str(caught.value)) == (None, False)
+    by_hand = ByHand(**answers)
+    video = Video(job, Signed(PATH, URL))
+    with pytest.raises(NotFoundError) as caught:
+        by_hand.run(download_video(video, tmp_path / "v", by_hand.settings()))
+    assert "yet" not in str(caught.value)
 
 
 def test_two_downloads_of_one_target_do_not_mix(tmp_path: Path) -> None:

@@ -316,6 +316,44 @@ def test_updates_begin_before_the_first_poll() -> None:
     ]
 
 
+def test_a_status_that_nobody_has_reported_is_waiting() -> None:
+    """A wait for a job from its ids does not say "unknown", as an outcome or a job's state would be."""
+    updates = []
+    by_hand = ByHand(sends=[answered(404)])
+    with pytest.raises(JobTimeoutError) as caught:
+        waiting(by_hand, Job(JOB_ID, PROJECT_ID), timeout=3, on_update=updates.append)
+    assert {update.status for update in updates} == {"waiting"}
+    assert "unknown" not in str(caught.value)
+
+
+class SignsSlowly(ByHand):
+    """An API whose signature comes 5 ms before the deadline, too late to ask storage."""
+
+    def _carry_out(self, command):
+        result = super()._carry_out(command)
+        if isinstance(command, Send):
+            self.clock.now += 0.985
+        return result
+
+
+@pytest.mark.parametrize("failure", [answered(503), answered(429, retry_after=0.1)])
+def test_a_poll_that_there_was_no_time_for_hides_no_failure(failure) -> None:
+    """The timeout names the last failure of a request that was sent."""
+    by_hand = SignsSlowly(sends=[failure, SIGNED], opens=[THERE])
+    with pytest.raises(JobTimeoutError) as caught:
+        waiting(by_hand, timeout=1.99, poll=1.0)
+    assert caught.value.last_error is failure
+
+
+@pytest.mark.parametrize("max_failures", [0, 5])
+def test_a_poll_that_there_was_no_time_for_is_no_failed_poll(max_failures: int) -> None:
+    """The wait ends as one that has run out of time, however few failures it tolerates."""
+    by_hand = SignsSlowly(sends=[SIGNED], opens=[THERE])
+    with pytest.raises(JobTimeoutError) as caught:
+        waiting(by_hand, timeout=0.99, poll=PollSchedule(initial=1.0, max_failures=max_failures))
+    assert (caught.value.last_error, caught.value.polls) == (None, 1)
+
+
 def test_an_error_of_on_update_comes_out() -> None:
     """The user's own bug is not swallowed, and still the job is noted."""
 

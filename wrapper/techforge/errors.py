@@ -151,7 +151,8 @@ class APIError(TechForgeError):
             )
         return {
             Outcome.NOT_SENT: "Nothing was sent; check the network and base_url, then try again.",
-            Outcome.REFUSED: "Nothing was done; reduce concurrency and try again later.",
+            Outcome.REFUSED: "Nothing was done. Reduce concurrency and try again later; if this persists, "
+            "contact support to raise your rate limit.",
             Outcome.SERVER_FAILED: "Try again later; contact support if it persists.",
             Outcome.UNKNOWN: "Try again later.",
             Outcome.DEFINITIVE: "Nothing was done; trying again will not help until the request changes.",
@@ -187,7 +188,18 @@ class PermissionDeniedError(APIStatusError):
 
 
 class NotFoundError(APIStatusError):
-    """404: there is nothing at this path."""
+    """404: there is nothing at this path.
+
+    `job` is set if it is the path of a job's video, which may still come.
+    """
+
+    def _advice(self) -> str:
+        if self.job is None:
+            return super()._advice()
+        return (
+            f"The video of job {self.job.id} is not there yet. "
+            "Wait for it with jobs.wait(job), then download it."
+        )
 
 
 class ConflictError(APIStatusError):
@@ -287,11 +299,14 @@ class JobTimeoutError(JobError, TimeoutError):
         polls: int,
         last_error: Exception | None = None,
     ) -> None:
+        # A job made from its ids has the status "unknown" until somebody reports one: that says nothing.
+        known = [f"last status: {last_status}"] if last_status != "unknown" else []
+        known += [f"last poll: {last_error}"] if last_error else []
         super().__init__(
-            f"job {job.id} (project {job.project_id}) was not done after {elapsed:.1f} s and {polls} polls "
-            f"(last status: {last_status}"
-            + (f"; last poll: {last_error}" if last_error else "")
-            + "). The job goes on. Wait again with jobs.wait(error.job), or from another process with "
+            f"job {job.id} (project {job.project_id}) was not done after {elapsed:.1f} s and "
+            + ("1 poll" if polls == 1 else f"{polls} polls")
+            + (f" ({'; '.join(known)})" if known else "")
+            + ". The job goes on. Wait again with jobs.wait(error.job), or from another process with "
             f"jobs.wait(jobs.from_ids({job.id!r}, {job.project_id!r}))."
         )
         self.job: Job = job  # pyright: ignore[reportIncompatibleVariableOverride] - here always known

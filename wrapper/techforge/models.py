@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 # What a notebook needs is loaded in a notebook.
 
 
+NO_STATUS = "unknown"
+"""The status of a job that nobody has reported one for: one made from its ids, for instance."""
+
+
 def _default_output_path(job: Job) -> str:
     return f"ai-talking-videos/{job.project_id}/outputs/{job.id}.mp4"
 
@@ -45,7 +49,7 @@ class Job:
 
     id: str
     project_id: str
-    status: str = "unknown"
+    status: str = NO_STATUS
     message: str | None = None
     output_path: str = field(default=Factory(_default_output_path, takes_self=True))
     attempts: int = field(default=1, kw_only=True, eq=False)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 DONE = frozenset({"done", "success"})
 FAILED = frozenset({"failed"})
+WAITING = "waiting"
+"""The status that a `JobUpdate` shows as long as nobody has reported one."""
 
 
 def _plain(status: str) -> str:
@@ -38,6 +40,8 @@ class JobState:
 @frozen
 class JobUpdate:
     """What `on_update` is told after each poll; `elapsed` is in seconds since the wait began.
+
+    `status` is the last one that the API or the tracker reported, or `waiting` as long as there is none.
 
     >>> updates = []
     >>> video = client.jobs.wait(done, on_update=updates.append)

@@ -10,12 +10,12 @@ from attrs import define
 from techforge import _checks
 from techforge._config import Settings
 from techforge._flow import Close, Flow, Opened, Sleep, block, invoke, read
-from techforge._flows.request import is_passing
+from techforge._flows.request import LEAST, is_passing, was_attempted
 from techforge._flows.storage import open_signed, sign, unreadable
-from techforge._flows.wait import total_size
+from techforge._flows.wait import check_job, total_size
 from techforge._partfile import PartFile
-from techforge.errors import APIError, status_error
-from techforge.models import SignedUrl
+from techforge.errors import APIError, NotFoundError, status_error
+from techforge.models import Job, SignedUrl, Video
 
 DEFAULT_TIMEOUT = 3600.0
 OnProgress = Callable[[int, int | None], Awaitable[None] | None]
@@ -40,6 +40,29 @@ def download(
     return _download(part, _Fetch(part, settings, on_progress, deadline))
 
 
+def download_video(
+    of: Job | Video,
+    to: str | os.PathLike[str],
+    settings: Settings,
+    *,
+    overwrite: bool = False,
+    on_progress: OnProgress | None = None,
+    timeout: float = DEFAULT_TIMEOUT,
+) -> Flow[Path]:
+    """Fetch the video of a job; a job's video that is not in storage may still come."""
+    path = of.path if isinstance(of, Video) else check_job(of).output_path
+    fetching = download(path, to, settings, overwrite=overwrite, on_progress=on_progress, timeout=timeout)
+    return fetching if isinstance(of, Video) else _of_job(fetching, of)
+
+
+def _of_job(fetching: Flow[Path], job: Job) -> Flow[Path]:
+    try:
+        return (yield from fetching)
+    except NotFoundError as error:
+        error.job = job
+        raise
+
+
 def _download(part: PartFile, fetch: "_Fetch") -> Flow[Path]:
     try:
         yield from block(part.open)
@@ -60,6 +83,8 @@ class _Fetch:
     signed: SignedUrl | None = None
     signed_again: bool = False
     failures: int = 0
+    failure: APIError | None = None
+    """The last failure since bytes arrived; it is reported if the time runs out."""
     furthest: int = 0
 
     def run(self) -> Flow[None]:
@@ -71,8 +96,9 @@ class _Fetch:
                     return
                 failure: APIError | None = None
             except APIError as error:
-                failure = error
+                failure = error if was_attempted(error) else self.failure or error
             yield Close()
+            self.failure = failure or self.failure
             yield from self._pause(failure)
 
     def _attempt(self, signed: SignedUrl) -> Flow[bool]:
@@ -135,6 +161,7 @@ class _Fetch:
             if part.size > self.furthest:
                 # Only what is new forgives a failure: a server may send the same beginning for ever.
                 self.furthest, self.failures, self.signed_again = part.size, 0, False
+                self.failure = None
             if self.on_progress is not None:
                 yield from invoke(self.on_progress, part.size, part.total, timeout=self._timeout())
 
@@ -156,7 +183,7 @@ class _Fetch:
                 retry_after=failure.retry_after,
                 jitter=self.settings.random(),
             )
-        if delay is None or self.settings.now() + delay >= self.deadline:
+        if delay is None or self.settings.now() + delay + LEAST > self.deadline:
             problem = failure or "storage keeps answering with something else"
             raise self.part.failed(
                 f"gave up after {self.failures} failures in a row: {problem}", failure
@@ -166,5 +193,8 @@ class _Fetch:
     def _timeout(self) -> float:
         remaining = self.deadline - self.settings.now()
         if remaining <= 0:
-            raise self.part.failed("the deadline passed; try again to go on from there")
+            last = f" (last failure: {self.failure})" if self.failure else ""
+            raise self.part.failed(
+                f"the deadline passed{last}; try again to go on from there", self.failure
+            ) from self.failure
         return min(self.settings.timeout, remaining)

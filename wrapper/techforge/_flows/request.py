@@ -153,13 +153,16 @@ def _current_key(settings: Settings, deadline: float, failure: APIError | None =
     try:
         given = yield from invoke(settings.api_key, timeout=timeout)
     except TimeoutError as error:
-        if failure is None:
-            failure = APITimeoutError("no API key was given in time", outcome=Outcome.NOT_SENT)
-            failure.attempts = 0
-        raise failure from error
+        late = APITimeoutError("no API key was given in time", outcome=Outcome.NOT_SENT)
+        raise (failure or late) from error
     api_key = check_api_key(given)
     settings.check_key(api_key)
     return api_key
+
+
+def was_attempted(error: APIError) -> bool:
+    """Tell whether an attempt was begun: if there was no time for one, an earlier failure says more."""
+    return error.attempts > 0
 
 
 def is_passing(error: APIError) -> bool:

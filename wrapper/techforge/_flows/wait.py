@@ -12,7 +12,7 @@ from techforge import _checks
 from techforge._config import Settings
 from techforge._flow import Close, Flow, Opened, Sleep, invoke, read
 from techforge._flows.create import create
-from techforge._flows.request import LEAST, is_passing
+from techforge._flows.request import LEAST, is_passing, was_attempted
 from techforge._flows.storage import open_signed, sign
 from techforge._logging import logger
 from techforge.errors import (
@@ -27,10 +27,10 @@ from techforge.errors import (
     TechForgeError,
     status_error,
 )
-from techforge.models import Job, SignedUrl, Video
+from techforge.models import NO_STATUS, Job, SignedUrl, Video
 from techforge.params import JobParams
 from techforge.policy.polling import PollSchedule
-from techforge.tracking import DONE, FAILED, AsyncTracker, JobState, JobUpdate, Tracker
+from techforge.tracking import DONE, FAILED, WAITING, AsyncTracker, JobState, JobUpdate, Tracker
 
 DEFAULT_TIMEOUT = 1800.0
 OnUpdate = Callable[[JobUpdate], Awaitable[None] | None]
@@ -204,6 +204,11 @@ class _Wait:
             yield from self._report()
             raise
         except Exception as error:  # noqa: BLE001 - a tracker is the user's, and may fail in any way
+            if isinstance(error, APIError) and not was_attempted(error):
+                # There was no time for a request: that is no failed poll, and must not hide one.
+                if error.retry_after is not None and not isinstance(self.last_error, RateLimitError):
+                    self.last_error = error
+                return None
             # At the deadline the timeout speaks, and names this error as the last one.
             if self.settings.now() < self.deadline:
                 self._tolerate(error)
@@ -261,7 +266,8 @@ class _Wait:
         if self.on_update is None:
             return
         elapsed = self.settings.now() - self.started
-        update = JobUpdate(self.job, self.job.status, self.message, elapsed, self.polls)
+        status = WAITING if self.job.status == NO_STATUS else self.job.status
+        update = JobUpdate(self.job, status, self.message, elapsed, self.polls)
         yield from invoke(self.on_update, update, timeout=self._left())
 
     def _left(self) -> float:

@@ -10,9 +10,9 @@ from techforge import _checks
 from techforge._answers import is_job_id
 from techforge._flows.create import create
 from techforge._flows.download import DEFAULT_TIMEOUT as DOWNLOAD_TIMEOUT
-from techforge._flows.download import download
+from techforge._flows.download import download_video
 from techforge._flows.wait import DEFAULT_TIMEOUT as WAIT_TIMEOUT
-from techforge._flows.wait import check_job, create_and_wait, look, wait
+from techforge._flows.wait import create_and_wait, look, wait
 from techforge.errors import InvalidArgumentError
 from techforge.models import Job, Video
 
@@ -42,10 +42,6 @@ def job_from_ids(job_id: str | UUID, project_id: str | UUID, *, output_path: str
         if output_path is None
         else evolve(job, output_path=_checks.storage_path("output_path", output_path))
     )
-
-
-def _path_of(job: Job | Video) -> str:
-    return job.path if isinstance(job, Video) else check_job(job).output_path
 
 
 class Jobs:
@@ -172,12 +168,17 @@ class Jobs:
     ) -> Path:
         """Fetch a job's video into a file; `Storage.download` tells how.
 
+        Raises:
+            NotFoundError: the video of the job is not there yet; wait for it with `wait`.
+            DownloadError: the file could not be fetched or written; what has arrived is kept.
+            APIError: the request failed otherwise.
+
         >>> client.jobs.download(done, folder).name == f"{done.id}.mp4"
         True
         """
         return self._run(
-            download(
-                _path_of(job),
+            download_video(
+                job,
                 to,
                 self._settings,
                 overwrite=overwrite,
@@ -322,12 +323,17 @@ class AsyncJobs:
     ) -> Path:
         """Fetch a job's video into a file; `Storage.download` tells how.
 
+        Raises:
+            NotFoundError: the video of the job is not there yet; wait for it with `wait`.
+            DownloadError: the file could not be fetched or written; what has arrived is kept.
+            APIError: the request failed otherwise.
+
         >>> (await client.jobs.download(done, folder)).name == f"{done.id}.mp4"
         True
         """
         return await self._run(
-            download(
-                _path_of(job),
+            download_video(
+                job,
                 to,
                 self._settings,
                 overwrite=overwrite,
