@@ -18,7 +18,7 @@ import pytest
 from attrs import evolve
 
 from techforge import InvalidArgumentError, JobParams, TechForgeError
-from techforge.batch import manifest
+from techforge.batch import manifest, spelling
 from techforge.batch.manifest import BadRow, ManifestError, Row, content_of, read
 
 IMAGE, AUDIO = "https://cdn.example.com/image.png", "https://cdn.example.com/audio.mp3"
@@ -412,7 +412,7 @@ def test_one_column_without_a_name(write) -> None:
 def test_unknown_columns_are_metadata(write) -> None:
     """What is no field of a job comes back as it was: text from CSV, values from JSONL."""
     assert one(as_csv(write, [{**MEDIA, "n": 1, "x": " y "}])).metadata == {"n": "1", "x": " y "}
-    metadata = {"n": 1, "x": None, "list": [{"a": 1.5}], "Version": "6"}
+    metadata = {"n": 1, "x": None, "list": [{"a": 1.5}], "Vision": "6"}
     assert one(as_jsonl(write, [{**MEDIA, **metadata}])).metadata == metadata
 
 
@@ -743,6 +743,144 @@ def test_content_is_hashed_once(write, monkeypatch) -> None:
     path = as_csv(write, [MEDIA, {**MEDIA, "row_key": "a"}, {**MEDIA, "crop": True}])
     assert [(row.key, row.content) for row in read(path)] == [("c", "c"), ("a", "c"), ("c", "c")]
     assert len(hashed) == 3
+
+
+# --- misspelt columns
+
+FIELDS = [*EVERYTHING, "row_key"]
+OWN = """
+    customer customer_id customer_key name title notes note email campaign url video_url audio image
+    voice lang locale script key id row take project project_name project_code price language_name
+    language_code language_id image_id created_at version_note old_version app_version version2 v2
+    first_language image_name image_path audio_file audio_type output output_file output_name output_dir
+    outputs size width height scale ratio count iteration iterations type job job_id job_name job_title
+    job_style status copy text speaker product sku order item caption description tags tag category
+    country region city date month comment owner team client brand cost amount total value_eur
+    conversion conversion_rate session session_id user user_id ref image_url_2 image_url_old
+    source_image_url thumbnail_url callback_url website page_url crop_x row_number row_id duration
+    seconds fps format resolution quality seed model background gender age accent translation subtitles
+    expand dynamic video_id file filename folder group drop shop color test batch keyword api_key
+    variation variant extra_info is required region_id priority deadline approved clone 注 ü Überschrift
+    17 % -
+""".split()  # noqa: SIM905 - a long list is easier to read this way
+
+
+def misspellings(field: str) -> set[str]:
+    """Return a name with a letter missing, doubled or swapped, its plural, and other styles of writing."""
+    words, places = field.split("_"), range(len(field))
+    missing = {field[:i] + field[i + 1 :] for i in places}
+    doubled = {field[:i] + field[i] + field[i:] for i in places}
+    swapped = {
+        field[:i] + field[i + 1] + field[i] + field[i + 2 :]
+        for i in places[:-1]
+        if "_" not in field[i : i + 2]
+    }
+    titled = [word.title() for word in words]
+    styled = {field.upper(), words[0] + "".join(titled[1:]), "".join(titled), " ".join(titled)}
+    styled |= {"-".join(words), " ".join(words), ".".join(words), f" {field} ", f"{field}:"}
+    return (missing | doubled | swapped | styled | {f"{field}s", f"{field}s".upper()}) - {field}
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_misspelt_columns_stop_the_run(field: str) -> None:
+    """A column that was meant as a field would be left out of every paid job, so nothing is read."""
+    for name in misspellings(field):
+        with pytest.raises(ManifestError) as caught:
+            list(read([MEDIA | {field: None, name: "x"}]))
+        assert f"did you mean {field}?" in str(caught.value), name
+
+
+def test_own_columns_are_not_taken_for_misspelt_ones(write) -> None:
+    """Ordinary names of own columns pass. So does a field's name with another word, or one word of it."""
+    own = dict.fromkeys(OWN, "x")
+    for source in (
+        [{**MEDIA, **own}],
+        as_csv(write, [{**MEDIA, **own}]),
+        as_jsonl(write, [{**MEDIA, **own}]),
+    ):
+        assert one(source).metadata == own
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "mappings", "parquet"])
+def test_what_a_misspelt_column_says(write, tmp_path, kind: str) -> None:
+    """The error names the file, the column, the field that was meant, and how to keep the column."""
+    items = [{**MEDIA, "note": "a"}, {**MEDIA, "note": "a", "langauge": "en", "Output Size": "4"}]
+    path = tmp_path / f"manifest.{kind}"
+    place = str(path)
+    if kind == "mappings":
+        source, place = items, "row 2"
+    elif kind == "jsonl":
+        source, place = as_jsonl(write, items), f"{path}, line 2"
+    elif kind == "parquet":
+        _write_parquet(path, items[1:])
+        source = path
+    else:
+        source = as_csv(write, items, delimiter="\t" if kind == "tsv" else ",").rename(path)
+    with pytest.raises(ManifestError) as caught:
+        list(read(source))
+    assert str(caught.value) == (
+        f"{place}: the column langauge is unknown, did you mean language? "
+        "The column Output Size is unknown, did you mean output_size? "
+        "Rename them. If they are columns of your own, keep them with "
+        "--allow-column langauge --allow-column 'Output Size' "
+        "(Python: allow_columns=['langauge', 'Output Size'])."
+    )
+    with pytest.raises(ManifestError, match=r"^[^?]*langauge.*Rename it. .* with --allow-column langauge \("):
+        list(read(source, allow_columns=["Output Size"]))
+    allowed = list(read(source, allow_columns={"langauge", "Output Size"}))[-1]
+    assert (allowed.params, allowed.metadata) == (MEDIA, {"note": "a", "langauge": "en", "Output Size": "4"})
+
+
+@pytest.mark.parametrize("name", ["imge_url", "Image URL", "imageUrl", "image_urls", "image_uri"])
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_misspelt_required_column_is_named(write, suffix: str, name: str) -> None:
+    """The error says which column was meant for the required one, and not only that one is missing."""
+    item = {name: IMAGE, "audio_url": AUDIO}
+    with pytest.raises(ManifestError, match=f"column {name} is unknown, did you mean image_url\\?"):
+        list(read(as_csv(write, [item]) if suffix == "csv" else as_jsonl(write, [item])))
+
+
+def test_an_allowed_column_does_not_replace_a_required_one(write) -> None:
+    """Where a misspelt column is kept as the user's own, the required one is still missing."""
+    path = as_csv(write, [{"imge_url": IMAGE, "audio_url": AUDIO}])
+    with pytest.raises(ManifestError, match="the column image_url must be there"):
+        list(read(path, allow_columns=["imge_url"]))
+
+
+def test_an_allowed_column_is_kept_beside_a_bad_cell(write) -> None:
+    """A row that is read the slow way, because a cell is unusual, keeps the allowed columns too."""
+    item = {**MEDIA, "project_id": PROJECT.upper(), "langauge": "en"}
+    assert one_allowed(as_csv(write, [item])) == {"langauge": "en"}
+
+
+def one_allowed(source) -> dict[str, Any]:
+    """Return the metadata of the only row, with `langauge` allowed."""
+    (row,) = read(source, allow_columns=["langauge"])
+    return row.metadata
+
+
+def test_allowed_columns_are_a_collection_of_names() -> None:
+    """One text is refused: its letters would be taken for names."""
+    with pytest.raises(InvalidArgumentError, match=r'allow_columns: .* such as \["langauge"\]'):
+        read([MEDIA], allow_columns="langauge")
+
+
+def test_a_misspelt_column_shows_no_secret() -> None:
+    """The name of a column is shown as safely as a value."""
+    with pytest.raises(ManifestError) as caught:
+        list(read([{**MEDIA, "image_url?": 1}]))
+    assert "image_url?***" in str(caught.value)
+
+
+def test_names_are_judged_once(monkeypatch) -> None:
+    """A million mappings have the same few names, which are compared with the fields once."""
+    judged = []
+    known = spelling.closest
+    spelling.closest.cache_clear()
+    monkeypatch.setattr(spelling, "_score", lambda *names: judged.append(names) or 0.0)
+    assert len(list(read({**MEDIA, "cust0mer": n} for n in range(1_000)))) == 1_000
+    known.cache_clear()
+    assert 0 < len(judged) <= len(FIELDS)
 
 
 # --- secrets

@@ -5,7 +5,9 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from importlib import import_module
 from itertools import chain, islice
 from operator import itemgetter
@@ -19,6 +21,7 @@ from attrs import Factory, field, frozen
 from techforge import _checks
 from techforge._masking import mask, mask_all
 from techforge.batch.content import canonical, content_of
+from techforge.batch.spelling import closest
 from techforge.errors import InvalidArgumentError, TechForgeError
 from techforge.params import JobParams
 
@@ -98,13 +101,18 @@ class BadRow:
         return f"line {self.line}{column}: {value}{self.reason}"
 
 
-def read(source: str | os.PathLike[str] | Iterable[Mapping[str, Any]]) -> Iterator[Row | BadRow]:
+def read(
+    source: str | os.PathLike[str] | Iterable[Mapping[str, Any]], *, allow_columns: Collection[str] = ()
+) -> Iterator[Row | BadRow]:
     """Read a manifest: a .csv, .tsv, .jsonl, .ndjson or .parquet file, or mappings.
 
     Columns named as the arguments of `jobs.create` are the job's, `row_key` names the row, and all else is
     metadata. Text is UTF-8. An empty cell of a CSV file, and null elsewhere, is an argument that is not
     given. Without a `row_key` the key is the row's content, a hash of its params: the same params have the
     same key, in any process, type of file and order of columns, even if their URLs were signed again.
+
+    A column whose name looks like a misspelt argument is an error, unless `allow_columns` holds the name:
+    then it is metadata.
 
     >>> media = {"image_url": "https://cdn.example.com/i.png", "audio_url": "https://cdn.example.com/a.mp3"}
     >>> good, bad = read([{**media, "version": 6, "customer": "17"}, {**media, "version": "six"}])
@@ -114,15 +122,20 @@ def read(source: str | os.PathLike[str] | Iterable[Mapping[str, Any]]) -> Iterat
     line 2, column version: "six" must be an int, not a str
 
     Raises:
-        ManifestError: the file as a whole cannot be read. Like every row, it comes when it is asked for.
+        ManifestError: the file as a whole cannot be read, or a column is misspelt. You get it while you
+            iterate, as you get the rows.
+        InvalidArgumentError: an argument has the wrong type.
     """
+    if isinstance(allow_columns, str):
+        raise InvalidArgumentError("allow_columns", 'must be a collection of names such as ["langauge"]')
+    own = frozenset(allow_columns)
     if isinstance(source, str | os.PathLike):
-        return _from_file(Path(source))
+        return _from_file(Path(source), own)
     if not isinstance(cast("object", source), Iterable):
         raise InvalidArgumentError(
             "source", f"must be a path or an iterable of mappings, not {_named(source)}"
         )
-    return (_row_of(number, item) for number, item in enumerate(source, 1))
+    return (_row_of(None, number, item, own) for number, item in enumerate(source, 1))
 
 
 class _UnfitError(Exception):
@@ -365,13 +378,38 @@ _REQUIRED = tuple(name for name in _FIELDS if name in JobParams.__required_keys_
 _COLUMNS = {**_FIELDS, "row_key": _Column(_as_it_is, _key)}
 
 
-def _check_names(path: Path, names: Sequence[str]) -> None:
+_NAMES = tuple(_COLUMNS)
+
+
+def _check_spelling(names: Iterable[object], own: AbstractSet[str], place: Callable[[], str]) -> None:
+    """Raise if a name, which is not the user's own, is a misspelt one of ours."""
+    meant = [
+        (_shown(name), field)
+        for name in names
+        if name not in _COLUMNS
+        and isinstance(name, str)
+        and name not in own
+        and (field := closest(name, _NAMES)) is not None
+    ]
+    if meant:
+        questions = "? The".join(f" column {name} is unknown, did you mean {field}" for name, field in meant)
+        them, they_are = ("it", "it is a column") if len(meant) == 1 else ("them", "they are columns")
+        options = " ".join(f"--allow-column {shlex.quote(name)}" for name, _ in meant)
+        argument = f"allow_columns={[name for name, _ in meant]}"
+        raise ManifestError(
+            f"{place()}: the{questions}? Rename {them}. "
+            f"If {they_are} of your own, keep {them} with {options} (Python: {argument})."
+        )
+
+
+def _check_names(path: Path, names: Sequence[str], own: AbstractSet[str]) -> None:
     there = ", ".join(map(_shown, names[:50])) + (", …" if len(names) > 50 else "")
     if names.count("") > 1:
         raise ManifestError(f"{path}: {names.count('')} columns have no name; name or remove them ({there})")
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if twice:
         raise ManifestError(f"{path}: the column {_shown(twice[0])} is there twice ({there})")
+    _check_spelling(names, own, lambda: str(path))
     missing = [name for name in _REQUIRED if name not in names]
     if missing:
         raise ManifestError(
@@ -406,22 +444,24 @@ def _row(line: int, cells: Iterable[tuple[Any, Any]], *, text: bool = False) -> 
     return Row(content if key is None else key, given, metadata, line, content)
 
 
-def _row_of(line: int, item: object) -> Row | BadRow:
+def _row_of(path: Path | None, line: int, item: object, own: AbstractSet[str]) -> Row | BadRow:
     if not isinstance(item, Mapping):
         return BadRow(line, None, None, f"must be a mapping of columns to values, not {_named(item)}")
-    return _row(line, cast("Mapping[object, object]", item).items())
+    cells = cast("Mapping[object, object]", item)
+    _check_spelling(cells, own, lambda: f"{path}, line {line}" if path else f"row {line}")
+    return _row(line, cells.items())
 
 
 # --- files
 
 
-def _from_file(path: Path) -> Iterator[Row | BadRow]:
+def _from_file(path: Path, own: AbstractSet[str]) -> Iterator[Row | BadRow]:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         known = ", ".join(_READERS)
         raise ManifestError(f"{path}: not a type of file that can be read; there are {known}")
     try:
-        yield from reader(path)
+        yield from reader(path, own)
     except OSError as error:
         raise ManifestError(f"{path}: {error.strerror or error}") from error
 
@@ -439,7 +479,7 @@ def _check_utf8(path: Path, line: int, text: str) -> None:
         raise ManifestError(f"{path}, line {line}: not UTF-8; save the file as UTF-8") from None
 
 
-def _from_jsonl(path: Path) -> Iterator[Row | BadRow]:
+def _from_jsonl(path: Path, own: AbstractSet[str]) -> Iterator[Row | BadRow]:
     with _open(path, "\n") as file:
         for line, text in enumerate(file, 1):
             if text.isspace():
@@ -451,10 +491,10 @@ def _from_jsonl(path: Path) -> Iterator[Row | BadRow]:
             except _UnfitError as error:
                 yield BadRow(line, None, None, str(error))
             else:
-                yield _row_of(line, item)
+                yield _row_of(path, line, item, own)
 
 
-def _from_parquet(path: Path) -> Iterator[Row | BadRow]:
+def _from_parquet(path: Path, own: AbstractSet[str]) -> Iterator[Row | BadRow]:
     try:
         arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError:
@@ -465,11 +505,11 @@ def _from_parquet(path: Path) -> Iterator[Row | BadRow]:
     try:
         # By default a whole group of rows is in memory, and that may be the whole file.
         with parquet.ParquetFile(path, buffer_size=64 * 1024, pre_buffer=False) as file:
-            _check_names(path, file.schema_arrow.names)
+            _check_names(path, file.schema_arrow.names, own)
             for batch in file.iter_batches(batch_size=1_000, use_threads=False):
                 for item in batch.to_pylist():
                     number += 1
-                    yield _row_of(number, item)
+                    yield _row(number, item.items())
     except arrow.ArrowException as error:
         raise ManifestError(f"{path}: cannot be read as Parquet: {mask(str(error))}") from None
     except UnicodeDecodeError:
@@ -482,19 +522,19 @@ _DELIMITERS = ",;\t|"
 _HEAD = 64 * 1024
 
 
-def _from_csv(path: Path, delimiters: str = _DELIMITERS) -> Iterator[Row | BadRow]:
+def _from_csv(path: Path, own: AbstractSet[str], delimiters: str = _DELIMITERS) -> Iterator[Row | BadRow]:
     records = _records(path, delimiters)
     names = [name.strip() for _, header in islice(records, 1) for name in header]
     if not names:
         raise ManifestError(f"{path}: no header; the first line names the columns")
-    _check_names(path, names)
+    _check_names(path, names, own)
     row = _row_maker(names)
     for line, record in records:
         yield row(line, record)
 
 
-def _from_tsv(path: Path) -> Iterator[Row | BadRow]:
-    return _from_csv(path, "\t")
+def _from_tsv(path: Path, own: AbstractSet[str]) -> Iterator[Row | BadRow]:
+    return _from_csv(path, own, "\t")
 
 
 def _records(path: Path, delimiters: str) -> Iterator[tuple[int, list[str]]]:
@@ -617,7 +657,7 @@ def _row_maker(names: list[str]) -> Callable[[int, list[str]], Row | BadRow]:
     return row
 
 
-_READERS: dict[str, Callable[[Path], Iterator[Row | BadRow]]] = {
+_READERS: dict[str, Callable[[Path, AbstractSet[str]], Iterator[Row | BadRow]]] = {
     ".csv": _from_csv,
     ".tsv": _from_tsv,
     ".jsonl": _from_jsonl,
