@@ -102,8 +102,8 @@ def test_a_project_id_may_be_a_uuid_or_its_text(project_id) -> None:
 
 BAD = [
     ("image_url", "", "absolute"),
-    ("image_url", "portrait.png", "absolute"),
-    ("image_url", "/tmp/portrait.png", "absolute"),  # noqa: S108
+    ("image_url", "portrait.png", "path"),
+    ("image_url", "/tmp/portrait.png", "path"),  # noqa: S108
     ("image_url", "data:image/png;base64,AAAA", "absolute"),
     ("image_url", "ftp://example.com/a.png", "absolute"),
     ("image_url", "https://", "absolute"),

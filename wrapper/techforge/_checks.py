@@ -1,11 +1,15 @@
 """Local checks of what builds a URL or costs money; the rest is the server's to judge."""
 
+import ipaddress
 import json
 import math
+import os
 import re
+import unicodedata
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
 from techforge._masking import mask
@@ -13,6 +17,14 @@ from techforge.errors import InvalidArgumentError
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})  # those that the drivers take past every proxy
+# No public DNS server knows these: RFC 6761 and 8375, RFC 6762 with its appendix G, and ICANN's choice of
+# "internal" for private use.
+_PRIVATE_SUFFIXES = (
+    *(".localhost", ".test", ".home.arpa", ".local", ".internal"),
+    *(".intranet", ".private", ".corp", ".home", ".lan"),
+)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # two letters or more: one is a drive of Windows
+_NUMBER = re.compile(r"0[xX][0-9a-fA-F]*|\d+", re.ASCII)
 
 
 def _is_one_word(text: str) -> bool:
@@ -38,6 +50,83 @@ def http_url(field: str, url: object) -> str:
     if not valid or not _is_one_word(url):
         raise InvalidArgumentError(field, f"is not an absolute http(s) URL with a host; {fix}")
     return url
+
+
+def media_url(field: str, url: object, *, allow_private: bool) -> str:
+    """Return a URL that the API can fetch from the internet; with `allow_private`, from anywhere."""
+    if is_path(url):
+        raise InvalidArgumentError(field, path_problem(url))
+    checked = http_url(field, url)
+    host = urlsplit(checked).hostname or ""
+    if not allow_private and is_private_host(host):
+        raise InvalidArgumentError(
+            field,
+            f"{host} is this machine or in a private network. The API fetches its input from the internet, "
+            "cannot reach it there, and v1.0.0 never reports the job that fails for it. Upload the file to a "
+            "bucket or your website and pass its URL; if your API can reach this host, pass "
+            "allow_private_media=True",
+        )
+    return checked
+
+
+def is_path(value: object) -> bool:
+    """Tell whether a value names a file of this machine rather than a URL."""
+    if not isinstance(value, str):
+        return isinstance(value, os.PathLike)
+    scheme = _SCHEME.match(value)
+    return bool(value) and (scheme is None or scheme[0].lower() == "file:")
+
+
+def path_problem(value: object) -> str:
+    """Say why a path cannot stand for a URL, and what to do."""
+    # It may be a URL whose scheme was forgotten, with a signature in its query.
+    name, query, _ = str(value).partition("?")
+    return (
+        f"{name + query!r} is a path, not a URL: those begin with https://. The API fetches its input from "
+        "the internet and cannot read files of this machine. Upload the file to a bucket or your website and "
+        "pass its URL; a signed URL will do"
+    )
+
+
+@lru_cache(maxsize=1024)
+def is_private_host(host: str) -> bool:
+    """Tell whether a host's own text shows that the internet cannot reach it; DNS is not asked.
+
+    >>> [is_private_host(host) for host in ("10.0.0.7", "0x7f.1", "minio", "nas.local", "cdn.example.com")]
+    [True, True, True, True, False]
+    """
+    # What browsers and curl make of a host before they look it up.
+    host = unicodedata.normalize("NFKC", unquote(host)).replace("\u3002", ".").lower().rstrip(".")
+    address = _address(host.strip("[]").partition("%")[0])
+    if address is None:
+        return "." not in host or host.endswith(_PRIVATE_SUFFIXES)
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is None and address.is_site_local:
+            return True
+        address = address.ipv4_mapped or address
+    return not address.is_global or address.is_multicast or address.is_reserved
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address that a host is, in any spelling that `inet_aton` reads, e.g. 127.1 or 0x7f000001."""
+    try:
+        if ":" in host:
+            return ipaddress.IPv6Address(host)
+        *first, last = map(_number, host.split("."))
+        if len(first) > 3 or any(part > 255 for part in first):
+            return None
+        rest = 4 - len(first)
+        return ipaddress.IPv4Address(bytes(first) + last.to_bytes(rest, "big"))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _number(text: str) -> int:
+    if not _NUMBER.fullmatch(text):
+        raise ValueError
+    if text[:2].lower() == "0x":
+        return int(text[2:] or "0", 16)
+    return int(text, 8 if text.startswith("0") else 10)
 
 
 def secure_url(field: str, url: object, *, allow_http: bool) -> str:

@@ -48,6 +48,8 @@ class ClientOptions(TypedDict, total=False):
     """Headers for every request to the API; `with_options` adds to them."""
     allow_http: bool
     """Allow plain http beyond this machine, for the API and for signed URLs. Default False."""
+    allow_private_media: bool
+    """Allow media URLs that only a private network can reach. Default False, unless `base_url` is in one."""
 
 
 @frozen(kw_only=True)
@@ -60,6 +62,7 @@ class Settings:
     retry: RetryPolicy = field(factory=RetryPolicy)
     headers: Mapping[str, str]
     allow_http: bool = False
+    allow_private_media: bool = False
     budget: RetryBudget = field(factory=RetryBudget, repr=False)
     limiter: Limiter = field(factory=Limiter, repr=False)
     claim: Callable[[], Awaitable[None] | None] | None = field(default=None, repr=False)
@@ -99,6 +102,7 @@ class Settings:
         settings = evolve(
             self,
             allow_http=allow_http,
+            allow_private_media=options.get("allow_private_media", self.allow_private_media),
             limiter=self._limiter(options),
             base_url=_base_url(options.get("base_url", self.base_url), allow_http=allow_http),
             timeout=_checks.seconds("timeout", options.get("timeout", self.timeout)),
@@ -132,6 +136,11 @@ class Settings:
     def __getstate__(self) -> NoReturn:
         """Keep the key, and connections that serve one process, out of pickles."""
         raise TypeError("a client of techforge cannot be pickled; build one in each process")
+
+    @property
+    def allows_private_media(self) -> bool:
+        """Whether media URLs may be private: if that is allowed, or if the API itself is private."""
+        return self.allow_private_media or _checks.is_private_host(urlsplit(self.base_url).hostname or "")
 
     def check_key(self, api_key: str) -> None:
         """Refuse a key that must not go to this base URL."""

@@ -15,9 +15,9 @@ class JobParams(TypedDict, total=False):
     """
 
     image_url: Required[str]
-    """Publicly reachable http(s) URL of the source image."""
+    """Publicly reachable http(s) URL of the source image. A path, or a private host, is refused."""
     audio_url: Required[str]
-    """Publicly reachable http(s) URL of the narration audio."""
+    """Publicly reachable http(s) URL of the narration audio. A path, or a private host, is refused."""
     project_id: str | UUID | None
     """Project that the job belongs to; a fresh UUID by default."""
     job_type: str

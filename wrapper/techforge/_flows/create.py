@@ -61,9 +61,10 @@ def create(
         raise InvalidArgumentError("values", f"must be a list of str, not a {type(values).__name__}")
     if extra is not None and not isinstance(cast("object", extra), Mapping):
         raise InvalidArgumentError("extra", f"must be a mapping, not a {type(extra).__name__}")
+    private = settings.allows_private_media
     body = models.JobRequest(
-        image_url=_checks.http_url("image_url", image_url),
-        audio_url=_checks.http_url("audio_url", audio_url),
+        image_url=_checks.media_url("image_url", image_url, allow_private=private),
+        audio_url=_checks.media_url("audio_url", audio_url, allow_private=private),
         job_type=job_type,
         project_id=uuid4() if project_id is None else _checks.uuid("project_id", project_id),
         is_clone_required=_given(is_clone_required),

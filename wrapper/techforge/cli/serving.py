@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
-from techforge.cli import keys
+from techforge import _checks
 from techforge.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 
 def local(value: str) -> Path | None:
-    """Return the file that is meant, None if it is a URL."""
-    scheme, separator, _ = value.partition("://")
-    if separator and scheme.lower() != "file":
+    """Return the file that is meant, None if it is none."""
+    if not _checks.is_path(value):
         return None
-    return Path(url2pathname(urlsplit(value).path)) if separator else Path(value).expanduser()
+    if value[:5].lower() == "file:":
+        return Path(url2pathname(urlsplit(value).path))
+    return Path(value).expanduser()
 
 
 @contextmanager
@@ -41,13 +42,8 @@ def published(media: Mapping[str, str], *, to_mock: bool) -> Generator[dict[str,
                 f"there is no file {media[name]!r} here, and it is not a URL: those begin with https://",
             )
         if not to_mock:
-            raise InvalidArgumentError(
-                name,
-                f"{media[name]!r} is a file on this machine, and the API at {keys.origin()} fetches its "
-                "input from the internet. Upload it to where it can be fetched, a bucket or your website, "
-                "and give that URL; a signed one will do. Only for the mock server (techforge mock) files "
-                "are served from here.",
-            )
+            served = "Only the mock server (techforge mock) gets files of this machine."
+            raise InvalidArgumentError(name, f"{_checks.path_problem(media[name])}. {served}")
     if not files:
         yield dict(media)
         return

@@ -84,9 +84,13 @@ def create(
     retry_server_errors: Annotated[
         bool,
         typer.Option(
-            help="Submit again after a 5xx, as the API's documents advise; it may be paid twice.",
+            help="Submit again after a server error (500, 503, ...), as the API's documentation recommends; "
+            "you may pay twice.",
         ),
     ] = True,
+    allow_private_media: Annotated[
+        bool, typer.Option("--allow-private-media", help="Allow URLs that only a private network can reach.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Submit a job, which costs money; print its id and its project's.
@@ -114,7 +118,9 @@ def create(
         params = {name: value for name, value in given.items() if value is not None}
         _check_wait(output, timeout, poll, overwrite=overwrite)
         _note_options(known, output, timeout, poll, None, overwrite=overwrite)
-        with connected(resubmit_on_server_error=retry_server_errors) as client:
+        with connected(
+            resubmit_on_server_error=retry_server_errors, allow_private_media=allow_private_media
+        ) as client:
             mock = mock_jobs()
             media = {"image_url": image_url, "audio_url": audio_url}
             with published(media, to_mock=mock is not None) as urls:
