@@ -6,7 +6,7 @@ import json
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import httpcore
 import httpx
@@ -186,7 +186,7 @@ class Facade:
         """Return the error for an attempt whose answer did not come, or not to its end."""
         if not answer.status_code:
             self._log(type(error).__name__)
-            failure = no_answer(error, method=self._method, path=self._path)
+            failure = no_answer(error, method=self._method, path=self._path, host=self._host)
             if self._built and failure.outcome is Outcome.DEFINITIVE:
                 # It was not our URL: httpx looks at a redirect's, too, though it does not follow it.
                 failure.outcome = Outcome.UNKNOWN
@@ -200,12 +200,17 @@ class Facade:
         begun = answer.content()
         self._reply = Reply(answer.status_code, answer.headers, begun)
         self._log(f"{answer.status_code}, {type(error).__name__}")
-        failure = no_answer(error, method=self._method, path=self._path)
+        failure = no_answer(error, method=self._method, path=self._path, host=self._host)
         failure.status_code, failure.request_id = answer.status_code, self._request_id
         failure.body = excerpt(begun, self._command.api_key)
         if not self._command.call.repeatable:
             failure.job_id, _ = job_in(begun)
         return failure
+
+    @property
+    def _host(self) -> str:
+        parts = urlsplit(self._command.base_url)
+        return parts.netloc if parts.port else f"{parts.netloc}:{443 if parts.scheme == 'https' else 80}"
 
     @property
     def _request_id(self) -> str | None:
@@ -231,18 +236,18 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     return read_retry_after(headers.get("retry-after"), now)
 
 
-def no_answer(error: Exception, *, method: str, path: str) -> APIError:
+def no_answer(error: Exception, *, method: str, path: str, host: str = "storage") -> APIError:
     """Return the error for a request that brought no answer, by what may have happened to it."""
     cls: type[APIError] = APIConnectionError
-    problem, outcome = "the connection broke", Outcome.UNKNOWN
+    problem, outcome = f"the connection to {host} broke", Outcome.UNKNOWN
     if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
         problem, outcome = "a URL that cannot be requested", Outcome.DEFINITIVE
     elif isinstance(error, _NEVER_SENT) or (
         isinstance(error, _MEANT_AS_NEVER_SENT) and isinstance(error.__cause__, _NEVER_SENT)
     ):
-        problem, outcome = "cannot connect", Outcome.NOT_SENT
+        problem, outcome = f"cannot connect to {host}", Outcome.NOT_SENT
     if isinstance(error, httpx.TimeoutException | httpcore.TimeoutException | TimeoutError):
-        cls, problem = APITimeoutError, "no answer in time"
+        cls, problem = APITimeoutError, f"no answer from {host} in time"
     elif isinstance(error, UnreadableError):
         cls, problem = APIResponseError, "an answer that cannot be read"
     detail = mask(str(error))
