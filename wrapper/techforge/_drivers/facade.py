@@ -247,7 +247,7 @@ def no_answer(error: Exception, *, method: str, path: str, host: str = "storage"
     ):
         problem, outcome = f"cannot connect to {host}", Outcome.NOT_SENT
     if isinstance(error, httpx.TimeoutException | httpcore.TimeoutException | TimeoutError):
-        cls, problem = APITimeoutError, f"no answer from {host} in time"
+        cls, problem = APITimeoutError, f"no answer in time from {host}"
     elif isinstance(error, UnreadableError):
         cls, problem = APIResponseError, "an answer that cannot be read"
     detail = mask(str(error))
