@@ -165,6 +165,57 @@ def test_json_is_all_that_is_on_stdout(quick: MockServer) -> None:
     assert re.fullmatch(UUID, said["project_id"])
 
 
+def test_a_resubmission_is_seen(quick: MockServer) -> None:
+    """One line on stderr as it happens, and two facts for programs; without one, no line."""
+    quick.faults.add("status=503;operation=createJob")
+    created = techforge("video", "create", *MEDIA, "--project", PROJECT, "--json")
+    facts = json.loads(created.stdout)
+    assert (facts["attempts"], facts["may_have_duplicates"]) == (2, True)
+    assert quick.journal.count(operation="createJob") == 2
+    (line,) = [line for line in created.stderr.splitlines() if "503" in line]
+    assert "It is sent again in" in line
+    assert f"look in project {PROJECT} for more than one job" in line
+    again = techforge("video", "create", *MEDIA, "--output", "v.mp4", "--json")
+    facts = json.loads(again.stdout)
+    assert (facts["attempts"], facts["may_have_duplicates"]) == (1, False)
+    assert "sent again" not in again.stderr
+    ids = facts["job_id"], facts["project_id"]
+    assert "attempts" not in json.loads(techforge("video", "wait", *ids, "--json").stdout)
+
+
+@pytest.mark.parametrize("status", [502, 504, 524])
+def test_a_gateway_error_submits_once(quick: MockServer, status: int) -> None:
+    """The job may exist: one POST, a code of its own, and where to look."""
+    quick.faults.add(f"status={status};create=1;operation=createJob;times=0")
+    failed = techforge("video", "create", *MEDIA, "--project", PROJECT)
+    assert (failed.exit_code, quick.journal.count(operation="createJob")) == (5, 1), failed.stderr
+    assert f"a gateway answered {status}" in failed.stderr
+    assert f"A job may exist in project {PROJECT}" in failed.stderr
+    assert failed.stderr.count("POST /jobs/v2") == 1
+
+
+def test_nothing_is_said_twice_on_stderr(quick: MockServer) -> None:
+    """A program of its own, since pytest collects what is logged: an error ends in one sentence."""
+    quick.faults.add("close=after-body;operation=createJob")
+    ran = subprocess.run(
+        [*COMMAND, "video", "create", *MEDIA], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ran.returncode, ran.stderr.count("POST /jobs/v2")) == (5, 1), ran.stderr
+
+
+def test_media_that_the_api_cannot_fetch(quick: MockServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A private URL is refused where the API is public, with the option that allows it."""
+    private = ("--image", "http://192.168.1.5/i.png", *MEDIA[2:])
+    assert techforge("video", "create", *private).exit_code == 0
+    monkeypatch.setenv("TFI_BASE_URL", "https://nowhere.invalid")
+    refused = techforge("video", "create", *private)
+    assert (refused.exit_code, "--allow-private-media" in refused.stderr) == (2, True), refused.stderr
+    assert "allow_private_media" not in refused.stderr
+    allowed = techforge("video", "create", *private, "--allow-private-media")
+    assert (allowed.exit_code, "cannot connect to nowhere.invalid:443" in allowed.stderr) == (8, True)
+    assert quick.journal.count(operation="createJob") == 1
+
+
 LYING = pytest.mark.lying("the contract has no such answer")
 
 
@@ -238,13 +289,18 @@ def test_without_a_server(closed_port: int, monkeypatch: pytest.MonkeyPatch) -> 
     assert "TFI_BASE_URL" in failed.stderr
 
 
-def test_a_job_that_takes_too_long(slow: MockServer) -> None:
+def test_a_job_that_takes_too_long(slow: MockServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The wait ends, the job goes on: a code of its own, and the command that waits again."""
     waited = techforge("video", "create", *MEDIA, "--wait", "--timeout", "0.5", "--poll", "0.1")
     assert waited.exit_code == 6
     job, project = waited.stdout.split()
     assert f"techforge video wait {job} {project} --timeout 0.5 --poll 0.1" in waited.stderr
     assert "jobs.wait" not in waited.stderr
+    monkeypatch.setattr(video, "mock_jobs", lambda: None)
+    again = techforge("video", "wait", job, project, "--timeout", "0.3", "--poll", "1")
+    assert (again.exit_code, "waiting; 0 polls" in again.stderr) == (6, True), again.stderr
+    assert "Not done after 0 s and 1 poll.\n" in again.stderr
+    assert "unknown" not in again.stderr
     del slow
 
 
@@ -252,7 +308,7 @@ def test_a_video_that_is_not_there(slow: MockServer) -> None:
     """`download` does not wait."""
     job, project = techforge("video", "create", *MEDIA).stdout.split()
     missing = techforge("video", "download", job, project)
-    assert (missing.exit_code, "or not yet" in missing.stderr) == (10, True)
+    assert (missing.exit_code, "The video of this job is not there yet." in missing.stderr) == (10, True)
     assert f"Wait for it with:\n  techforge video wait {job} {project}\n" in missing.stderr
     assert techforge("video", "wait", "no-id!", project).exit_code == 2
     del slow
@@ -339,7 +395,7 @@ def test_a_file_is_not_served_to_the_api(
         monkeypatch.setenv("TFI_BASE_URL", url)
         for name in ("face.png", (here / "face.png").as_uri()):
             refused = techforge("video", "create", "--image", name, *MEDIA[2:])
-            assert (refused.exit_code, "Upload it" in refused.stderr) == (2, True), refused.stderr
+            assert (refused.exit_code, "Upload the file" in refused.stderr) == (2, True), refused.stderr
 
 
 def test_a_mistake_of_ours_is_no_traceback(quick: MockServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -420,8 +476,8 @@ def test_a_terminal_sees_it_move(here: Path, monkeypatch: pytest.MonkeyPatch) ->
             out, _ = process.communicate()
         os.close(leader)
     assert process.returncode == 0
-    assert b"next look in" in seen
-    assert re.search(rb"processing, \d looks?,", seen)
+    assert b"next poll in" in seen
+    assert re.search(rb"processing, (1 poll|\d polls),", seen)
     assert b"/s" in seen
     assert "━".encode() in seen
     assert out.splitlines()[1:] == ["v.mp4"]

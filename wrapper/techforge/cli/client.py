@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import urllib.request
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,9 @@ from attrs import frozen
 
 from techforge import APIConnectionError, Outcome, TechForge
 from techforge._checks import is_loopback
+from techforge._logging import logger, retry_logger
 from techforge.cli import keys
+from techforge.cli.told import note
 from techforge.tracking import JobState
 
 if TYPE_CHECKING:
@@ -24,9 +27,27 @@ if TYPE_CHECKING:
 
 @contextmanager
 def connected(**options: Unpack[ClientOptions]) -> Generator[TechForge]:
-    """Give a client with the key that the command line finds, from the environment or the keyring."""
+    """Give a client with the key that the command line finds, from the environment or the keyring.
+
+    Retries are shown on stderr as they happen. What else is logged, the command itself reports at its end.
+    """
     with TechForge(keys.find().value, **options) as client:
-        yield client
+        handlers = (retry_logger, _Note()), (logger, logging.NullHandler())
+        for to, handler in handlers:
+            to.addHandler(handler)
+        try:
+            yield client
+        finally:
+            for to, handler in handlers:
+                to.removeHandler(handler)
+
+
+class _Note(logging.Handler):
+    """Says what is logged as the command says everything."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one line on stderr."""
+        note(record.getMessage())
 
 
 @frozen

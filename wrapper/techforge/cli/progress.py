@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field, frozen
 
-from techforge.cli.told import note
+from techforge.cli.told import note, polls
 from techforge.policy.polling import PollSchedule
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _LINES = 10.0
 
 @frozen
 class Looks(PollSchedule):
-    """A schedule that can say when the next look is."""
+    """A schedule that can say when the next poll is."""
 
     pause: list[float] = field(factory=list[float], eq=False)
 
@@ -68,11 +68,7 @@ class _WaitLines:
 def _line(update: JobUpdate, looks: Looks) -> str:
     more = f" ({update.message})" if update.message else ""
     nxt = f", next in {looks.pause[0]:.0f} s" if looks.pause and update.status != "done" else ""
-    return f"{_clock(update.elapsed)} {update.status}{more}; {_count(update.polls)}{nxt}"
-
-
-def _count(polls: int) -> str:
-    return "1 look" if polls == 1 else f"{polls} looks"
+    return f"{_clock(update.elapsed)} {update.status}{more}; {polls(update.polls)}{nxt}"
 
 
 def _clock(seconds: float) -> str:
@@ -88,13 +84,13 @@ def _live_wait(looks: Looks) -> Generator[Callable[[JobUpdate], None]]:
     due = time.monotonic()
 
     class Next(ProgressColumn):
-        """The time to the next look, which goes on between looks."""
+        """The time to the next poll, which is drawn anew between polls."""
 
         def render(self, task: object) -> Text:
             """Return how long it is."""
             del task
             left = due - time.monotonic()
-            return Text(f"next look in {left:.0f} s" if left >= 0.5 else "looking", style="dim")
+            return Text(f"next poll in {left:.0f} s" if left >= 0.5 else "polling", style="dim")
 
     columns = SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False), Next()
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
@@ -103,7 +99,7 @@ def _live_wait(looks: Looks) -> Generator[Callable[[JobUpdate], None]]:
         def show(update: JobUpdate) -> None:
             nonlocal due
             due = time.monotonic() + (looks.pause[0] if looks.pause else 0)
-            progress.update(task, description=f"{update.status}, {_count(update.polls)},")
+            progress.update(task, description=f"{update.status}, {polls(update.polls)},")
 
         yield show
 

@@ -29,6 +29,7 @@ from techforge.errors import (
     TargetExistsError,
     TechForgeError,
 )
+from techforge.models import NO_STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -104,21 +105,25 @@ def sentence(error: TechForgeError) -> str:
     """Return what an error says to somebody at a command line, where it speaks to a program otherwise."""
     said = str(error)
     if isinstance(error, JobTimeoutError):
-        last = f"; the last look: {_bare(error.last_error)}" if error.last_error else ""
-        return (
-            f"Not done after {error.elapsed:.0f} s and {error.polls} looks "
-            f"(last status: {error.last_status}{last})."
-        )
+        known = [f"last status: {error.last_status}"] if error.last_status != NO_STATUS else []
+        known += [f"last poll: {_bare(error.last_error)}"] if error.last_error else []
+        more = f" ({'; '.join(known)})" if known else ""
+        return f"Not done after {error.elapsed:.0f} s and {polls(error.polls)}{more}."
     if isinstance(error, JobOutcomeUnknownError):
         return (
-            f"{error.method} {error.path}: {error.error.message}. Nobody knows whether a job was made, so it "
-            "was not submitted again."
+            f"{error.method} {error.path}: {error.error.message}. The job may exist, so it was not submitted "
+            "again."
         )
     if isinstance(error, APIError):
         return f"{_bare(error)} {_advice(error)}".strip()
     if isinstance(error, TargetExistsError):
         return f"{error.target} is there already; give another name, or --overwrite."
-    return said
+    return said.replace("allow_private_media=True", "--allow-private-media")
+
+
+def polls(count: int) -> str:
+    """Return a number of polls as people write it."""
+    return "1 poll" if count == 1 else f"{count} polls"
 
 
 def _bare(error: Exception) -> str:
@@ -133,10 +138,12 @@ def _advice(error: APIError) -> str:
             "Nothing was done. See which key is used with: techforge auth status. "
             "Keys are made in the web app, under /api-access."
         )
+    if isinstance(error, NotFoundError):
+        if error.job is not None:
+            return "The video of this job is not there yet."
+        return "There is nothing in storage under this name."
     if error.job is not None or error.job_may_exist:
         return ""  # what is known of the job is said anyway
-    if isinstance(error, NotFoundError):
-        return "There is nothing in storage under this name, or not yet."
     return error._advice().replace("base_url", "TFI_BASE_URL")
 
 

@@ -33,7 +33,9 @@ Output = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")]
 Timeout = Annotated[float, typer.Option(help="Seconds to wait for the video; the job goes on after them.")]
-Poll = Annotated[float | None, typer.Option(help="Seconds between two looks; else more and more, up to 15.")]
+Poll = Annotated[
+    float | None, typer.Option(help="Seconds between two polls; by default from 1, rising to 15.")
+]
 OutputPath = Annotated[
     str | None,
     typer.Option("--output-path", help="Where the video is in storage, if not where it usually is."),
@@ -128,7 +130,7 @@ def create(
                 job = _submitted(client, known, {**params, **urls})
                 if not (wait_for_it or output or served):
                     if as_json:
-                        result(_facts(job, None, None))
+                        result(_facts(known, job, None, None))
                     note(f"Wait for it with: {known.wait()}")
                     return
                 if served and not (wait_for_it or output):
@@ -221,15 +223,16 @@ def _fetched(client: TechForge, what: Job | Video, to: Path, timeout: float, *, 
 
 def _say(known: Known, job: Job, video: Video | None, file: Path | None) -> None:
     if known.as_json:
-        result(_facts(job, video, file))
+        result(_facts(known, job, video, file))
         return
     if file is not None:
         note(f"Saved: {size(file.stat().st_size)}")
         typer.echo(str(file))
 
 
-def _facts(job: Job, video: Video | None, file: Path | None) -> dict[str, Any]:
+def _facts(known: Known, job: Job, video: Video | None, file: Path | None) -> dict[str, Any]:
     """Return what programs are told; the signed URL is a secret, and `storage sign` makes one."""
+    submission = {"attempts": job.attempts, "may_have_duplicates": job.may_have_duplicates}
     return {
         "job_id": job.id,
         "project_id": job.project_id,
@@ -238,6 +241,7 @@ def _facts(job: Job, video: Video | None, file: Path | None) -> dict[str, Any]:
         "size": video.size if video else file.stat().st_size if file else None,
         "content_type": video.content_type if video else None,
         "file": str(file) if file else None,
+        **(submission if known.submitting else {}),
     }
 
 
