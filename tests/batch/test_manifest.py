@@ -11,6 +11,8 @@ import math
 import subprocess
 import sys
 import tracemalloc
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_type_hints
 from uuid import UUID
 
@@ -18,7 +20,16 @@ import pytest
 from attrs import evolve
 
 from techforge import InvalidArgumentError, JobParams, TechForgeError
-from techforge.batch import manifest, spelling
+from techforge.batch import (
+    columns,
+    content,
+    manifest,
+    manifest_csv,
+    manifest_files,
+    rows,
+    spelling,
+    text_files,
+)
 from techforge.batch.manifest import BadRow, ManifestError, Row, content_of, read
 
 IMAGE, AUDIO = "https://cdn.example.com/image.png", "https://cdn.example.com/audio.mp3"
@@ -96,11 +107,10 @@ def test_the_example_is_true() -> None:
 
 def test_it_needs_no_network() -> None:
     """A manifest is read without httpx and without the generated code: nothing here could send anything."""
-    source = manifest.__file__
-    with open(source, encoding="utf-8") as file:  # noqa: PTH123 - a path as the module has it
-        text = file.read()
-    assert "httpx" not in text
-    assert "techforge_api" not in text
+    for module in (manifest, columns, rows, manifest_files, manifest_csv, text_files, content, spelling):
+        source = Path(module.__file__).read_text(encoding="utf-8")
+        assert "httpx" not in source
+        assert "techforge_api" not in source
 
 
 def test_every_field_of_a_job_is_a_column(write) -> None:
@@ -347,7 +357,7 @@ def test_what_is_remembered_is_right(write, distinct: int) -> None:
 def test_the_short_cut_for_urls_is_no_loophole(text: str) -> None:
     """What is taken without the check of a client's own arguments passes that check."""
     try:
-        manifest._checks.http_url("url", text)
+        columns._checks.http_url("url", text)
         fit = True
     except InvalidArgumentError:
         fit = False
@@ -739,10 +749,17 @@ def test_a_given_project_is_content() -> None:
 def test_content_is_hashed_once(write, monkeypatch) -> None:
     """A row without a `row_key` takes its content for a key; a million rows are not hashed twice."""
     hashed = []
-    monkeypatch.setattr(manifest, "content_of", lambda params: hashed.append(params) or "c")
-    path = as_csv(write, [MEDIA, {**MEDIA, "row_key": "a"}, {**MEDIA, "crop": True}])
-    assert [(row.key, row.content) for row in read(path)] == [("c", "c"), ("a", "c"), ("c", "c")]
-    assert len(hashed) == 3
+
+    def blake2b(text: bytes, **options):
+        hashed.append(text)
+        return hashlib.blake2b(text, **options)
+
+    monkeypatch.setattr(content, "hashlib", SimpleNamespace(blake2b=blake2b))
+    items = [MEDIA, {**MEDIA, "row_key": "a"}, {**MEDIA, "crop": True}]
+    for source in (items, as_csv(write, items)):
+        hashed.clear()
+        assert len({row.content for row in read(source)}) == 2
+        assert len(hashed) == 3
 
 
 # --- misspelt columns
