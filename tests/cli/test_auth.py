@@ -201,7 +201,7 @@ def _null() -> FakeKeyring:
         (lambda: None, "pip install keyring"),
         (_plain, "plain file"),
         (_chained, "plain file"),
-        (_none, "no keyring"),
+        (_none, "install gnome-keyring"),
         (_locked, "RuntimeError"),
     ],
 )
@@ -213,7 +213,7 @@ def test_without_a_keyring(
     monkeypatch.setenv("HOME", str(tmp_path))
     refused = techforge("auth", "login", "--no-check", input="some-key\n")
     assert (refused.exit_code, why in refused.stderr) == (3, True), refused.stderr
-    assert "export TFI_API_KEY" in refused.stderr
+    assert "set TFI_API_KEY in the environment: read -rs TFI_API_KEY && export TFI_API_KEY" in refused.stderr
     assert "some-key" not in refused.output
     assert list(tmp_path.rglob("*")) == []
     status = techforge("auth", "status")

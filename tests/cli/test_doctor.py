@@ -46,7 +46,7 @@ def findings() -> tuple[int, dict[str, dict[str, Any]]]:
     facts = json.loads(said.stdout)
     assert facts["ok"] == (said.exit_code == 0)
     for finding in facts["findings"]:
-        assert finding["do"] or finding["state"] != "bad" or finding["about"] == "Key accepted", finding
+        assert finding["do"] or finding["state"] != "bad", finding
     return said.exit_code, {finding["about"]: finding for finding in facts["findings"]}
 
 
@@ -77,7 +77,31 @@ def test_a_key_that_is_refused(here: MockServer, monkeypatch: pytest.MonkeyPatch
     code, found = findings()
     assert (code, found["API key"]["state"], found["Key accepted"]["state"]) == (3, "ok", "bad")
     assert "/api-access" in found["Key accepted"]["found"]
+    assert "techforge auth login" in found["Key accepted"]["do"]
+    assert "→" in doctor().stdout
     del here
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "do"),
+    [
+        ("status=500", 9, "contact support if it persists"),
+        ("status=429", 7, "contact support to raise your rate limit"),
+        ("close=after-body", 8, "Try again later"),
+    ],
+)
+def test_a_key_that_cannot_be_tried(here: MockServer, fault: str, code: int, do: str) -> None:
+    """The network answered a moment ago: the arrow says what to do, and the last line where to look."""
+    here.faults.add(f"{fault};operation=generateSignedPath;times=0;after=1")
+    said = doctor()
+    assert said.exit_code == code
+    found, arrow, last = said.stdout.splitlines()[-3:]
+    assert "Key accepted" in found
+    assert arrow.strip().startswith("→")
+    assert do in arrow
+    assert do not in found
+    assert last == "Do what the lines with → say, then run this again."
+    assert "list" not in said.stdout
 
 
 def test_nobody_is_there(here: MockServer, closed_port: int, monkeypatch: pytest.MonkeyPatch) -> None:

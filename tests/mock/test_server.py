@@ -131,17 +131,27 @@ def test_public_names() -> None:
         mock.Nope  # noqa: B018
 
 
-def test_missing_extra_is_explained() -> None:
-    """Without the extra's packages, the import says what to install."""
+@pytest.mark.parametrize(
+    ("program", "traceback"),
+    [
+        ("from techforge.mock import MockServer", True),
+        ("import runpy; runpy.run_module('techforge.mock', run_name='__main__')", False),
+        ("from techforge.cli import main; import sys; sys.argv[1:] = ['mock']; main()", False),
+    ],
+    ids=["import", "python -m", "techforge mock"],
+)
+def test_missing_extra_is_explained(program: str, traceback: bool) -> None:
+    """Without the extra's packages, an import and both commands say what to install; commands in one line."""
     code = (
         "import importlib.util as util\n"
         "real = util.find_spec\n"
-        "util.find_spec = lambda name: None if name == 'av' else real(name)\n"
-        "import techforge.mock\n"
+        "util.find_spec = lambda name, *more: None if name == 'av' else real(name, *more)\n"
+        f"{program}\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert result.returncode == 1
+    assert result.returncode != 0
     assert 'techforge.mock needs av: install it with  pip install "techforge[mock]"' in result.stderr
+    assert ("Traceback" in result.stderr) == traceback
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def login(
         try:
             keys.backend()  # nobody is asked for a key that cannot be kept
         except KeyProblemError as problem:
-            raise KeyProblemError(f"A key cannot be kept: {problem}; {keys.INSTEAD}") from None
+            raise KeyProblemError(f"A key cannot be kept: {problem}. {keys.INSTEAD}") from None
         key = keys.checked(_asked())
         if check:
             try:
@@ -107,7 +107,7 @@ def try_key(key: str) -> None:
             return
         except (AuthenticationError, PermissionDeniedError) as error:
             raise KeyProblemError(
-                f"{keys.origin()} does not take this key ({error.status_code}). {keys.WEB_APP}"
+                f"{keys.origin()} does not accept this key ({error.status_code}). {keys.WEB_APP}"
             ) from None
         except APIError as error:
             # Whoever is told that a request is wrong has shown a key that is right.

@@ -26,7 +26,8 @@ from techforge._masking import mask
 from techforge.cli import keys
 from techforge.cli.auth import try_key
 from techforge.cli.exits import Code, KeyProblemError, code_of
-from techforge.cli.told import Known, result, sentence, told
+from techforge.cli.told import Known, advice, bare, result, told
+from techforge.errors import APIError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +75,7 @@ def doctor(
         if as_json:
             result({"ok": not code, "findings": [asdict(finding) for finding in findings]})
         else:
-            typer.echo("All is well." if not code else "What to do is said above, after each arrow.")
+            typer.echo("All is well." if not code else "Do what the lines with → say, then run this again.")
         raise typer.Exit(code)
 
 
@@ -242,9 +243,11 @@ def _clock(answer: httpx.Response, asked: float) -> Finding:
 def _accepted(key: str) -> Finding:
     try:
         try_key(key)
-    except TechForgeError as error:
-        do = "" if isinstance(error, KeyProblemError) else "Try again; the rest of this list may say why."
-        return Finding("Key accepted", "bad", sentence(error), do, code_of(error))
+    except KeyProblemError as problem:
+        do = "Replace the key where it comes from: TFI_API_KEY, or techforge auth login."
+        return Finding("Key accepted", "bad", str(problem), do, Code.AUTH)
+    except APIError as error:
+        return Finding("Key accepted", "bad", bare(error), advice(error), code_of(error))
     return Finding("Key accepted", "ok", "yes")
 
 

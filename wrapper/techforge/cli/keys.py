@@ -21,7 +21,7 @@ SERVICE = "techforge"
 WEB_APP = "Keys are made in the TechForge Innovate web app, under /api-access."
 BY_HAND = f"read -rs {API_KEY_VARIABLE} && export {API_KEY_VARIABLE}"
 """How a key gets into the environment, and not into the shell's history."""
-INSTEAD = f"a key in the environment will do: {BY_HAND}"
+INSTEAD = f"Without a keyring, set {API_KEY_VARIABLE} in the environment: {BY_HAND}"
 
 
 @frozen
@@ -100,7 +100,7 @@ def keep(key: str) -> None:
     except Exception as error:  # noqa: BLE001 - see above
         kept, reason = False, _reason(error)
     if not kept:
-        raise KeyProblemError(f"The keyring does not keep the key: {reason}; {INSTEAD}")
+        raise KeyProblemError(f"The keyring does not keep the key: {reason}. {INSTEAD}")
 
 
 def forget() -> bool:
@@ -139,9 +139,12 @@ def _keyring() -> Any:
     backend = keyring.get_keyring()
     names = [type(one).__name__.lower() for one in (backend, *getattr(backend, "backends", ()))]
     if type(backend).__module__.startswith("keyring.backends.fail"):
-        raise KeyProblemError("this system has no keyring")
+        raise KeyProblemError(
+            "this system has no keyring that the package keyring can use; on Linux, install gnome-keyring "
+            "and run it in a D-Bus session, as keyring's documentation describes for headless systems"
+        )
     if any("plaintext" in name for name in names):
-        raise KeyProblemError("the keyring here is a plain file, which is no place for a key")
+        raise KeyProblemError("the keyring of this system is a plain file, which does not protect a key")
     return keyring
 
 

@@ -106,7 +106,7 @@ def sentence(error: TechForgeError) -> str:
     said = str(error)
     if isinstance(error, JobTimeoutError):
         known = [f"last status: {error.last_status}"] if error.last_status != NO_STATUS else []
-        known += [f"last poll: {_bare(error.last_error)}"] if error.last_error else []
+        known += [f"last poll: {bare(error.last_error)}"] if error.last_error else []
         more = f" ({'; '.join(known)})" if known else ""
         return f"Not done after {error.elapsed:.0f} s and {polls(error.polls)}{more}."
     if isinstance(error, JobOutcomeUnknownError):
@@ -115,7 +115,7 @@ def sentence(error: TechForgeError) -> str:
             "again."
         )
     if isinstance(error, APIError):
-        return f"{_bare(error)} {_advice(error)}".strip()
+        return f"{bare(error)} {advice(error)}".strip()
     if isinstance(error, TargetExistsError):
         return f"{error.target} is there already; give another name, or --overwrite."
     return said.replace("allow_private_media=True", "--allow-private-media")
@@ -126,13 +126,14 @@ def polls(count: int) -> str:
     return "1 poll" if count == 1 else f"{count} polls"
 
 
-def _bare(error: Exception) -> str:
+def bare(error: Exception) -> str:
     """Return an API's error without what it advises programs to do."""
     text = mask(str(error))
     return text.removesuffix(error._advice()).strip() if isinstance(error, APIError) else text
 
 
-def _advice(error: APIError) -> str:
+def advice(error: APIError) -> str:
+    """Return what to do about an API's error at a command line."""
     if isinstance(error, AuthenticationError | PermissionDeniedError):
         return (
             "Nothing was done. See which key is used with: techforge auth status. "

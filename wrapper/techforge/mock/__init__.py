@@ -11,23 +11,22 @@ if TYPE_CHECKING:
 
 __all__ = ["TEST_API_KEY", "Fault", "MockServer"]
 
-_missing = [
-    name for name in ("starlette", "uvicorn", "jsonschema_rs", "av", "PIL") if find_spec(name) is None
-]
-if _missing:
-    raise ImportError(
-        f'techforge.mock needs {", ".join(_missing)}: install it with  pip install "techforge[mock]"'
-    )
+_NEEDED = ("starlette", "uvicorn", "jsonschema_rs", "av", "PIL")
 
 
 def __getattr__(name: str) -> object:
     """Load the public names on first use: a render worker needs nothing of the server."""
+    if name not in {"Fault", "MockServer"}:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    missing = [package for package in _NEEDED if find_spec(package) is None]
+    if missing:
+        raise ImportError(
+            f'techforge.mock needs {", ".join(missing)}: install it with  pip install "techforge[mock]"'
+        )
     if name == "MockServer":
         from techforge.mock.server import MockServer  # noqa: PLC0415
 
         return MockServer
-    if name == "Fault":
-        from techforge.mock.faults import Fault  # noqa: PLC0415
+    from techforge.mock.faults import Fault  # noqa: PLC0415
 
-        return Fault
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return Fault

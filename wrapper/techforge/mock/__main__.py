@@ -7,8 +7,11 @@ import logging
 import signal
 import sys
 
-from techforge.mock import TEST_API_KEY, MockServer
-from techforge.mock.faults import parse_faults
+try:
+    from techforge.mock import TEST_API_KEY, MockServer
+    from techforge.mock.faults import parse_faults
+except ImportError as error:
+    sys.exit(str(error))
 
 
 def _arguments() -> argparse.Namespace:
