@@ -7,6 +7,7 @@ import inspect
 import os
 import signal
 import socket
+import warnings
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -58,9 +59,21 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marks that the guards obey, and let Ctrl-C reach the programs that tests start."""
     # A shell's background jobs ignore it, and so does all that they start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if os.environ.get("TECHFORGE_TEST_LOOP") == "uvloop":
+        _use_uvloop()
     config.addinivalue_line("markers", "lying(why): answers break the contract, as they are meant to")
     config.addinivalue_line("markers", "leaking(why): the key gets out, as the wrapper is broken on purpose")
     config.addinivalue_line("markers", "undeclared(*fields): sent on purpose as the contract has them not")
+
+
+def _use_uvloop() -> None:
+    """Let every event loop be uvloop's: of async tests, of fixtures, and of `asyncio.run` in any thread."""
+    import uvloop  # noqa: PLC0415 - it is not there on Windows and PyPy
+
+    with warnings.catch_warnings():
+        # Python 3.14 deprecates policies; nothing else reaches the loops that the tested code makes itself.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 
 
 @pytest.fixture(autouse=True)

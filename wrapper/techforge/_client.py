@@ -104,16 +104,17 @@ class TechForge:
 
 
 class AsyncTechForge:
-    """A client of the TechForge Innovate API, for asyncio; it belongs to one event loop.
+    """A client of the TechForge Innovate API, for asyncio and uvloop; it belongs to one event loop.
 
     `api_key` is the key, or a function, also an async one, that returns the current one; by default it is
     read from the environment variable `TFI_API_KEY`. `ClientOptions` lists the other options.
     `http_client` replaces the connections to the API by an `httpx.AsyncClient` of your own, for proxies,
     certificates or tracing; it stays yours to close, and its headers, cookies and timeout are not used.
-    Downloads never go over it.
+    Downloads never go over it. Under trio, use `TechForge` in a thread: `trio.to_thread.run_sync`.
 
     Raises:
-        ConfigurationError: there is no key, or it is the mock server's and the live API is addressed.
+        ConfigurationError: there is no key, or it is the mock server's and the live API is addressed; or
+            a call was made without asyncio.
         InvalidArgumentError: an option is wrong.
 
     >>> async with AsyncTechForge("techforge-mock-key", base_url="http://127.0.0.1:8642") as client:
@@ -176,10 +177,15 @@ class AsyncTechForge:
         return other
 
     async def close(self) -> None:
-        """Close the connections, and end every wait; a second time does nothing."""
+        """Close the connections, and end every wait; a second time does nothing.
+
+        Raises:
+            ConfigurationError: it was called without asyncio, or on another event loop.
+        """
         await self._driver.close()
 
     async def __aenter__(self) -> Self:
+        self._driver.check_loop()
         return self
 
     async def __aexit__(self, *_: object) -> None:

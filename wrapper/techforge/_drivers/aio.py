@@ -15,6 +15,10 @@ from techforge.errors import ConfigurationError
 
 T = TypeVar("T")
 
+_NO_LOOP = (
+    "AsyncTechForge needs a running asyncio event loop, and there is none; asyncio's own and uvloop work. "
+    "Under trio, use TechForge in a thread: await trio.to_thread.run_sync(...)."
+)
 _TURNS = 5
 """Turns of the event loop in which a task hears of its timeout, cleans up, and is done."""
 
@@ -33,7 +37,7 @@ class AsyncDriver:
 
     async def run(self, flow: _flow.Flow[T]) -> T:
         """Run a flow to its end."""
-        self._check_loop()
+        self.check_loop()
         stream = AsyncStream(self.http)
         step = _flow.Step(flow)
         try:
@@ -49,8 +53,12 @@ class AsyncDriver:
         finally:
             await stream.close()
 
-    def _check_loop(self) -> None:
-        loop = asyncio.get_running_loop()
+    def check_loop(self) -> None:
+        """Refuse to run without asyncio, or on an event loop other than the client's."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise ConfigurationError(_NO_LOOP) from None
         if self._loop is None:
             self._loop = loop
         elif self._loop is not loop:
@@ -105,7 +113,7 @@ class AsyncDriver:
 
     async def close(self) -> None:
         """Close our own connections, and end every wait; a second time does nothing."""
-        self._check_loop()
+        self.check_loop()
         self._closed.set()
         self.http.interrupt()
         # What runs must notice before its connection goes: afterwards its error would be an odd one.

@@ -25,7 +25,7 @@ from techforge._drivers.facade import (
     origin,
     storage_request,
 )
-from techforge._drivers.pool import AT_ONCE, DIRECT, LIMITS, Pool, Request, tls_context
+from techforge._drivers.pool import AT_ONCE, DIRECT, LIMITS, Pool, Request, connecting, tls_context, was_made
 from techforge._masking import mask
 from techforge.errors import ConfigurationError, TechForgeError
 
@@ -84,7 +84,8 @@ class AsyncHttp:
         connection = None
         try:
             connection = await self._idle(pool) or pool.new()
-            return Lent(pool, connection, await connection.handle_async_request(pool.given(request)))
+            with connecting(connection):
+                return Lent(pool, connection, await connection.handle_async_request(pool.given(request)))
         except BaseException:
             self._downloads.release()
             if connection is not None:
@@ -139,6 +140,7 @@ class AsyncHttp:
             finally:
                 await response.aclose()
         finally:
+            answer.not_sent = not was_made(connection)
             await self._keep(pool, connection)
 
     async def _exchange_by_given(self, request: Request, answer: Answer) -> None:
@@ -214,7 +216,7 @@ class _AsyncFacade(Facade):
                 await self._exchange(request, answer)
             answer.unpack()
         except Exception as error:
-            if not answer.status_code and not isinstance(error, NETWORK_ERRORS):
+            if not (answer.not_sent or answer.status_code or isinstance(error, NETWORK_ERRORS)):
                 raise  # a hook's, or a bug of a transport's
             failure = self.broken(error, answer)
         else:

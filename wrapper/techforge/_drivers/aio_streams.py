@@ -12,9 +12,11 @@ known.
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import httpcore
 
@@ -22,8 +24,11 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Generator
 
-_NEXT_ADDRESS = 0.25
-"""Seconds until the next address of a host is tried, too (RFC 8305, section 5)."""
+    # As `getaddrinfo` returns it: family, type, protocol, canonical name, address.
+    Address: TypeAlias = tuple[Any, Any, int, str, Any]
+
+_ATTEMPT_DELAY = 0.25
+"""Seconds after which the next address of a host is tried as well (RFC 8305, section 5)."""
 
 
 def use_own_sockets(pool: Any) -> None:
@@ -54,11 +59,68 @@ class _Backend(httpcore.AsyncNetworkBackend):
     async def connect_tcp(
         self, host: str, port: int, timeout: float | None = None, *_: Any, **__: Any
     ) -> httpcore.AsyncNetworkStream:
-        # There is another address only where a name is looked up, and what would try it is not free.
-        delay = None if host[-1:].isdigit() or ":" in host else _NEXT_ADDRESS
         with _told_as(httpcore.ConnectError, httpcore.ConnectTimeout):
             async with asyncio.timeout(timeout):
-                return _Stream(*await asyncio.open_connection(host, port, happy_eyeballs_delay=delay))
+                if host[-1:].isdigit() or ":" in host:
+                    # An IP address: the loop needs no thread to look it up.
+                    return _Stream(*await asyncio.open_connection(host, port))
+                connected = await _connect_to_name(host, port)
+                try:
+                    return _Stream(*await asyncio.open_connection(sock=connected))
+                except BaseException:
+                    connected.close()
+                    raise
+
+
+async def _connect_to_name(host: str, port: int) -> socket.socket:
+    """Connect to the first address of a host that answers, as RFC 8305 says.
+
+    asyncio can do this itself, but uvloop cannot.
+    """
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    if len(found) == 1:
+        return await _connect_to(found[0])
+    # The families take turns: a host may have many addresses of a family that does not work here.
+    first = [address for address in found if address[0] == found[0][0]]
+    others = [address for address in found if address[0] != found[0][0]]
+    untried = [address for pair in zip_longest(first, others) for address in pair if address]
+    attempts: set[asyncio.Task[socket.socket]] = set()
+    problem: BaseException | None = None
+    try:
+        while untried or attempts:
+            if untried:
+                attempts.add(asyncio.create_task(_connect_to(untried.pop(0))))
+            delay = _ATTEMPT_DELAY if untried else None
+            ended, _ = await asyncio.wait(attempts, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
+            for attempt in ended:
+                attempts.discard(attempt)
+                error = attempt.exception()
+                if error is None:
+                    return attempt.result()
+                problem = problem or error
+    finally:
+        for attempt in attempts:
+            attempt.cancel()
+            # It may have connected at the same moment.
+            attempt.add_done_callback(_close_unused)
+    raise problem or OSError(f"{host} has no address")
+
+
+async def _connect_to(address: Address) -> socket.socket:
+    family, kind, protocol, _, place = address
+    connecting = socket.socket(family, kind, protocol)
+    try:
+        connecting.settimeout(0)
+        await asyncio.get_running_loop().sock_connect(connecting, place)
+    except BaseException:
+        connecting.close()
+        raise
+    return connecting
+
+
+def _close_unused(attempt: asyncio.Task[socket.socket]) -> None:
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().close()
 
 
 class _Stream(httpcore.AsyncNetworkStream):

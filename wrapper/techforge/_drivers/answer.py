@@ -32,6 +32,8 @@ def named(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 class Answer:
     """The head of an answer, once it has come, and its bytes; its repr shows none of them."""
 
+    not_sent = False
+    """The attempt failed before there was a connection, so the request was not sent."""
     status_code = 0
     """0 before the head has come."""
     headers: Mapping[str, str] = {}

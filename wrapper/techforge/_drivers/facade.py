@@ -186,7 +186,9 @@ class Facade:
         """Return the error for an attempt whose answer did not come, or not to its end."""
         if not answer.status_code:
             self._log(type(error).__name__)
-            failure = no_answer(error, method=self._method, path=self._path, host=self._host)
+            failure = no_answer(
+                error, method=self._method, path=self._path, host=self._host, not_sent=answer.not_sent
+            )
             if self._built and failure.outcome is Outcome.DEFINITIVE:
                 # It was not our URL: httpx looks at a redirect's, too, though it does not follow it.
                 failure.outcome = Outcome.UNKNOWN
@@ -236,14 +238,18 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     return read_retry_after(headers.get("retry-after"), now)
 
 
-def no_answer(error: Exception, *, method: str, path: str, host: str = "storage") -> APIError:
+def no_answer(
+    error: Exception, *, method: str, path: str, host: str = "storage", not_sent: bool = False
+) -> APIError:
     """Return the error for a request that brought no answer, by what may have happened to it."""
     cls: type[APIError] = APIConnectionError
     problem, outcome = f"the connection to {host} broke", Outcome.UNKNOWN
     if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
         problem, outcome = "a URL that cannot be requested", Outcome.DEFINITIVE
-    elif isinstance(error, _NEVER_SENT) or (
-        isinstance(error, _MEANT_AS_NEVER_SENT) and isinstance(error.__cause__, _NEVER_SENT)
+    elif (
+        not_sent
+        or isinstance(error, _NEVER_SENT)
+        or (isinstance(error, _MEANT_AS_NEVER_SENT) and isinstance(error.__cause__, _NEVER_SENT))
     ):
         problem, outcome = f"cannot connect to {host}", Outcome.NOT_SENT
     if isinstance(error, httpx.TimeoutException | httpcore.TimeoutException | TimeoutError):

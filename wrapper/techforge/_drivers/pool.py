@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ssl
 from collections import deque
+from contextlib import contextmanager
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -22,7 +23,7 @@ from attrs import define, field
 from techforge._drivers.deadline import remaining
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
 AT_ONCE = 100
 """Connections of a client to the API. One that was idle for 5 seconds is given up: servers do so, too."""
@@ -91,6 +92,34 @@ class Connection(Protocol):
 
 
 C = TypeVar("C", bound=Connection)
+
+
+def was_made(connection: object) -> bool:
+    """Return whether a connection was established: connected, through the proxy, and past the TLS handshake.
+
+    If not, the request was not sent, whatever exception says so. A connection of another kind counts as made.
+    """
+    if not getattr(connection, "_connected", True):
+        return False  # a tunnel, whose own connection ends at the proxy
+    inner: Any = connection
+    while hasattr(inner, "_connection"):
+        inner = inner._connection  # noqa: SLF001
+    return inner is not None
+
+
+@contextmanager
+def connecting(connection: Connection) -> Generator[None]:
+    """Raise whatever goes wrong before a connection is made as httpcore's connect error."""
+    try:
+        yield
+    except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.ProxyError):
+        raise
+    except Exception as error:
+        if was_made(connection):
+            raise
+        late = isinstance(error, (TimeoutError, httpcore.TimeoutException))
+        kind = httpcore.ConnectTimeout if late else httpcore.ConnectError
+        raise kind(f"{type(error).__name__}: {error}") from error
 
 
 class Pool(Generic[C]):

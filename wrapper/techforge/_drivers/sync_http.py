@@ -24,7 +24,7 @@ from techforge._drivers.facade import (
     origin,
     storage_request,
 )
-from techforge._drivers.pool import AT_ONCE, DIRECT, LIMITS, Pool, Request, tls_context
+from techforge._drivers.pool import AT_ONCE, DIRECT, LIMITS, Pool, Request, connecting, tls_context, was_made
 from techforge._masking import mask
 from techforge.errors import ConfigurationError, TechForgeError
 
@@ -84,7 +84,7 @@ class SyncHttp:
         connection = None
         try:
             connection = self._idle(pool) or pool.new()
-            with until(deadline):
+            with until(deadline), connecting(connection):
                 return Lent(pool, connection, connection.handle_request(pool.given(request)))
         except BaseException:
             if connection is not None:
@@ -130,6 +130,7 @@ class SyncHttp:
                 finally:
                     response.close()
         finally:
+            answer.not_sent = not was_made(connection)
             self._keep(pool, connection)
 
     def _exchange_by_given(self, request: Request, answer: Answer) -> None:
@@ -199,7 +200,7 @@ class _SyncFacade(Facade):
             self._exchange(self.build(**kwargs), answer)
             answer.unpack()
         except Exception as error:
-            if not answer.status_code and not isinstance(error, NETWORK_ERRORS):
+            if not (answer.not_sent or answer.status_code or isinstance(error, NETWORK_ERRORS)):
                 raise  # a hook's, or a bug of a transport's
             failure = self.broken(error, answer)
         else:
