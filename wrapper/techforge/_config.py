@@ -39,7 +39,8 @@ class ClientOptions(TypedDict, total=False):
     retry_timeout: float
     """One call, all its attempts and pauses; a longer `Retry-After` fails at once. Default 120."""
     resubmit_on_server_error: bool
-    """Whether `jobs.create` retries after a 5xx, as the API's documents advise. Default True."""
+    """Whether `jobs.create` retries after a 500, 503 or another 5xx of the API, as its documentation
+    recommends; never after a gateway's 502, 504 or 520 to 530. Default True."""
     max_rate: float
     """Requests a second to the API, for all callers together, if the account's limit is known."""
     max_in_flight: int

@@ -58,9 +58,10 @@ class Jobs:
         `project_id`, `job_type`, `is_clone_required`, `language`, `version`, `output_size`, `crop`,
         `dynamic_scale`, `iteration_count`, `expand_ratio`, `values`, and `extra` for other fields.
 
-        The API has no idempotency key, so a request whose outcome is unknown is never sent again. After
-        a 429 or a failure to connect it is, since no job was created; after a 5xx it is as well, as the
-        API's documents advise, unless `resubmit_on_server_error=False`.
+        The API has no idempotency key, so a request whose outcome is unknown is never sent again, nor is
+        one that a gateway answered (502, 504, 520 to 530). After a 429 or a failure to connect it is, since
+        no job was created. After another 5xx it is too, as the API's documentation recommends, unless
+        `resubmit_on_server_error=False`; `job.may_have_duplicates` says so.
 
         Raises:
             InvalidArgumentError: an argument is wrong; nothing was sent.
@@ -213,9 +214,10 @@ class AsyncJobs:
         `project_id`, `job_type`, `is_clone_required`, `language`, `version`, `output_size`, `crop`,
         `dynamic_scale`, `iteration_count`, `expand_ratio`, `values`, and `extra` for other fields.
 
-        The API has no idempotency key, so a request whose outcome is unknown is never sent again. After
-        a 429 or a failure to connect it is, since no job was created; after a 5xx it is as well, as the
-        API's documents advise, unless `resubmit_on_server_error=False`.
+        The API has no idempotency key, so a request whose outcome is unknown is never sent again, nor is
+        one that a gateway answered (502, 504, 520 to 530). After a 429 or a failure to connect it is, since
+        no job was created. After another 5xx it is too, as the API's documentation recommends, unless
+        `resubmit_on_server_error=False`; `job.may_have_duplicates` says so.
 
         Raises:
             InvalidArgumentError: an argument is wrong; nothing was sent.
