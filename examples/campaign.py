@@ -8,6 +8,7 @@ beside the videos. `techforge batch` does the same from a shell.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -36,4 +37,8 @@ def main(manifest: str, folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], Path(sys.argv[2])))
+    parser = argparse.ArgumentParser(description="Make a video of every row of a manifest.")
+    parser.add_argument("manifest", help="a CSV, JSON Lines or Parquet file with a row for each video")
+    parser.add_argument("folder", type=Path, help="where the videos and the ledger are kept")
+    arguments = parser.parse_args()
+    sys.exit(main(arguments.manifest, arguments.folder))

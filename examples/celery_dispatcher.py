@@ -13,6 +13,7 @@ helps. The ledger lets each row be submitted once, so it does no harm if Celery 
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING
 
 from techforge.batch import Chunk
@@ -57,3 +58,8 @@ class CeleryDispatcher:
 
     async def take_over(self) -> None:
         """Nothing: Celery's broker gives the chunks of dead workers to others by itself."""
+
+
+if __name__ == "__main__":
+    print(f"usage: {__doc__}", file=sys.stderr)  # noqa: T201
+    sys.exit(2)

@@ -1,7 +1,7 @@
 """A web service: it takes orders for videos, hears from a webhook that one is done, and hands its URL out.
 
     export TFI_API_KEY=… WEBHOOK_TOKEN=…
-    uvicorn --factory web_service:make_app          # pip install techforge starlette uvicorn
+    uvicorn --factory web_service:make_app          # pip install techforge starlette "uvicorn[standard]"
 
 v1.0.0 of the API sends no webhooks itself: here your own job service does, with the ids of a job. Whoever has
 the two ids has the job, so no task of this service sits and waits, and it may be started anew at any time.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hmac
 import os
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -112,3 +113,8 @@ def make_app() -> Starlette:
         Route("/webhook", videos.webhook, methods=["POST"]),
     ]
     return Starlette(routes=routes, lifespan=lifespan)
+
+
+if __name__ == "__main__":
+    print(f"usage: {__doc__}", file=sys.stderr)  # noqa: T201
+    sys.exit(2)

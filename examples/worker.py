@@ -9,6 +9,7 @@ crash there is `client.batch`: see campaign.py.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import sys
@@ -71,6 +72,8 @@ async def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    videos = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description="Make a video of each order that is read from stdin.")
+    parser.add_argument("folder", type=Path, help="where the videos are kept")
+    videos = parser.parse_args().folder
     videos.mkdir(parents=True, exist_ok=True)
     asyncio.run(main(videos))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ sys.path.append(str(Path(__file__).parents[2] / "examples"))
 import web_service
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from techforge.mock import MockServer
 
@@ -62,6 +63,32 @@ async def service(
         monkeypatch.setenv(name, value)
     async with serving() as service:
         yield service
+
+
+@pytest.fixture
+def uvicorn(mock: MockServer, tmp_path: Path) -> Iterator[str]:
+    """Start the web service as its docstring says, in a process with uvloop; return its URL."""
+    pytest.importorskip("uvloop")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    environment = os.environ | mock.environ | {"WEBHOOK_TOKEN": "x", "VIDEOS": str(tmp_path)}
+    environment["PYTHONPATH"] = ":".join(filter(None, sys.path))
+    # `uvicorn[standard]` chooses these by itself; said aloud, it fails where they are missing.
+    chosen = ["--loop", "uvloop", "--http", "httptools", "--port", str(port), "--log-level", "warning"]
+    command = [sys.executable, "-m", "uvicorn", "--factory", "web_service:make_app", *chosen]
+    with subprocess.Popen(command, env=environment, cwd=EXAMPLES) as server:
+        yield f"http://127.0.0.1:{port}"
+        server.terminate()
+
+
+def test_the_web_service_under_uvicorn_standard(uvicorn: str, mock: MockServer) -> None:
+    """Under uvloop and httptools an order is submitted once, and the video is shown."""
+    transport = httpx.HTTPTransport(retries=10)  # until it has started
+    with httpx.Client(transport=transport, base_url=uvicorn, timeout=30) as service:
+        ordered = service.post("/videos", json=MEDIA)
+        assert ordered.status_code == 202, ordered.text
+        assert mock.journal.count(operation="createJob") == 1
+        assert service.get(ordered.headers["location"]).json()["status"] == "done"
 
 
 def event(mock: MockServer, **more: str) -> dict[str, Any]:
@@ -183,6 +210,16 @@ def test_the_campaign(mock: MockServer, tmp_path: Path) -> None:
     again = run(mock, "campaign.py", manifest, tmp_path / "videos")
     assert (again.returncode, again.stdout) == (0, "")
     assert mock.journal.count(operation="createJob") == 3
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
+def test_without_arguments_an_example_prints_its_usage(name: str, mock: MockServer) -> None:
+    """A program that is started without arguments says how it is used, and sends nothing."""
+    done = run(mock, name)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("usage: ")
+    assert "Traceback" not in done.stderr
+    assert mock.journal.count() == 0
 
 
 def test_a_bad_manifest(mock: MockServer, tmp_path: Path) -> None:
