@@ -165,9 +165,11 @@ TABLE = {
     "429":                (says(b"", b"429 Slow"),                   Status,     (2, R),  (2, R),  NO_JOB),
     "429, cut":           (says(b"{", b"429 Slow", length=99),       Status,     (2, R),  (2, R),  NO_JOB),
     "429, with a job":    (says(ACCEPTED, b"429 Slow"),              Status,     (1, U),  (2, R),  JOB_ID),
-    "520":                (says(b"", b"520 Odd"),                    Status,     (2, S),  (2, S),  NO_JOB),
+    "502":                (says(b"{}", b"502 Bad Gateway"),          Status,     (1, U),  (2, S),  NO_JOB),
+    "503":                (says(b"{}", b"503 Busy"),                 Status,     (2, S),  (2, S),  NO_JOB),
+    "520":                (says(b"", b"520 Odd"),                    Status,     (1, U),  (2, S),  NO_JOB),
     "599":                (says(b"<html>", b"599 Odd"),              Status,     (2, S),  (2, S),  NO_JOB),
-    "520, cut":           (says(b"<h", b"520 Odd", length=99),       Status,     (2, S),  (2, S),  NO_JOB),
+    "520, cut":           (says(b"<h", b"520 Odd", length=99),       Status,     (1, U),  (2, S),  NO_JOB),
     "520, with a job":    (says(ACCEPTED, b"520 Odd"),               Status,     (1, U),  (2, S),  JOB_ID),
 }
 # fmt: on

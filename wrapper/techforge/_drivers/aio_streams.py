@@ -130,7 +130,9 @@ class _Stream(httpcore.AsyncNetworkStream):
         self._unsent = b""
 
     async def read(self, max_bytes: int, *_: Any, **__: Any) -> bytes:
-        self._writer.write(self._unsent)
+        # uvloop refuses a write to a connection that is closed already; the read then says what happened.
+        if self._unsent and not self._writer.is_closing():
+            self._writer.write(self._unsent)
         self._unsent = b""
         with _told_as(httpcore.ReadError, httpcore.ReadTimeout):
             return await self._reader.read(max_bytes)
