@@ -29,7 +29,7 @@ seconds = st.floats(0, 1e6)
 pauses = st.none() | seconds
 failures = st.builds(
     lambda status, retry_after: answered(status, retry_after=retry_after),
-    st.sampled_from([408, 400, 401, 404, 429, 500, 503, 520]),
+    st.sampled_from([408, 400, 401, 404, 429, 500, 503, 599]),
     pauses,
 ) | st.builds(lost, st.sampled_from([Outcome.NOT_SENT, Outcome.UNKNOWN]))
 

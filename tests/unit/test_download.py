@@ -455,6 +455,19 @@ def test_a_deadline_during_the_pause_reports_the_last_failure(tmp_path: Path, le
     assert (caught.value.error.status_code, caught.value.retry_after) == (503, 4.0)
 
 
+def test_a_progress_that_the_deadline_cuts_off(tmp_path: Path) -> None:
+    """An `on_progress` that hangs ends with the download, which says what has arrived."""
+    by_hand = Cdn().by_hand()
+
+    def hangs(*_: object) -> None:
+        by_hand.clock.now += 10
+        raise TimeoutError
+
+    with pytest.raises(DownloadError, match="deadline") as caught:
+        fetch(by_hand, tmp_path / "v", on_progress=hangs, timeout=10)
+    assert caught.value.received == 100
+
+
 def test_a_failure_before_new_bytes_is_forgotten(tmp_path: Path) -> None:
     """A download that then is too slow was not ended by what happened before."""
     cdn = Cdn()

@@ -7,6 +7,7 @@ from techforge._flow import CLIENT, Invoke, Send, Sleep, call
 from techforge._flows.request import request
 from techforge.errors import (
     APIConnectionError,
+    APIError,
     APIStatusError,
     APITimeoutError,
     AuthenticationError,
@@ -30,11 +31,20 @@ BODY = JobRequest.from_dict(
 )
 POST = call(create_job, JobAccepted, body=BODY, client=CLIENT).never_twice("look in project P")
 
+
+def in_doubt(status: int) -> APIError:
+    """Return the error for a submission that a gateway answered."""
+    error = answered(status)
+    error.outcome = Outcome.UNKNOWN
+    return error
+
+
 SENT_AGAIN = {
     # failure: (a GET is sent again, a POST is sent again)
     "never delivered": (lambda: lost(Outcome.NOT_SENT), True, True),
     "server failed": (lambda: answered(503), True, True),
-    "odd server failure": (lambda: answered(520), True, True),
+    "odd server failure": (lambda: answered(599), True, True),
+    "gateway failed": (lambda: in_doubt(502), True, False),
     "unknown": (lost, True, False),
     "request timeout": (lambda: answered(408), True, False),
     "bad request": (lambda: answered(400), False, False),

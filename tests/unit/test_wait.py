@@ -354,6 +354,44 @@ def test_a_poll_that_there_was_no_time_for_is_no_failed_poll(max_failures: int) 
     assert (caught.value.last_error, caught.value.polls) == (None, 1)
 
 
+@pytest.mark.parametrize(
+    ("answer", "ends"),
+    [(JobState("failed", "no face"), JobFailedError), (JobState("queued"), JobTimeoutError), ("done", None)],
+)
+def test_an_update_that_the_deadline_cuts_off_hides_nothing(answer, ends) -> None:
+    """An `on_update` that hangs ends with the wait; the video, or the error, is the wait's own."""
+    by_hand = ByHand(sends=[SIGNED], opens=[THERE])
+
+    class Slow:
+        def check(self, _: Job):
+            by_hand.clock.now += 9
+            return answer
+
+    def hangs(update) -> None:
+        if update.polls:
+            by_hand.clock.now += 1
+            raise TimeoutError
+
+    def run():
+        return waiting(by_hand, tracker=Slow(), timeout=10, on_update=hangs)
+
+    if ends is None:
+        assert run().size == 1234
+    else:
+        with pytest.raises(ends):
+            run()
+
+
+def test_a_timeout_of_the_users_own_comes_out() -> None:
+    """Before the deadline it is the user's, whatever it is about."""
+
+    def broken(_: object) -> None:
+        raise TimeoutError("mine")
+
+    with pytest.raises(TimeoutError, match="mine"):
+        waiting(ByHand(), on_update=broken)
+
+
 def test_an_error_of_on_update_comes_out() -> None:
     """The user's own bug is not swallowed, and still the job is noted."""
 

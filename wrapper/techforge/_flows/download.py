@@ -163,7 +163,12 @@ class _Fetch:
                 self.furthest, self.failures, self.signed_again = part.size, 0, False
                 self.failure = None
             if self.on_progress is not None:
-                yield from invoke(self.on_progress, part.size, part.total, timeout=self._timeout())
+                timeout = self._timeout()
+                try:
+                    yield from invoke(self.on_progress, part.size, part.total, timeout=timeout)
+                except TimeoutError:
+                    self._timeout()  # at the deadline, it says what has arrived
+                    raise
 
     def _pause(self, failure: APIError | None) -> Flow[None]:
         self.failures += 1

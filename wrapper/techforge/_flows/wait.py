@@ -268,7 +268,12 @@ class _Wait:
         elapsed = self.settings.now() - self.started
         status = WAITING if self.job.status == NO_STATUS else self.job.status
         update = JobUpdate(self.job, status, self.message, elapsed, self.polls)
-        yield from invoke(self.on_update, update, timeout=self._left())
+        try:
+            yield from invoke(self.on_update, update, timeout=self._left())
+        except TimeoutError:
+            # At the deadline, what follows says more: the video, why the job failed, or the last failure.
+            if self._left() > 0:
+                raise
 
     def _left(self) -> float:
         return max(0.0, self.deadline - self.settings.now())
