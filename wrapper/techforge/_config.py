@@ -19,6 +19,7 @@ from techforge.policy.retry import RetryBudget, RetryPolicy
 
 LIVE_URL = "https://api.techforgeinnovate.com"
 BASE_URL_VARIABLE = "TFI_BASE_URL"
+ACCOUNT_VARIABLE = "TFI_ACCOUNT"
 _PYTHON = ".".join(map(str, sys.version_info[:3]))
 
 
@@ -32,6 +33,11 @@ class ClientOptions(TypedDict, total=False):
 
     base_url: str
     """Where the API is: by default `TFI_BASE_URL`, else the live API."""
+    account: str
+    """A name for the account that pays, which stays the same when its key is replaced.
+
+    By default `TFI_ACCOUNT`, else a fingerprint of the key. Campaigns belong to an account.
+    """
     timeout: float
     """One attempt, from connecting to the last byte of the answer. Default 60."""
     max_retries: int
@@ -62,6 +68,7 @@ class Settings:
     timeout: float = 60.0
     retry: RetryPolicy = field(factory=RetryPolicy)
     headers: Mapping[str, str]
+    account: str | None = None
     allow_http: bool = False
     allow_private_media: bool = False
     budget: RetryBudget = field(factory=RetryBudget, repr=False)
@@ -89,6 +96,7 @@ class Settings:
         bare = cls(
             api_key=resolve_api_key(api_key, environ),
             base_url=base_url,
+            account=environ.get(ACCOUNT_VARIABLE) or None,
             headers={"user-agent": f"techforge-python/{__version__} python/{_PYTHON}"},
         )
         return bare.with_options({**options, "base_url": base_url})
@@ -104,6 +112,7 @@ class Settings:
             self,
             allow_http=allow_http,
             allow_private_media=options.get("allow_private_media", self.allow_private_media),
+            account=_account(options["account"]) if "account" in options else self.account,
             limiter=self._limiter(options),
             base_url=_base_url(options.get("base_url", self.base_url), allow_http=allow_http),
             timeout=_checks.seconds("timeout", options.get("timeout", self.timeout)),
@@ -150,6 +159,12 @@ class Settings:
     def once(self) -> Self:
         """Return the same settings without retries, for loops that try again by themselves."""
         return evolve(self, retry=evolve(self.retry, max_retries=0))
+
+
+def _account(name: object) -> str:
+    if not isinstance(name, str) or not name.isprintable() or not name.strip():
+        raise InvalidArgumentError("account", "must be a name, such as 'acme'")
+    return name
 
 
 def _base_url(url: str, *, allow_http: bool) -> str:

@@ -6,23 +6,28 @@
 done .mp4
 """
 
+from techforge.batch.account import Account
 from techforge.batch.campaign import AsyncBatch, BadManifestError, Batch, Loading, load
 from techforge.batch.database import LedgerError, NoLedgerError
 from techforge.batch.dispatch import Dispatcher
-from techforge.batch.ledger import Chunk, Entry, Ledger, Loaded, State
+from techforge.batch.ledger import Campaign, Chunk, Entry, Ledger, State
+from techforge.batch.loading import Conflict, Loaded, RowConflictError
 from techforge.batch.manifest import BadRow, ManifestError, Row, read
-from techforge.batch.options import Options
+from techforge.batch.options import Options, RunOptions
 from techforge.batch.progress import bar
 from techforge.batch.report import ReportError
 from techforge.batch.report import write as write_report
-from techforge.batch.runner import Run
+from techforge.batch.runner import NoProgressError, Run
 
 __all__ = [
+    "Account",
     "AsyncBatch",
     "BadManifestError",
     "BadRow",
     "Batch",
+    "Campaign",
     "Chunk",
+    "Conflict",
     "Dispatcher",
     "Entry",
     "Ledger",
@@ -31,10 +36,13 @@ __all__ = [
     "Loading",
     "ManifestError",
     "NoLedgerError",
+    "NoProgressError",
     "Options",
     "ReportError",
     "Row",
+    "RowConflictError",
     "Run",
+    "RunOptions",
     "State",
     "bar",
     "load",

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from attrs import frozen
@@ -19,31 +21,37 @@ from attrs import frozen
 from techforge._client import AsyncTechForge
 from techforge._drivers.aio import AsyncDriver
 from techforge._flows.create import create
+from techforge._flows.probe import probe
 from techforge.batch import changes
+from techforge.batch.account import Account
 from techforge.batch.database import LedgerError
 from techforge.batch.dispatch import default_dispatcher, enqueue
-from techforge.batch.ledger import Entry, Ledger, Loaded, State
+from techforge.batch.fetcher import fetch
+from techforge.batch.ledger import DEFAULT_CAMPAIGN, Entry, Ledger, State
 from techforge.batch.manifest import BadRow, Row, read
-from techforge.batch.options import Options
+from techforge.batch.options import Options, RunOptions
 from techforge.batch.runner import Run
+from techforge.batch.wording import counted
 from techforge.batch.worker import Worker, set_bounds, sharing
 from techforge.errors import ConfigurationError, InvalidArgumentError, TechForgeError
 from techforge.models import Job
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import (
         AsyncGenerator,
         Callable,
+        Collection,
         Generator,
         Iterable,
         Iterator,
         Mapping,
     )
+    from typing import Unpack
 
     from techforge._client import TechForge
     from techforge._config import Settings
     from techforge.batch.dispatch import Dispatcher
+    from techforge.batch.loading import Loaded, OnConflict
 
     Manifest: TypeAlias = str | os.PathLike[str] | Iterable[Mapping[str, Any]]
     LedgerPath: TypeAlias = str | os.PathLike[str]
@@ -64,61 +72,121 @@ class BadManifestError(TechForgeError):
         self.bad, self.count = bad, count
         more = f"\n… and {count - len(bad)} more" if count > len(bad) else ""
         rows = "\n".join(map(str, bad))
-        super().__init__(f"{count} rows of the manifest are bad, and nothing was submitted:\n{rows}{more}")
+        are = "is" if count == 1 else "are"
+        super().__init__(
+            f"{counted(count, 'row')} of the manifest {are} bad, and nothing was submitted:\n{rows}{more}"
+        )
 
 
 @frozen
 class Loading:
-    """What became of a manifest: rows that are new, rows that were known, and bad ones that were left out."""
+    """What became of a manifest: what was loaded, and the first of the bad rows that were skipped."""
 
     loaded: Loaded
     bad: list[BadRow]
-    bad_count: int
 
 
-def load(ledger: Ledger, manifest: Manifest, settings: Settings, *, skip_bad: bool = False) -> Loading:
-    """Check every row of a manifest, and add those that are new.
+def campaign_of(manifest: Manifest | None) -> str | None:
+    """Return the name that a manifest gives to its campaign; None without a manifest."""
+    if manifest is None or manifest == ():
+        return None
+    return Path(manifest).stem if isinstance(manifest, str | os.PathLike) else DEFAULT_CAMPAIGN
+
+
+def open_campaign(
+    place: LedgerPath, settings: Settings, campaign: str | None, manifest: Manifest | None = None
+) -> Ledger:
+    """Open a campaign to spend money on: it must belong to the client's account.
+
+    With a manifest, the ledger and the campaign are created if they do not exist.
+
+    Raises:
+        LedgerError: it cannot be used.
+    """
+    account = Account.of(settings)
+    name = campaign or campaign_of(manifest)
+    ledger = Ledger(place, name, api=account.api, new=campaign_of(manifest) is not None)
+    try:
+        ledger.assign(account)
+    except BaseException:
+        ledger.close()
+        raise
+    return ledger
+
+
+def load(
+    ledger: Ledger,
+    manifest: Manifest,
+    settings: Settings,
+    *,
+    skip_bad: bool = False,
+    allow_columns: Collection[str] = (),
+    on_conflict: OnConflict = "stop",
+    may_add: bool = True,
+    approve: Callable[[Loaded], object] | None = None,
+) -> Loading:
+    """Check every row of a manifest, and add those that are new; `Ledger.load` says what else happens.
 
     Raises:
         ManifestError: it cannot be read.
         BadManifestError: some rows are bad, and `skip_bad` is False.
+        RowConflictError: a row_key has two contents.
     """
     bad: list[BadRow] = []
     count = 0
-    checked: set[str] = set()
+    check = _Check(settings)
+    source = Path(manifest).name if isinstance(manifest, str | os.PathLike) else "rows"
 
-    def good() -> Iterator[Row]:
+    def rows() -> Iterator[Row | BadRow]:
         nonlocal count
-        for row in read(manifest):
-            problem = row if isinstance(row, BadRow) else _problem(row, settings, checked)
+        for row in read(manifest, allow_columns=allow_columns):
+            problem = row if isinstance(row, BadRow) else check(row)
             if problem is None:
-                yield row  # type: ignore[misc]
+                yield row
                 continue
             count += 1
             if len(bad) < _SHOWN:
                 bad.append(problem)
+            if skip_bad:
+                yield problem
         if count and not skip_bad:
             raise BadManifestError(bad, count)
 
-    return Loading(ledger.load(good()), bad, count)
-
-
-def _problem(row: Row, settings: Settings, checked: set[str]) -> BadRow | None:
-    """Ask the client itself, once for rows that differ in their files alone."""
-    files = {"image_url", "audio_url", "project_id"}
-    rest = json.dumps(
-        {name: value for name, value in row.params.items() if name not in files}, sort_keys=True
-    )
-    if rest in checked:
-        return None
     try:
-        create(settings, **row.params).close()
-    except InvalidArgumentError as error:
-        value = str(row.params.get(error.field, ""))
-        return BadRow(row.line, error.field, value, str(error).removeprefix(f"{error.field}: "))
-    if len(checked) < 10_000:
-        checked.add(rest)
-    return None
+        loaded = ledger.load(rows(), source=source, on_conflict=on_conflict, may_add=may_add, approve=approve)
+    except TechForgeError as error:
+        if not sum(ledger.counts().values()):
+            said = str(error).partition("\n")[0].rstrip(":")
+            ledger.update("refused", lambda _: f"{source}: {said}")
+        raise
+    return Loading(loaded, bad)
+
+
+class _Check:
+    """Asks the client itself about a row; what was found good once is not asked again."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._checked: set[str] = set()
+
+    def __call__(self, row: Row) -> BadRow | None:
+        rest = {name: value for name, value in row.params.items() if name not in _FILES}
+        # A host is looked at once, like everything else that rows have in common.
+        facts = {json.dumps(rest, sort_keys=True), *(row.params[name].split("/", 3)[2] for name in _MEDIA)}
+        if facts <= self._checked:
+            return None
+        try:
+            create(self._settings, **row.params).close()
+        except InvalidArgumentError as error:
+            value = str(row.params.get(error.field, ""))
+            return BadRow(row.line, error.field, value, str(error).removeprefix(f"{error.field}: "))
+        if len(self._checked) < 10_000:
+            self._checked |= facts
+        return None
+
+
+_MEDIA = "image_url", "audio_url"
+_FILES = frozenset({*_MEDIA, "project_id"})
 
 
 class AsyncBatch:
@@ -129,33 +197,56 @@ class AsyncBatch:
 
     async def run(
         self,
-        manifest: Manifest = (),
+        manifest: Manifest | None = None,
         *,
         ledger: LedgerPath = LEDGER,
+        campaign: str | None = None,
         skip_bad: bool = False,
+        allow_columns: Collection[str] = (),
+        on_conflict: OnConflict = "stop",
         dispatcher: Dispatcher | None = None,
         on_progress: OnProgress | None = None,
-        **options: Any,
+        **options: Unpack[RunOptions],
     ) -> AsyncGenerator[Entry]:
-        """Submit every row once, wait for the jobs, fetch the videos, and yield each row when it has ended.
+        """Submit every row once, wait for the jobs, download the videos, and yield each row when it ends.
 
-        `manifest` is a CSV, JSONL or Parquet file, or an iterable of mappings; rows that the ledger knows are
-        not added again, so that the same call goes on where an earlier one was stopped. A row ends as `done`,
-        `failed`, or `unknown`: then its submission was not answered, and it is not sent again. `on_progress`
-        is called with the `Run` about ten times a second. `options` are those of `Options`.
+        `manifest` is a CSV, JSONL or Parquet file, or an iterable of mappings; without one, the campaign
+        continues. A campaign is named after its file (`default` for mappings), or `campaign` names it. Rows
+        that it has already are not added again. A row ends as `done`, `failed`, or `unknown`: its submission
+        was not answered, and it is not sent again. `skip_bad` leaves bad rows out, as `skipped`.
+        `on_conflict` says what to do with a row_key whose content has changed: `stop`, `keep` the first
+        content, or `replace` it where no job was made. `allow_columns` names columns of your own that look
+        like a misspelt field.
+        `on_progress` is called with the `Run` about ten times a second. `options` are those of `RunOptions`.
 
         Raises:
-            ManifestError, BadManifestError: the manifest cannot be used; nothing was sent.
-            LedgerError: the ledger cannot be used, or another process is running this campaign.
+            ManifestError, BadManifestError, RowConflictError: the manifest cannot be used; nothing was sent.
+            LedgerError: the ledger cannot be used, or another process is running a campaign of it.
             InvalidArgumentError: an option is wrong.
+            APIConnectionError, AuthenticationError: the API cannot be reached, or refuses the key; nothing
+                was submitted.
+            NoProgressError: nothing succeeded for `give_up_after` seconds.
 
         >>> rows = [{"image_url": "https://a.example/i.png", "audio_url": "https://a.example/a.mp3"}]
         >>> [row.state.value async for row in client.batch.run(rows, ledger=folder / "ledger.sqlite")]
         ['done']
         """
-        chosen = _options(options)
-        with Ledger(ledger) as book, book.alone():
-            await asyncio.to_thread(load, book, manifest, self._client._settings, skip_bad=skip_bad)
+        chosen = Options.of(options)
+        chosen.make_folder()
+        with open_campaign(ledger, self._client._settings, campaign, manifest) as book, book.alone():
+            if manifest is not None:
+                await asyncio.to_thread(
+                    load,
+                    book,
+                    manifest,
+                    self._client._settings,
+                    skip_bad=skip_bad,
+                    allow_columns=allow_columns,
+                    on_conflict=on_conflict,
+                    may_add=campaign is not None or not isinstance(manifest, str | os.PathLike),
+                )
+            if await asyncio.to_thread(book.is_pending):
+                await self._client._driver.run(probe(self._client._settings))
             # Its end comes before the ledger's: what is under way is still to be noted.
             async with contextlib.aclosing(
                 self._entries(book, ledger, chosen, dispatcher, on_progress)
@@ -167,15 +258,16 @@ class AsyncBatch:
         self,
         ledger: LedgerPath,
         *,
+        campaign: str | None = None,
         stay: bool = False,
         dispatcher: Dispatcher | None = None,
         on_progress: OnProgress | None = None,
-        **options: Any,
+        **options: Unpack[RunOptions],
     ) -> AsyncGenerator[Entry]:
         """Join others in a campaign whose ledger is in PostgreSQL, and yield each row that ends here.
 
-        `ledger` is a URL: `postgresql://user@host/database?campaign=spring`. `stay` waits for more rows
-        when all have ended; the rest is as for `run`.
+        `ledger` is a URL: `postgresql://user@host/database`. `stay` waits for more rows when all have ended;
+        the rest is as for `run`.
 
         Raises:
             LedgerError: there is no such campaign, or its ledger cannot be shared.
@@ -184,12 +276,43 @@ class AsyncBatch:
         >>> async for row in client.batch.work(ledger_url):
         ...     print(row.state)
         """
-        chosen = _options(options)
-        with Ledger(ledger, new=False) as book:
+        chosen = Options.of({"give_up_after": None, **options})
+        chosen.make_folder()
+        with open_campaign(ledger, self._client._settings, campaign) as book:
             if not book.is_shared:
-                raise LedgerError(f"{book.name} is one process's own; several need PostgreSQL")
+                raise LedgerError(f"{book.name} serves one process at a time; several need PostgreSQL")
             joining = self._entries(book, ledger, chosen, dispatcher, on_progress, joins=True, stay=stay)
             async with contextlib.aclosing(joining) as entries:
+                async for entry in entries:
+                    yield entry
+
+    async def fetch(
+        self,
+        ledger: LedgerPath = LEDGER,
+        *,
+        out: str | os.PathLike[str],
+        name: str = "{row_key}.mp4",
+        campaign: str | None = None,
+        downloads: int = 4,
+    ) -> AsyncGenerator[Entry]:
+        """Download every finished video that is not in `out`, and yield its row.
+
+        The file names follow from `name`, as for `run`. If a download fails, the row's `file` is None and
+        `reason` says why.
+
+        Raises:
+            LedgerError: the ledger cannot be used.
+            InvalidArgumentError: nothing can be written to `out`.
+
+        >>> rows = [{"image_url": "https://a.example/i.png", "audio_url": "https://a.example/a.mp3"}]
+        >>> ended = [row async for row in client.batch.run(rows, ledger=folder / "ledger.sqlite")]
+        >>> [row.file is not None async for row in client.batch.fetch(folder / "ledger.sqlite", out=folder)]
+        [True]
+        """
+        chosen = Options(out=out, name=name, downloads=downloads)
+        chosen.make_folder()
+        with open_campaign(ledger, self._client._settings, campaign) as book:
+            async with contextlib.aclosing(fetch(self._client, book, chosen)) as entries:
                 async for entry in entries:
                     yield entry
 
@@ -205,7 +328,7 @@ class AsyncBatch:
         stay: bool = False,
     ) -> AsyncGenerator[Entry]:
         if ledger.is_shared:
-            chosen = dispatcher or default_dispatcher(str(place))
+            chosen = dispatcher or default_dispatcher(str(place), ledger.campaign.id)
             if not joins:
                 bounds = await asyncio.to_thread(set_bounds, ledger, options)
                 await enqueue(chosen, await asyncio.to_thread(ledger.chunks, bounds.last))
@@ -264,48 +387,68 @@ class Batch:
 
     def run(
         self,
-        manifest: Manifest = (),
+        manifest: Manifest | None = None,
         *,
         ledger: LedgerPath = LEDGER,
+        campaign: str | None = None,
         skip_bad: bool = False,
+        allow_columns: Collection[str] = (),
+        on_conflict: OnConflict = "stop",
         dispatcher: Dispatcher | None = None,
         on_progress: OnProgress | None = None,
-        **options: Any,
+        **options: Unpack[RunOptions],
     ) -> Generator[Entry]:
-        """Submit every row once, wait for the jobs, fetch the videos, and yield each row when it has ended.
+        """Submit every row once, wait for the jobs, download the videos, and yield each row when it ends.
 
-        `manifest` is a CSV, JSONL or Parquet file, or an iterable of mappings; rows that the ledger knows are
-        not added again, so that the same call goes on where an earlier one was stopped. A row ends as `done`,
-        `failed`, or `unknown`: then its submission was not answered, and it is not sent again. `on_progress`
-        is called with the `Run` about ten times a second. `options` are those of `Options`.
+        `manifest` is a CSV, JSONL or Parquet file, or an iterable of mappings; without one, the campaign
+        continues. A campaign is named after its file (`default` for mappings), or `campaign` names it. Rows
+        that it has already are not added again. A row ends as `done`, `failed`, or `unknown`: its submission
+        was not answered, and it is not sent again. `skip_bad` leaves bad rows out, as `skipped`.
+        `on_conflict` says what to do with a row_key whose content has changed: `stop`, `keep` the first
+        content, or `replace` it where no job was made. `allow_columns` names columns of your own that look
+        like a misspelt field.
+        `on_progress` is called with the `Run` about ten times a second. `options` are those of `RunOptions`.
 
         Raises:
-            ManifestError, BadManifestError: the manifest cannot be used; nothing was sent.
-            LedgerError: the ledger cannot be used, or another process is running this campaign.
+            ManifestError, BadManifestError, RowConflictError: the manifest cannot be used; nothing was sent.
+            LedgerError: the ledger cannot be used, or another process is running a campaign of it.
             InvalidArgumentError: an option is wrong.
+            APIConnectionError, AuthenticationError: the API cannot be reached, or refuses the key; nothing
+                was submitted.
+            NoProgressError: nothing succeeded for `give_up_after` seconds.
 
         >>> rows = [{"image_url": "https://a.example/i.png", "audio_url": "https://a.example/a.mp3"}]
         >>> [row.state.value for row in client.batch.run(rows, ledger=folder / "ledger.sqlite")]
         ['done']
         """
-        options |= {"dispatcher": dispatcher, "on_progress": on_progress}
         return self._entries(
-            lambda client: client.batch.run(manifest, ledger=ledger, skip_bad=skip_bad, **options)
+            lambda client: client.batch.run(
+                manifest,
+                ledger=ledger,
+                campaign=campaign,
+                skip_bad=skip_bad,
+                allow_columns=allow_columns,
+                on_conflict=on_conflict,
+                dispatcher=dispatcher,
+                on_progress=on_progress,
+                **options,
+            )
         )
 
     def work(
         self,
         ledger: LedgerPath,
         *,
+        campaign: str | None = None,
         stay: bool = False,
         dispatcher: Dispatcher | None = None,
         on_progress: OnProgress | None = None,
-        **options: Any,
+        **options: Unpack[RunOptions],
     ) -> Generator[Entry]:
         """Join others in a campaign whose ledger is in PostgreSQL, and yield each row that ends here.
 
-        `ledger` is a URL: `postgresql://user@host/database?campaign=spring`. `stay` waits for more rows
-        when all have ended; the rest is as for `run`.
+        `ledger` is a URL: `postgresql://user@host/database`. `stay` waits for more rows when all have ended;
+        the rest is as for `run`.
 
         Raises:
             LedgerError: there is no such campaign, or its ledger cannot be shared.
@@ -314,8 +457,45 @@ class Batch:
         >>> for row in client.batch.work(ledger_url):
         ...     print(row.state)
         """
-        options |= {"dispatcher": dispatcher, "on_progress": on_progress}
-        return self._entries(lambda client: client.batch.work(ledger, stay=stay, **options))
+        return self._entries(
+            lambda client: client.batch.work(
+                ledger,
+                campaign=campaign,
+                stay=stay,
+                dispatcher=dispatcher,
+                on_progress=on_progress,
+                **options,
+            )
+        )
+
+    def fetch(
+        self,
+        ledger: LedgerPath = LEDGER,
+        *,
+        out: str | os.PathLike[str],
+        name: str = "{row_key}.mp4",
+        campaign: str | None = None,
+        downloads: int = 4,
+    ) -> Generator[Entry]:
+        """Download every finished video that is not in `out`, and yield its row.
+
+        The file names follow from `name`, as for `run`. If a download fails, the row's `file` is None and
+        `reason` says why.
+
+        Raises:
+            LedgerError: the ledger cannot be used.
+            InvalidArgumentError: nothing can be written to `out`.
+
+        >>> rows = [{"image_url": "https://a.example/i.png", "audio_url": "https://a.example/a.mp3"}]
+        >>> ended = [row for row in client.batch.run(rows, ledger=folder / "ledger.sqlite")]
+        >>> [row.file is not None for row in client.batch.fetch(folder / "ledger.sqlite", out=folder)]
+        [True]
+        """
+        return self._entries(
+            lambda client: client.batch.fetch(
+                ledger, out=out, name=name, campaign=campaign, downloads=downloads
+            )
+        )
 
     def _entries(self, begin: Callable[[AsyncTechForge], AsyncGenerator[Entry]]) -> Generator[Entry]:
         if self._client._driver.given is not None:
@@ -375,14 +555,6 @@ async def _check(client: AsyncTechForge, ledger: Ledger) -> int:
             change = changes.submitted(entry.n, entry.attempts, entry.job_id, 0.0)
             found += sum(await asyncio.to_thread(ledger.apply, change))
     return found
-
-
-def _options(options: dict[str, Any]) -> Options:
-    unknown = options.keys() - {name.removeprefix("_") for name in Options.__annotations__}
-    if unknown:
-        allowed = ", ".join(Options.__annotations__)
-        raise InvalidArgumentError(min(unknown), f"is not an option of a batch; there are {allowed}")
-    return Options(**options)
 
 
 @contextlib.asynccontextmanager

@@ -86,3 +86,8 @@ def done(n: int, file: str | None, now: float) -> Change:
     """Note that a row's video is there."""
     changes = "state = 'done', file = ?, ended_at = ?, reason = NULL"
     return _change(changes, "state = 'submitted'", (file, now), n)
+
+
+def fetched(n: int, file: str) -> Change:
+    """Note where the video of a finished row was downloaded to."""
+    return _change("file = ?", "state = 'done'", (file,), n)

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from techforge.errors import TechForgeError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from techforge.batch.changes import Change
 
 T = TypeVar("T")
+ARRIVING = "key", "line", "params", "metadata", "content", "project_id", "state", "reason"
+"""The columns of rows that are being loaded; `place`, their order, comes first."""
 
 
 class LedgerError(TechForgeError):
@@ -22,6 +25,36 @@ class LedgerError(TechForgeError):
 
 class NoLedgerError(LedgerError):
     """There is no ledger where one was looked for."""
+
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # one letter is a drive of Windows
+_LIBPQ = re.compile(r"\s*(host|hostaddr|port|dbname|user|service|password|passfile|sslmode)\s*=")
+_POSTGRES = re.compile(r"postgres(ql)?://", re.IGNORECASE)
+
+
+def postgres_url(place: str | os.PathLike[str]) -> str | None:
+    """Return the URL of a ledger in PostgreSQL, None if the ledger is a file.
+
+    What looks like an address of a database and is not a PostgreSQL URL must not become a local file: each
+    machine would have a ledger of its own, and all of them would submit all rows.
+
+    Raises:
+        LedgerError: it is neither a path nor a PostgreSQL URL.
+    """
+    if not isinstance(place, str):
+        return None
+    if scheme := _POSTGRES.match(place):
+        return scheme[0].lower() + place[scheme.end() :]
+    if _LIBPQ.match(place):
+        raise LedgerError(
+            "the ledger is given as a connection string; write it as a URL: "
+            "postgresql://user@host/database, or postgresql:///?service=NAME for a service file"
+        )
+    if _SCHEME.match(place):
+        raise LedgerError(
+            f"{without_password(place)} is not a place for a ledger: it is a path, or postgresql://user@host/database"
+        )
+    return None
 
 
 def without_password(place: str) -> str:
@@ -74,6 +107,8 @@ class Database(Protocol):
     """The type of a number that each row is given."""
     skip_locked: str
     """What makes a SELECT leave out the rows that somebody else is changing."""
+    stem: str
+    """The name for a campaign that has none: of the file, or of the schema."""
 
     def now(self) -> float:
         """Return the seconds since 1970, by one clock for all processes."""
@@ -83,8 +118,11 @@ class Database(Protocol):
         """Return the names of its tables."""
         ...
 
-    def create(self, statements: Sequence[str]) -> None:
-        """Make its tables, unless another process is faster."""
+    def create(self, work: Callable[[Connection, set[str]], T]) -> T:
+        """Create or change tables in one transaction, while no other process does.
+
+        `work` is given the names of the tables that exist by then.
+        """
         ...
 
     def run(self, work: Callable[[Connection], T]) -> T:
@@ -99,10 +137,10 @@ class Database(Protocol):
         """Carry out changes together, and tell of each whether it has found its row as it must be."""
         ...
 
-    def insert(self, rows: Iterable[Sequence[object]]) -> int:
-        """Add jobs, by key, line, params and metadata, whose keys are not there yet; return how many.
+    def load(self, rows: Iterable[Sequence[object]], work: Callable[[Connection], T]) -> T:
+        """Put rows into the temporary table `arriving`, and do some work on it in the same transaction.
 
-        All are added, or none if the iterable raises.
+        `ARRIVING` names the columns. Nothing changes if the iterable or the work raises.
         """
         ...
 

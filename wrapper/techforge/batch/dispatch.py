@@ -50,8 +50,8 @@ async def tolerated(asked: Awaitable[None]) -> None:
         logger.warning("the dispatcher has failed: %s", said)
 
 
-def default_dispatcher(ledger: str) -> Dispatcher:
-    """Return what hands out the rows of a ledger in PostgreSQL, where nothing else is given.
+def default_dispatcher(ledger: str, campaign: int) -> Dispatcher:
+    """Return what hands out the rows of a campaign in PostgreSQL, where nothing else is given.
 
     Raises:
         ConfigurationError: it is not installed.
@@ -62,4 +62,4 @@ def default_dispatcher(ledger: str) -> Dispatcher:
         raise ConfigurationError(
             "workers need more: pip install 'techforge[distributed]', or give a dispatcher"
         ) from error
-    return Procrastinate(ledger)
+    return Procrastinate(ledger, campaign)

@@ -2,58 +2,113 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from attrs import frozen
+from attrs import fields_dict, frozen
 
 from techforge.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    import os
-
     from techforge.batch.ledger import Entry
     from techforge.tracking import AsyncTracker, Tracker
 
 
+class RunOptions(TypedDict, total=False):
+    """The options of `client.batch.run(...)` and `client.batch.work(...)`. Durations are seconds.
+
+    >>> options: RunOptions = {"concurrency": 8, "max_jobs": 100}
+    >>> rows = [{"image_url": "https://a.example/i.png", "audio_url": "https://a.example/a.mp3"}]
+    >>> [row.state.value for row in client.batch.run(rows, ledger=folder / "ledger.sqlite", **options)]
+    ['done']
+    """
+
+    out: str | os.PathLike[str] | None
+    """The folder for the videos. Without it nothing is downloaded; a row is done when its video exists."""
+    name: str
+    """The file name of a row's video: `{row_key}` or `{job_id}`, `{project_id}`, and columns of your own."""
+    concurrency: int
+    """Submissions in flight, and polls in flight. Default 32."""
+    downloads: int
+    """Downloads in flight. Default 4."""
+    max_outstanding: int | None
+    """Jobs that the API may be working on at once."""
+    max_jobs: int | None
+    """Jobs that this run may submit; the other rows stay pending."""
+    max_failures: int | None
+    """Rows that may fail in this run; then nothing more is submitted."""
+    retry_server_errors: bool
+    """Submit a row again after a 5xx, as the API's documentation recommends, at most twice. Default False.
+
+    You may pay for each submission.
+    """
+    tracker: Tracker | AsyncTracker | None
+    """Your source of job states, if it knows more than storage does; it is asked when a job is due."""
+    job_timeout: float
+    """How long a job is polled after its submission; then it stays `submitted`, and the run may end."""
+    give_up_after: float | None
+    """End the run after this long without progress; None never does. Default 600, and None for `work`."""
+
+
 @frozen(kw_only=True)
 class Options:
-    """How a campaign is run. Durations are seconds.
-
-    >>> Options(max_outstanding=500).concurrency
-    32
-    """
+    """The options of one run, checked; `RunOptions` says what each means."""
 
     out: str | os.PathLike[str] | None = None
-    """The directory for the videos; without one, a row is done when its video is there."""
     name: str = "{row_key}.mp4"
-    """What a row's file is called: `{row_key}` or `{job_id}`, `{project_id}`, and the row's own columns."""
     concurrency: int = 32
-    """Submissions under way at once; and as many looks."""
     downloads: int = 4
-    """Videos that are fetched at once."""
     max_outstanding: int | None = None
-    """Jobs that may be under way at once at the API."""
     max_jobs: int | None = None
-    """Jobs to submit in this run; the rest stays pending."""
     max_failures: int | None = None
-    """Rows that may fail in this run; then nothing more is submitted."""
     retry_server_errors: bool = False
-    """Whether a row is submitted again after a 5xx, as the API's documents advise: twice at the most.
-
-    Each time it may be paid once more.
-    """
     tracker: Tracker | AsyncTracker | None = None
-    """Where jobs stand, if you know it better than storage does; it is asked when a job is due."""
     job_timeout: float = 24 * 3600.0
-    """How long after its submission a job is looked at; then it stays `submitted`, and the run may end."""
+    give_up_after: float | None = 600.0
+
+    @classmethod
+    def of(cls, options: RunOptions) -> Options:
+        """Check options.
+
+        Raises:
+            InvalidArgumentError: there is no such option, or its value is wrong.
+        """
+        known = fields_dict(cls)
+        for name in options:
+            if name not in known:
+                raise InvalidArgumentError(
+                    name, f"is not an option of a campaign; there are {', '.join(known)}"
+                )
+        given: dict[str, Any] = {**options}
+        return cls(**given)
 
     def __attrs_post_init__(self) -> None:
         if not re.search(r"\{(row_key|job_id)\}", self.name):
             raise InvalidArgumentError(
                 "name", "must hold {row_key} or {job_id}: each row has a file of its own"
             )
+        if self.out is not None and Path(self.out).exists() and not Path(self.out).is_dir():
+            raise InvalidArgumentError(
+                "out", f"{os.fspath(self.out)!r} is a file; give a folder for the videos"
+            )
+
+    def make_folder(self) -> None:
+        """Create the folder for the videos, before anything is paid for that could not be kept.
+
+        Raises:
+            InvalidArgumentError: nothing can be written there.
+        """
+        if self.out is None:
+            return
+        try:
+            Path(self.out).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            why = f"the folder {os.fspath(self.out)!r} cannot be created: {error.strerror or error}"
+            raise InvalidArgumentError("out", why) from error
+        if not os.access(self.out, os.W_OK):
+            raise InvalidArgumentError("out", f"nothing can be written to {os.fspath(self.out)!r}")
 
     def target(self, row: Entry) -> Path | None:
         """Return the file for a row's video, if it is to have one.

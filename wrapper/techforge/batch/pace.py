@@ -193,7 +193,7 @@ class SharedLimiter(Limiter):
             found = after.turns(wanted, now)
             return after.kept()
 
-        self._ledger.update("pace", change)
+        self._ledger.update_for_account("pace", change)
         with lock:
             here = time.monotonic() - self._ledger.now()
             if self._epoch != after._epoch:

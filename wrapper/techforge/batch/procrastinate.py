@@ -17,24 +17,24 @@ from techforge.batch.postgres import MAKING, connection_info
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
-_QUEUE = "techforge"
 _AT_ONCE = 4
 """Chunks that a worker is at, so that one whose rows have to wait does not keep it from others."""
 _POLL_INTERVAL = 1.0
 
 
 class Procrastinate:
-    """A `Dispatcher`; its tables are beside the ledger's, in the schema of the campaign.
+    """A `Dispatcher`; its tables are beside the ledger's, and each campaign has a queue of its own.
 
     A worker that has not been heard of for `worker_timeout` seconds is taken for dead.
     """
 
-    def __init__(self, url: str, *, worker_timeout: float = 30.0) -> None:
+    def __init__(self, url: str, campaign: int, *, worker_timeout: float = 30.0) -> None:
         self._info = connection_info(url)
         self._timeout = worker_timeout
         self._app = App(connector=PsycopgConnector(conninfo=self._info, min_size=1, max_size=4))
         self._process: Callable[[Chunk], Awaitable[None]] | None = None
-        self._task = self._app.task(name="techforge.submit", queue=_QUEUE)(self._submit)
+        self._queue = f"techforge-{campaign}"
+        self._task = self._app.task(name="techforge.submit", queue=self._queue)(self._submit)
         self._is_open = False
 
     async def enqueue(self, chunks: Sequence[Chunk]) -> None:
@@ -49,7 +49,7 @@ class Procrastinate:
         self._process = process
         async with self._open():
             await self._app.run_worker_async(
-                queues=[_QUEUE],
+                queues=[self._queue],
                 concurrency=_AT_ONCE,
                 fetch_job_polling_interval=_POLL_INTERVAL,
                 update_heartbeat_interval=self._timeout / 3,
@@ -62,7 +62,9 @@ class Procrastinate:
     async def take_over(self) -> None:
         """Give chunks of workers that have died to others."""
         async with self._open():
-            for job in await self._app.job_manager.get_stalled_jobs(seconds_since_heartbeat=self._timeout):
+            for job in await self._app.job_manager.get_stalled_jobs(
+                queue=self._queue, seconds_since_heartbeat=self._timeout
+            ):
                 with suppress(ConnectorException):  # another worker was faster
                     await self._app.job_manager.retry_job(job)
 

@@ -133,7 +133,10 @@ def _said(run: Run) -> str:
     rate = f"{run.rate:.1f} rows/s" if run.rate >= 1 or not run.rate else f"{60 * run.rate:.1f} rows/min"
     limit = f", limit {run.limit:.1f}/s" if run.limit else ""
     left = f", about {_time(run.eta)} left" if run.eta else ""
-    return f"{counts or 'no rows'}; {rate}{limit}{left}" + (f"; {run.problem}" if run.problem else "")
+    problem = f"; {run.problem}" if run.problem else ""
+    if run.next_attempt is not None:
+        problem += f" Next attempt in {_time(run.next_attempt)}."
+    return f"{counts or 'no rows'}; {rate}{limit}{left}{problem}"
 
 
 def _time(seconds: float) -> str:

@@ -80,6 +80,7 @@ class Reconciler:
         elapsed = run.ledger.now() - (row.posted_at or run.ledger.now())
         try:
             video = await run.client._driver.run(look(job, run.client._settings, run.options.tracker))
+            run.made_progress()
             if video is None:
                 await self._look_again(row, min(_LONGEST_LOOK, max(_FIRST_LOOK, elapsed / 4)))
                 return
@@ -90,8 +91,8 @@ class Reconciler:
             raise
         except Exception as error:  # noqa: BLE001 - a tracker is the user's, and may fail in any way
             # Of a job that exists no failure of ours is the end.
-            run.problem = mask(str(error))
             pause = getattr(error, "retry_after", None) or min(_LONGEST_LOOK, max(_FIRST_LOOK, elapsed))
+            run.failed_attempt(error, mask(str(error)), pause)
             await self._look_again(row, pause)
         else:
             self._times.append(elapsed)

@@ -13,15 +13,17 @@ import asyncio
 import math
 import time
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, evolve, field
 
+from techforge._logging import logger
 from techforge.batch.ledger import Entry, Ledger, State
 from techforge.batch.reconciler import Reconciler
 from techforge.batch.submitter import Submitter
+from techforge.batch.wording import counted
 from techforge.batch.writer import Writer
+from techforge.errors import RateLimitError, TechForgeError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -32,6 +34,21 @@ if TYPE_CHECKING:
 
 _GRACE = 1.5
 """Seconds that submissions under way get to be answered when a run is stopped."""
+
+
+class NoProgressError(TechForgeError):
+    """A run that gave up: nothing succeeded for `give_up_after` seconds.
+
+    `error` is the last failure, `pending` the number of rows that are left. Run the campaign again to
+    continue.
+    """
+
+    def __init__(self, seconds: float, problem: str, pending: int, error: Exception | None) -> None:
+        super().__init__(
+            f"nothing succeeded for {seconds:.0f} s, so the run ended; {counted(pending, 'row')} "
+            f"{'is' if pending == 1 else 'are'} still pending. The last problem: {problem}"
+        )
+        self.pending, self.error = pending, error
 
 
 @define
@@ -48,7 +65,11 @@ class Run:
     failures: int = field(init=False, default=0)
     """Rows that have failed in this run."""
     problem: str = field(init=False, default="")
-    """What keeps the run from going on, if anything does."""
+    """What keeps the run from making progress, if anything does."""
+    error: Exception | None = field(init=False, default=None)
+    """The failure behind the problem."""
+    _failing_since: float | None = field(init=False, default=None)
+    _next_attempt: float = field(init=False, default=0.0)
     is_stopped: bool = field(init=False, default=False)
     """Whether nothing more is begun."""
     _writer: Writer = field(init=False)
@@ -63,8 +84,6 @@ class Run:
         self.counts.update(self.ledger.counts())
         self._writer = Writer(self.ledger)
         self.submitter, self.reconciler = Submitter(self), Reconciler(self)
-        if self.options.out is not None:
-            Path(self.options.out).mkdir(parents=True, exist_ok=True)
 
     @property
     def rate(self) -> float:
@@ -115,12 +134,39 @@ class Run:
         try:
             while not self.is_stopped:
                 await self.reconciler.look()
+                self.check_progress()
                 if submitting.done():
                     submitting.result()
                     if not self._tasks and not await self.is_waiting():
                         return
         finally:
             submitting.cancel()
+
+    def failed_attempt(self, error: Exception, problem: str, pause: float) -> None:
+        """Note a failure that other rows will meet as well, and the seconds until the next attempt."""
+        now = time.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+            if not isinstance(error, RateLimitError):  # which is what a full rate looks like
+                logger.warning("%s", problem)
+        if problem != self.problem or now >= self._next_attempt:
+            self._next_attempt = now + pause
+        self.problem, self.error = problem, error
+
+    def made_progress(self) -> None:
+        """Note that the API did what it was asked for."""
+        self.problem, self.error, self._failing_since = "", None, None
+
+    @property
+    def next_attempt(self) -> float | None:
+        """Seconds until the next attempt, while there is a problem."""
+        return max(0.0, self._next_attempt - time.monotonic()) if self.error else None
+
+    def check_progress(self) -> None:
+        """End the run if nothing has succeeded for too long."""
+        limit, since = self.options.give_up_after, self._failing_since
+        if limit is not None and since is not None and time.monotonic() - since >= limit:
+            raise NoProgressError(limit, self.problem, self.counts[State.PENDING], self.error)
 
     def is_spent(self) -> bool:
         """Tell whether the run has submitted, or failed, as often as it may."""

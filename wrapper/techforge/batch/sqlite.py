@@ -8,9 +8,10 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from techforge.batch.database import LedgerError, T
+from techforge.batch.database import ARRIVING, LedgerError, T
 
 if sys.platform != "win32":
     import fcntl
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from techforge.batch.database import Connection
 
 
-_INSERT = "INSERT INTO jobs (key, line, params, metadata) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_ARRIVING = f"CREATE TEMP TABLE arriving (place INTEGER PRIMARY KEY, {', '.join(ARRIVING)})"
+_INSERT = f"INSERT INTO arriving ({', '.join(ARRIVING)}) VALUES ({', '.join('?' * len(ARRIVING))})"  # noqa: S608
 
 
 class SQLite:
@@ -34,12 +36,20 @@ class SQLite:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.name = os.fspath(path)
+        self.stem = Path(self.name).stem
         self._lock = threading.RLock()
-        self._db = sqlite3.connect(self.name, isolation_level=None, check_same_thread=False, timeout=30)
+        if Path(self.name).is_dir():
+            raise LedgerError(f"{self.name} is a folder; name a file for the ledger, in it for example")
+        if not Path(self.name).parent.is_dir():
+            raise LedgerError(f"there is no folder {Path(self.name).parent} for the ledger; create it first")
+        try:
+            self._db = sqlite3.connect(self.name, isolation_level=None, check_same_thread=False, timeout=30)
+        except sqlite3.Error as error:
+            raise LedgerError(f"{self.name} cannot be used as a ledger: {error}") from error
         try:
             # On disk before anything is sent: a machine that loses power must not forget a claim.
             self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
-        except sqlite3.DatabaseError as error:
+        except sqlite3.Error as error:
             self._db.close()
             raise LedgerError(f"{self.name} cannot be used as a ledger: {error}") from error
 
@@ -51,12 +61,10 @@ class SQLite:
         """Return the names of its tables."""
         return {name for (name,) in self.read("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
-    def create(self, statements: Sequence[str]) -> None:
-        """Make its tables, unless another process is faster."""
+    def create(self, work: Callable[[Connection, set[str]], T]) -> T:
+        """Create or change tables in one transaction, while no other process does."""
         with self._told(), self._transaction():
-            if not self.tables():
-                for statement in statements:
-                    self._db.execute(statement)
+            return work(self._db, self.tables())
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """Do all of some work, or nothing of it."""
@@ -74,22 +82,26 @@ class SQLite:
             execute = self._db.execute
             return [execute(change.sql, change.values).rowcount == 1 for change in changes]
 
-    def insert(self, rows: Iterable[Sequence[object]]) -> int:
-        """Add the jobs whose keys are not there yet."""
+    def load(self, rows: Iterable[Sequence[object]], work: Callable[[Connection], T]) -> T:
+        """Put rows into the temporary table `arriving`, and do some work on it in the same transaction."""
         with self._told(), self._transaction():
-            before = self._db.total_changes
+            self._db.execute("DROP TABLE IF EXISTS arriving")
+            self._db.execute(_ARRIVING)
             self._db.executemany(_INSERT, rows)
-            return self._db.total_changes - before
+            self._db.execute("CREATE INDEX arriving_key ON arriving (key)")
+            done = work(self._db)
+            self._db.execute("DROP TABLE arriving")
+            return done
 
     @contextmanager
     def alone(self) -> Generator[None]:
         """Be the only process that runs this campaign; the system ends it, however the process ends."""
-        with open(f"{self.name}.lock", "ab") as file:  # noqa: PTH123 - the path may be a str
+        with Path(f"{self.name}.lock").open("ab") as file:
             if sys.platform != "win32":
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except OSError:
-                    raise LedgerError(f"another process is running the campaign of {self.name}") from None
+                    raise LedgerError(f"another process is running a campaign of {self.name}") from None
             yield
 
     def close(self) -> None:

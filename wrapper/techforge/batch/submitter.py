@@ -179,6 +179,7 @@ class Submitter:
     async def _accept(self, row: Entry, job: Job) -> None:
         run = self._run
         run.made += 1
+        run.made_progress()
         note = f"job {job.id} was accepted for row {row.key!r}"
         change = changes.submitted(
             row.n, row.attempts, job.id, run.ledger.now() + run.reconciler.first_look()
@@ -198,29 +199,30 @@ class Submitter:
         again = self._run.options.retry_server_errors and error.outcome is Outcome.SERVER_FAILED
         if again and error.job_id is None and row.attempts < _SUBMISSIONS:
             logger.warning("row %r is submitted again, and may be paid twice: %s", row.key, reason)
-            await self._put_back(row, error.retry_after, reason)
+            await self._put_back(row, self._pause(row, error.retry_after), reason)
         elif error.job_may_exist or error.outcome is Outcome.UNKNOWN:
             await self._doubt(row, reason, error.job_id)
         elif error.attempts == 0 or error.outcome in {Outcome.REFUSED, Outcome.NOT_SENT}:
+            pause = self._pause(row, error.retry_after)
+            self._run.failed_attempt(error, reason, pause)
             if error.attempts == 0 and error.retry_after is not None:
                 # Nobody's turn comes before.
-                self._run.problem = reason
                 self._pause_until = self._run.ledger.now() + error.retry_after
-            await self._put_back(row, error.retry_after, reason)
+            await self._put_back(row, pause, reason)
         elif isinstance(error, AuthenticationError):
-            self._run.problem = (
-                f"the API refuses the key; it is tried again every {_KEY_PAUSE:.0f} s: {reason}"
-            )
-            logger.warning("%s", self._run.problem)
+            self._run.failed_attempt(error, f"the API refuses the key: {reason}", _KEY_PAUSE)
             self._pause_until = self._run.ledger.now() + _KEY_PAUSE
             await self._put_back(row, 0.0, reason)
         else:
             await self._fail(row, reason, error.job_id)
 
-    async def _put_back(self, row: Entry, retry_after: float | None, reason: str) -> None:
-        pause = min(_BACKOFF * 2 ** min(row.attempts - 1, 10), _LONGEST_BACKOFF)
-        if retry_after is not None:
-            pause = retry_after
+    @staticmethod
+    def _pause(row: Entry, retry_after: float | None) -> float:
+        """Return the seconds until a row is submitted again: `Retry-After`, or an exponential backoff."""
+        backoff = min(_BACKOFF * 2 ** min(row.attempts - 1, 10), _LONGEST_BACKOFF)
+        return backoff if retry_after is None else retry_after
+
+    async def _put_back(self, row: Entry, pause: float, reason: str) -> None:
         change = changes.put_back(row.n, row.attempts, self._run.ledger.now() + pause, reason)
         await self._run.change(change, State.POSTING, State.PENDING)
 

@@ -78,6 +78,7 @@ class Worker(Run):
             beside.append(asyncio.create_task(self._serve()))
             while not self.is_stopped:
                 await self.reconciler.look()
+                self.check_progress()
                 for task in beside:
                     if task.done():
                         task.result()
@@ -135,7 +136,7 @@ class Worker(Run):
                 await enqueue(self.dispatcher, await asyncio.to_thread(self.ledger.chunks, self._bounds.last))
             return False
         if self.counts[State.PENDING]:
-            self.problem = "the budget of the last run is spent; techforge batch resume lifts it"
+            self.problem = "the last run stopped at its budget; techforge batch resume continues without it"
         return not self.stay and not await self.is_waiting()
 
     async def _share(self) -> None:

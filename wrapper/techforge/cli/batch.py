@@ -7,279 +7,650 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+import csv
 import json
 import shlex
 import signal
-from contextlib import contextmanager, suppress
+import sys
+from decimal import Decimal, InvalidOperation
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
+from attrs import frozen
 from rich.console import Console
 
-from techforge.batch import Entry, Ledger, Loading, NoLedgerError, State, bar, load, read, write_report
-from techforge.batch.campaign import LEDGER
-from techforge.batch.database import without_password
+from techforge._answers import is_job_id
+from techforge._masking import mask, mask_all
+from techforge.batch import Entry, Ledger, Loaded, State, bar, changes, load, read, write_report
+from techforge.batch.campaign import LEDGER, Loading, open_campaign
+from techforge.batch.database import postgres_url, without_password
 from techforge.batch.dispatch import default_dispatcher, enqueue
+from techforge.batch.options import Options
+from techforge.batch.wording import counted
 from techforge.batch.worker import Bounds
+from techforge.cli import keys
 from techforge.cli.client import connected
 from techforge.cli.exits import Code
 from techforge.cli.told import told
 from techforge.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Iterable
 
     from techforge import TechForge
+    from techforge.batch.loading import OnConflict
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
 out, err = Console(), Console(stderr=True)
 
+
+class Conflicts(StrEnum):
+    """What to do with a row_key whose content has changed."""
+
+    STOP = "stop"
+    KEEP = "keep"
+    REPLACE = "replace"
+
+
+class Retryable(StrEnum):
+    """The states whose rows `retry` submits again."""
+
+    FAILED = "failed"
+
+
+ManifestFile = Annotated[Path, typer.Argument(metavar="MANIFEST", help="A CSV, TSV, JSONL or Parquet file.")]
+Keys = Annotated[list[str] | None, typer.Argument(metavar="[KEY]...", help="Only the rows with these keys.")]
 LedgerPlace = Annotated[
-    str, typer.Option("--ledger", help="Where what is known of each row is kept: a file, or postgresql://…")
+    str, typer.Option("--ledger", help="Where the state of each row is kept: a file, or postgresql://…")
 ]
-OutDir = Annotated[Path | None, typer.Option("--out", help="Directory for the videos.")]
-Name = Annotated[str, typer.Option(help="What a row's file is called; {row_key}, {job_id}, any column.")]
-Concurrency = Annotated[int, typer.Option(min=1, help="Submissions under way at once.")]
-MaxRate = Annotated[float | None, typer.Option(help="Requests a second, if the account's limit is known.")]
-MaxOutstanding = Annotated[int | None, typer.Option(min=1, help="Jobs under way at the API at once.")]
-MaxJobs = Annotated[int | None, typer.Option(min=1, help="Jobs to submit, at the most; the rest waits.")]
-MaxFailures = Annotated[int | None, typer.Option(min=1, help="Failed rows after which nothing is submitted.")]
+CampaignName = Annotated[
+    str | None,
+    typer.Option("--campaign", help="The campaign; else it is named after its manifest, or the only one."),
+]
+OutDir = Annotated[Path | None, typer.Option("--out", help="Folder for the videos.")]
+Name = Annotated[
+    str | None, typer.Option(help="File name of a row's video: {row_key}, {job_id}, any column.")
+]
+Concurrency = Annotated[int | None, typer.Option(min=1, help="Submissions in flight; else 32.")]
+MaxRate = Annotated[float | None, typer.Option(help="Requests per second, if the account's limit is known.")]
+MaxOutstanding = Annotated[int | None, typer.Option(min=1, help="Jobs that the API may work on at once.")]
+MaxJobs = Annotated[int | None, typer.Option(min=1, help="Jobs that this run may submit; other rows wait.")]
+MaxFailures = Annotated[
+    int | None, typer.Option(min=1, help="Failed rows after which nothing more is submitted.")
+]
 RetryServerErrors = Annotated[
-    bool,
-    typer.Option("--retry-server-errors", help="Submit again after a 5xx, up to twice: each may be paid."),
+    bool | None, typer.Option(help="Submit again after a 5xx, at most twice; you may pay for each.")
 ]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out; else nothing is sent.")]
+GiveUpAfter = Annotated[
+    float | None, typer.Option(min=0, help="Seconds without any progress that end the run; 0 never does.")
+]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Skip bad rows; else one bad row stops the run.")]
+AllowColumn = Annotated[
+    list[str] | None,
+    typer.Option(help="A column of your own whose name looks like a misspelt field; repeatable."),
+]
+OnConflictOption = Annotated[
+    Conflicts, typer.Option(help="If the content under a row_key has changed: stop, keep the first, replace.")
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Submit without asking.")]
+AskAbove = Annotated[int, typer.Option(min=0, help="Ask before a run that submits more jobs than this.")]
+Price = Annotated[str | None, typer.Option(help="Your price for one job, to show what a run costs.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
 DEFAULT = LEDGER
+ASK_ABOVE = 100
+GIVE_UP_AFTER = 600.0
 
 
 @app.command()
 def run(
-    manifest: Annotated[Path, typer.Argument(help="A CSV, TSV, JSONL or Parquet file.")],
+    manifest: ManifestFile,
     ledger: LedgerPlace = DEFAULT,
+    campaign: CampaignName = None,
     output: OutDir = None,
-    name: Name = "{row_key}.mp4",
-    concurrency: Concurrency = 32,
+    name: Name = None,
+    concurrency: Concurrency = None,
     max_rate: MaxRate = None,
     max_outstanding: MaxOutstanding = None,
     max_jobs: MaxJobs = None,
     max_failures: MaxFailures = None,
-    retry_server_errors: RetryServerErrors = False,
+    retry_server_errors: RetryServerErrors = None,
+    give_up_after: GiveUpAfter = None,
     skip_bad: SkipBad = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count; send nothing.")] = False,
+    allow_column: AllowColumn = None,
+    on_conflict: OnConflictOption = Conflicts.STOP,
+    price: Price = None,
+    ask_above: AskAbove = ASK_ABOVE,
+    yes: Yes = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count; submit nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Submit every row of a manifest once, wait for the jobs, and fetch the videos.
+    """Submit every row of a manifest once, wait for the jobs, and download the videos.
 
-    Running it again goes on where it was stopped, and adds rows that are new.
+    Run it again to continue where it stopped, and to add new rows. Options that you leave out are those of
+    the campaign's last run.
     """
-    options = {
+    given = {
         "out": None if output is None else str(output),
         "name": name,
         "concurrency": concurrency,
         "max_outstanding": max_outstanding,
         "retry_server_errors": retry_server_errors,
+        "give_up_after": give_up_after,
+        "max_rate": max_rate,
+        "price": None if price is None else str(_price(price)),
     }
-    # What a budget allows, it allows one run.
-    budget = {"max_jobs": max_jobs, "max_failures": max_failures}
-    with told(), _client(max_rate) as client:
-        next(read(manifest), None)  # a file that cannot be read leaves no ledger behind
-        if dry_run:
-            _dry_run(client, manifest, ledger, max_rate, skip_bad=skip_bad)
-            return
-        with Ledger(ledger) as book:
-            _say_loaded(load(book, manifest, client._settings, skip_bad=skip_bad))
-            book.remember({**options, "max_rate": max_rate})
-        _run(ledger, client.batch.run, options | budget, as_json=as_json)
+    source = _Source(manifest, skip_bad, tuple(allow_column or ()), on_conflict, campaign is not None)
+    with told(), connected() as client:
+        source.check_readable()  # before a ledger is made
+        # Nothing is left behind by a dry run.
+        is_new = postgres_url(ledger) is None and not Path(ledger).exists()
+        place = ":memory:" if dry_run and is_new else ledger
+        with open_campaign(place, client._settings, campaign, manifest) as book:
+            remembered = book.remembered() | {n: value for n, value in given.items() if value is not None}
+            options = _Remembered.of(remembered)
+            order = _Order(options.price, max_jobs, ask_above, is_approved=yes, is_dry_run=dry_run)
+            if not _load(book, source, client, order):
+                return
+            book.remember(remembered)
+            campaign = book.campaign_name
+        budget = {"max_jobs": max_jobs, "max_failures": max_failures}
+        _run(client, ledger, campaign, "run", options, budget, as_json=as_json)
 
 
 @app.command("load")
 def load_rows(
-    manifest: Annotated[Path, typer.Argument(help="A CSV, TSV, JSONL or Parquet file.")],
+    manifest: ManifestFile,
     ledger: LedgerPlace = DEFAULT,
+    campaign: CampaignName = None,
     skip_bad: SkipBad = False,
+    allow_column: AllowColumn = None,
+    on_conflict: OnConflictOption = Conflicts.STOP,
+    ask_above: AskAbove = ASK_ABOVE,
+    yes: Yes = False,
 ) -> None:
     """Check a manifest, and add the rows that are new.
 
-    `resume`, or workers, submit them; where the last run had a budget, `resume` lifts it.
+    `resume`, or workers, submit them. If the last run stopped at a budget, `resume` continues without it.
     """
-    with told(), _client(None) as client:
-        next(read(manifest), None)
-        with Ledger(ledger) as book:
-            _say_loaded(load(book, manifest, client._settings, skip_bad=skip_bad))
-            if book.is_shared:
-                asyncio.run(enqueue(default_dispatcher(ledger), book.chunks()))
+    source = _Source(manifest, skip_bad, tuple(allow_column or ()), on_conflict, campaign is not None)
+    with told(), connected() as client:
+        source.check_readable()
+        with open_campaign(ledger, client._settings, campaign, manifest) as book:
+            options = _Remembered.of(book.remembered())
+            # Nobody submits the rows of a file before `resume`, which asks; workers may be waiting for them.
+            order = _Order(options.price, None, ask_above, is_approved=yes or not book.is_shared)
+            if _load(book, source, client, order) and book.is_shared:
+                asyncio.run(enqueue(default_dispatcher(ledger, book.campaign.id), book.chunks()))
+
+
+@app.command()
+def resume(
+    ledger: LedgerPlace = DEFAULT,
+    campaign: CampaignName = None,
+    max_jobs: MaxJobs = None,
+    ask_above: AskAbove = ASK_ABOVE,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Continue a campaign with the options of its last run."""
+    with told(), connected() as client:
+        with open_campaign(ledger, client._settings, campaign) as book:
+            _check_loaded(book)
+            options = _Remembered.of(book.remembered())
+            order = _Order(options.price, max_jobs, ask_above, is_approved=yes)
+            if not order.approve(Loaded(waiting=book.counts()[State.PENDING])):
+                return
+            campaign = book.campaign_name
+        _run(client, ledger, campaign, "run", options, {"max_jobs": max_jobs}, as_json=as_json)
 
 
 @app.command()
 def worker(
     ledger: LedgerPlace,
+    campaign: CampaignName = None,
     output: OutDir = None,
-    concurrency: Annotated[int | None, typer.Option(min=1, help="Submissions under way at once.")] = None,
+    concurrency: Concurrency = None,
     stay: Annotated[bool, typer.Option("--stay", help="Wait for more rows when all have ended.")] = False,
+    give_up_after: GiveUpAfter = 0,
     as_json: AsJson = False,
 ) -> None:
     """Join a campaign whose ledger is in PostgreSQL; the other options are those of its last run."""
-    with told():
-        with Ledger(ledger, new=False) as book:
-            options = book.remembered()
-        own = {"out": None if output is None else str(output), "concurrency": concurrency}
-        options |= {name: value for name, value in own.items() if value is not None}
-        with _client(options.pop("max_rate", None)) as client:
-            _run(ledger, client.batch.work, {**options, "stay": stay}, again="worker", as_json=as_json)
+    own = {
+        "out": None if output is None else str(output),
+        "concurrency": concurrency,
+        "give_up_after": give_up_after,
+    }
+    with told(), connected() as client:
+        with open_campaign(ledger, client._settings, campaign) as book:
+            remembered = book.remembered() | {n: value for n, value in own.items() if value is not None}
+            campaign = book.campaign_name
+        _run(client, ledger, campaign, "work", _Remembered.of(remembered), {"stay": stay}, as_json=as_json)
 
 
 @app.command()
-def resume(ledger: LedgerPlace = DEFAULT, as_json: AsJson = False) -> None:
-    """Go on with a campaign, with the options that it was last run with."""
-    with told():
-        with Ledger(ledger, new=False) as book:
-            options = book.remembered()
-        with _client(options.pop("max_rate", None)) as client:
-            _run(ledger, client.batch.run, options, as_json=as_json)
+def status(ledger: LedgerPlace = DEFAULT, campaign: CampaignName = None, as_json: AsJson = False) -> None:
+    """Show how many rows are in each state, also while the campaign runs."""
+    with told(), Ledger(ledger, campaign, api=_api(), new=False) as book:
+        there = book.campaigns()
+        if campaign is None and len(there) > 1:
+            found = {}
+            for one in there:
+                with Ledger(ledger, one.name, api=one.api, new=False) as other:
+                    found[str(one)] = other.counts()
+                    if not as_json:
+                        err.print(str(one), markup=False, highlight=False)
+                        _say_counts(found[str(one)])
+            if as_json:
+                _print_json({name: _plain(counts) for name, counts in found.items()})
+            return
+        if as_json:
+            _print_json(_plain(book.counts()))
+        _check_loaded(book)
+        if not as_json:
+            _say_counts(book.counts())
+            _say_cost(book, _Remembered.of(book.remembered()).price)
 
 
 @app.command()
-def status(ledger: LedgerPlace = DEFAULT, as_json: AsJson = False) -> None:
-    """Say how many rows are in each state; also while the campaign runs."""
-    with told(), Ledger(ledger, new=False) as book:
-        _say_counts(book.counts(), as_json=as_json)
+def rows(
+    ledger: LedgerPlace = DEFAULT,
+    campaign: CampaignName = None,
+    state: Annotated[State | None, typer.Option(help="Only the rows in this state.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the rows: key, line, state, attempts, ids, file, reason, and your own columns.
+
+    Separated by tabs, or with --json a line of JSON for each row.
+    """
+    with told(), Ledger(ledger, campaign, api=_api(), new=False) as book:
+        _check_loaded(book)
+        table = csv.writer(sys.stdout, delimiter="\t", lineterminator="\n")
+        columns: list[str] = (
+            [] if as_json else sorted({name for e in book.entries(state) for name in e.metadata})
+        )
+        if not as_json:
+            table.writerow([*_FIELDS, *columns])
+        for entry in book.entries(state):
+            if as_json:
+                _print_json(_fields(entry))
+            else:
+                own = (entry.metadata.get(name) for name in columns)
+                table.writerow([*(_fields(entry)[name] for name in _FIELDS), *own])
+
+
+@app.command()
+def fetch(
+    output: Annotated[Path, typer.Option("--out", help="Folder for the videos.")],
+    ledger: LedgerPlace = DEFAULT,
+    campaign: CampaignName = None,
+    name: Name = None,
+    as_json: AsJson = False,
+) -> None:
+    """Download every finished video that is not in the folder yet."""
+    with told(), connected() as client:
+        with open_campaign(ledger, client._settings, campaign) as book:
+            _check_loaded(book)
+            options = _Remembered.of(book.remembered() | ({} if name is None else {"name": name}))
+            campaign, done = book.campaign_name, book.counts()[State.DONE]
+        fetched = failed = 0
+        wanted = options.run.get("name", Options().name)
+        for entry in client.batch.fetch(ledger, out=output, name=wanted, campaign=campaign):
+            fetched, failed = fetched + (entry.file is not None), failed + (entry.file is None)
+            if as_json:
+                _print_json(_fields(entry))
+            elif entry.file is None:
+                _say(f"{entry.key}: {entry.reason}")
+        there = done - fetched - failed
+        _say(
+            f"{counted(fetched, 'video')} downloaded to {output}, {there:,} there already, {failed:,} failed."
+        )
+        raise typer.Exit(Code.FAILED if failed else Code.DONE)
 
 
 @app.command()
 def retry(
+    key: Keys = None,
     state: Annotated[
-        State, typer.Option(help="The rows to submit again; `unknown` has a command of its own.")
-    ],
+        Retryable | None, typer.Option(help="All rows in this state; for unknown rows see `unknown`.")
+    ] = None,
     ledger: LedgerPlace = DEFAULT,
+    campaign: CampaignName = None,
 ) -> None:
-    """Let rows be submitted again: `resume` does it."""
-    if state is not State.FAILED:
-        _say("Only failed rows can be tried again; for unknown ones see: techforge batch unknown")
-        raise typer.Exit(Code.USAGE)
-    with told(), Ledger(ledger, new=False) as book, book.alone():
-        _say(f"{book.retry(state)} rows are pending again. Next: {_command('resume', ledger)}")
+    """Let failed rows be submitted again by `resume`: all of them, or those with these keys."""
+    with told(), Ledger(ledger, campaign, api=_api(), new=False) as book, book.alone():
+        if not key and state is None:
+            raise InvalidArgumentError("retry", "name the rows by their keys, or give --state failed")
+        _check_keys(book, key, State.FAILED, "Only failed rows can be retried")
+        count = book.retry(State.FAILED, key or None)
+        _say(f"{_are(count)} pending again. Next: {_command('resume', ledger, book)}")
 
 
 @app.command()
 def unknown(
-    check: Annotated[bool, typer.Option("--check", help="Ask storage whether videos have appeared.")] = False,
+    key: Keys = None,
+    check: Annotated[bool, typer.Option("--check", help="Look in storage for their videos.")] = False,
     resubmit: Annotated[
-        bool, typer.Option("--resubmit", help="Submit them again: some may be paid twice.")
+        bool, typer.Option("--resubmit", help="Submit them again: you may pay for some twice.")
     ] = False,
     job: Annotated[
         list[str] | None,
-        typer.Option(
-            "--job", help="PROJECT=JOB: a job of which you know, from your webhook say; repeatable."
-        ),
+        typer.Option("--job", help="KEY=JOB or PROJECT=JOB: a job that you know of; repeatable."),
     ] = None,
     ledger: LedgerPlace = DEFAULT,
+    campaign: CampaignName = None,
 ) -> None:
-    """List the rows of which nobody knows whether a job was made, and settle them."""
-    with told(), Ledger(ledger, new=False) as book, book.alone():
+    """List the rows for which a job may exist, and settle them."""
+    with told(), Ledger(ledger, campaign, api=_api(), new=False) as book, book.alone():
         book.abandon(book.now() if book.is_shared else None)
+        resume_command = _command("resume", ledger, book)
+        _check_keys(book, key, State.UNKNOWN, "Only unknown rows can be settled here")
         for known in job or ():
-            project, _, job_id = known.partition("=")
-            if not job_id or not book.settle(project, job_id):
-                raise InvalidArgumentError(
-                    "job", f"there is no unknown row for {known!r}; PROJECT=JOB is wanted"
-                )
-            _say(f"Project {project} has job {job_id} now. Next: {_command('resume', ledger)}")
+            _settle(book, known)
+            _say(f"Settled: {known}. Next: {resume_command}")
         if check:
-            with _client(None) as client:
+            with connected() as client:
                 found = client.batch.check_unknown(book)
-            _say(f"{found} of them have a video, and are submitted now. Next: {_command('resume', ledger)}")
+            _say(
+                f"{counted(found, 'row')} of them have a video, and are submitted now. Next: {resume_command}"
+            )
         if resubmit:
-            _say(f"{book.retry(State.UNKNOWN)} rows are pending again. Next: {_command('resume', ledger)}")
+            count = book.retry(State.UNKNOWN, key or None)
+            _say(f"{_are(count)} pending again. Next: {resume_command}")
             return
         for entry in book.entries(State.UNKNOWN):
-            out.print(
-                f"{entry.key}  project {entry.project_id}  {entry.reason}", markup=False, soft_wrap=True
-            )
+            if not key or entry.key in key:
+                line = f"{entry.key}  project {entry.project_id}  {mask(entry.reason or '')}"
+                out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
 def report(
     to: Annotated[Path, typer.Argument(help="A .csv, .parquet or .html file.")],
     ledger: LedgerPlace = DEFAULT,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    campaign: CampaignName = None,
+    price: Price = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Write what became of every row."""
-    with told(), Ledger(ledger, new=False) as book:
+    with told(), Ledger(ledger, campaign, api=_api(), new=False) as book:
+        _check_loaded(book)
         if to.exists() and not overwrite:
             # It may well be the manifest.
-            raise InvalidArgumentError("to", f"{to} is there already; give another name, or --overwrite")
-        _say(f"Written: {write_report(book, to)}")
+            raise InvalidArgumentError("to", f"{to} exists already; give another name, or --overwrite")
+        own = _Remembered.of(book.remembered()).price if price is None else _price(price)
+        _say(f"Written: {write_report(book, to, price=own)}")
+
+
+# --- what is ordered, and whether it is approved ----------------------------------------------------
+
+
+@frozen
+class _Source:
+    """A manifest, and how it is read."""
+
+    manifest: Path
+    skip_bad: bool
+    allow_columns: tuple[str, ...]
+    on_conflict: Conflicts
+    is_named: bool
+    """Whether the user has named the campaign, so that rows of another manifest may be in it."""
+
+    def check_readable(self) -> None:
+        next(read(self.manifest, allow_columns=self.allow_columns), None)
+
+    def load(
+        self, book: Ledger, client: TechForge, approve: Callable[[Loaded], object] | None = None
+    ) -> Loading:
+        return load(
+            book,
+            self.manifest,
+            client._settings,
+            skip_bad=self.skip_bad,
+            allow_columns=self.allow_columns,
+            on_conflict=cast("OnConflict", str(self.on_conflict)),
+            may_add=self.is_named,
+            approve=approve,
+        )
+
+
+@frozen
+class _Order:
+    """What a command is about to spend, and whether the user has agreed to that."""
+
+    price: Decimal | None
+    max_jobs: int | None
+    ask_above: int
+    is_approved: bool = False
+    is_dry_run: bool = False
+
+    def jobs(self, loaded: Loaded) -> int:
+        return loaded.pending if self.max_jobs is None else min(loaded.pending, self.max_jobs)
+
+    def needs_answer(self, loaded: Loaded) -> bool:
+        return not self.is_approved and self.jobs(loaded) > self.ask_above
+
+    def say(self, loaded: Loaded) -> None:
+        jobs = self.jobs(loaded)
+        parts = [counted(loaded.new, "new row")] if loaded.new else []
+        if loaded.waiting:
+            parts.append(f"{counted(loaded.waiting, 'row')} still pending from earlier runs")
+        of = (
+            f" of {' and '.join(parts)}"
+            if jobs < loaded.pending
+            else f": {' and '.join(parts)}"
+            if parts
+            else ""
+        )
+        cost = f" Cost at {self.price} per job: {self.price * jobs}." if self.price is not None else ""
+        would = "would submit" if self.is_dry_run else "submits"
+        _say(f"This run {would} {counted(jobs, 'job')}{of}.{cost}")
+        held_back = loaded.pending - jobs
+        if held_back:
+            _say(f"{counted(held_back, 'row')} held back by --max-jobs {self.max_jobs}.")
+
+    def approve(self, loaded: Loaded) -> bool:
+        """Say what a run submits, and ask if that is a lot; False if the user says no."""
+        self.say(loaded)
+        if not self.needs_answer(loaded):
+            return True
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            if self.max_jobs is not None:
+                return True
+            raise InvalidArgumentError(
+                "run",
+                f"{counted(self.jobs(loaded), 'job')} need your approval, and there is no terminal to ask "
+                "on. Nothing was submitted. Add --yes, or --max-jobs N",
+            )
+        if typer.confirm("Submit them?", err=True):
+            return True
+        _say("Nothing was submitted.")
+        raise typer.Exit(Code.NOT_YET)
+
+
+class _NotApprovedYet(Exception):  # noqa: N818 - nothing is wrong
+    """Rolls a load back that needs an answer first."""
+
+    def __init__(self, loaded: Loaded, first: Entry | None) -> None:
+        self.loaded, self.first = loaded, first
+
+
+def _load(book: Ledger, source: _Source, client: TechForge, order: _Order) -> bool:
+    """Load a manifest when the user has approved what it costs; False for a dry run."""
+
+    def ask_first(loaded: Loaded) -> None:
+        if order.is_dry_run or order.needs_answer(loaded):
+            raise _NotApprovedYet(loaded, next(iter(book.pending(float("inf"), 1)), None))
+
+    try:
+        loading = source.load(book, client, ask_first)
+    except _NotApprovedYet as asked:
+        _say_loaded(asked.loaded)
+        if order.is_dry_run:
+            order.say(asked.loaded)
+            if asked.first is not None:
+                sent = mask_all({**asked.first.params, "project_id": asked.first.project_id})
+                _say(f"The first: POST /jobs/v2 {json.dumps(sent, ensure_ascii=False)}")
+            _say("Nothing was sent.")
+            book.remove_if_empty()
+            return False
+        try:
+            order.approve(asked.loaded)
+        except BaseException:
+            book.remove_if_empty()
+            raise
+        _say_skipped(source.load(book, client))
+    else:
+        _say_skipped(loading)
+        _say_loaded(loading.loaded)
+        order.say(loading.loaded)
+    return True
+
+
+def _price(text: str) -> Decimal:
+    try:
+        price = Decimal(text)
+    except InvalidOperation:
+        price = Decimal(-1)
+    if not price.is_finite() or price < 0:
+        raise typer.BadParameter(f"{text!r} is not a price such as 0.40", param_hint="--price")
+    return price
 
 
 # --- running --------------------------------------------------------------------------------------
 
 
+@frozen
+class _Remembered:
+    """The options of a campaign's last run."""
+
+    run: dict[str, Any]
+    max_rate: float | None
+    price: Decimal | None
+
+    @classmethod
+    def of(cls, kept: dict[str, Any]) -> _Remembered:
+        run = {name: value for name, value in kept.items() if name not in {"max_rate", "price"}}
+        run["give_up_after"] = run.get("give_up_after", GIVE_UP_AFTER) or None
+        return cls(run, kept.get("max_rate"), Decimal(kept["price"]) if kept.get("price") else None)
+
+
 def _run(
+    client: TechForge,
     ledger: str,
-    begin: Callable[..., Iterable[Entry]],
-    options: dict[str, Any],
+    campaign: str,
+    begin: str,
+    options: _Remembered,
+    more: dict[str, Any],
     *,
-    again: str = "resume",
     as_json: bool,
 ) -> None:
-    # Who is told to end, by a deployment say, ends in order, as by Ctrl-C: answers under way are noted.
+    # SIGTERM, from a deployment for example, ends a run like Ctrl-C: responses in flight are noted.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if options.max_rate is not None:
+        client = client.with_options(max_rate=options.max_rate)
+    entries: Callable[..., Iterable[Entry]] = getattr(client.batch, begin)
+    again = "worker" if begin == "work" else "resume"
+    if not options.run.get("out"):
+        with _open(ledger, campaign) as book:
+            later = _command("fetch --out DIR", ledger, book)
+            _say(f"Without --out, videos are not downloaded. Later: {later}")
     try:
         with bar() as on_progress:
-            for entry in begin(ledger=ledger, on_progress=on_progress, **options):
+            for entry in entries(
+                ledger=ledger, campaign=campaign, on_progress=on_progress, **options.run, **more
+            ):
                 if as_json:
-                    print(json.dumps(_fields(entry), ensure_ascii=False), flush=True)  # noqa: T201
+                    _print_json(_fields(entry))
     except KeyboardInterrupt:
-        _say(f"Stopped. Go on with: {_command(again, ledger)}")
+        with _open(ledger, campaign) as book:
+            _say(f"Stopped. Continue with: {_command(again, ledger, book)}")
         raise typer.Exit(Code.INTERRUPTED) from None
-    with Ledger(ledger) as book:
-        counts, bounds = book.counts(), Bounds.kept_in(book)
+    with _open(ledger, campaign) as book:
+        _end(book, ledger, again, options.price, as_json=as_json)
+
+
+def _end(book: Ledger, ledger: str, again: str, price: Decimal | None, *, as_json: bool) -> None:
+    counts, bounds = book.counts(), Bounds.kept_in(book)
     if not as_json:
-        _say_counts(counts, as_json=False)
+        _say_counts(counts)
+    _say_cost(book, price)
     if counts[State.UNKNOWN]:
-        _say(f"Of unknown rows a job may exist; see: {_command('unknown --check', ledger)}")
+        count = counts[State.UNKNOWN]
+        said = (
+            "has an unknown outcome: a job may exist" if count == 1 else "have an unknown outcome: a job may "
+        )
+        said += "" if count == 1 else "exist for each"
+        _say(f"{counted(count, 'row')} {said}. Next: {_command('unknown --check', ledger, book)}")
+    if counts[State.SKIPPED]:
+        _say(
+            f"{counted(counts[State.SKIPPED], 'row')} skipped because they are bad. "
+            f"See: {_command('rows --state skipped', ledger, book)}"
+        )
     left = counts[State.PENDING] + counts[State.POSTING] + counts[State.SUBMITTED]
     if counts[State.PENDING] and (bounds.last or bounds.failed):
         again = "resume"
-        _say("A budget of the last run keeps rows back, and is lifted for all workers by the next one.")
+        _say("The last run stopped at its budget; resume continues without it, for all workers.")
     if left:
-        _say(f"{left} rows are left. Go on with: {_command(again, ledger)}")
+        _say(f"{counted(left, 'row')} left. Continue with: {_command(again, ledger, book)}")
     raise typer.Exit(_code(counts, left))
 
 
 def _code(counts: dict[State, int], left: int) -> int:
     if counts[State.UNKNOWN]:
         return Code.UNKNOWN
-    if counts[State.FAILED]:
+    if counts[State.FAILED] or counts[State.SKIPPED]:
         return Code.FAILED
     return Code.NOT_YET if left else Code.DONE
 
 
-def _dry_run(
-    client: TechForge, manifest: Path, ledger: str, max_rate: float | None, *, skip_bad: bool
-) -> None:
-    with Ledger(":memory:") as book:
-        with suppress(NoLedgerError), Ledger(ledger, new=False) as real:
-            book.load(real.rows())
-        loading = load(book, manifest, client._settings, skip_bad=skip_bad)
-        _say_loaded(loading)
-        if loading.loaded.new and max_rate:
-            minutes = loading.loaded.new / max_rate / 60
-            err.print(f"At {max_rate:g} a second, submitting them takes {minutes:.1f} min.")
-        for entry in itertools.islice((e for e in book.entries() if e.state is State.PENDING), 1):
-            sent = {**entry.params, "project_id": entry.project_id}
-            err.print(
-                f"The first: POST /jobs/v2 {json.dumps(sent, ensure_ascii=False)}",
-                markup=False,
-                soft_wrap=True,
-            )
-        err.print("Nothing was sent.")
+def _settle(book: Ledger, known: str) -> None:
+    row, _, job_id = known.rpartition("=")
+    entry = book.row_of(row)
+    if not row or not is_job_id(job_id):
+        raise InvalidArgumentError("job", f"{known!r} is not KEY=JOB or PROJECT=JOB")
+    if entry is not None and entry.state is State.UNKNOWN:
+        found = book.apply(changes.submitted(entry.n, entry.attempts, job_id, 0.0))[0]
+    else:
+        found = book.settle(row, job_id)
+    if not found:
+        raise InvalidArgumentError("job", f"no unknown row has the key or project {row!r}")
 
 
 # --- what is said ---------------------------------------------------------------------------------
+
+
+def _api() -> str:
+    """Return the API's address: it chooses between campaigns of the same name."""
+    return keys.base_url().rstrip("/")
+
+
+def _open(ledger: str, campaign: str) -> Ledger:
+    return Ledger(ledger, campaign, api=_api(), new=False)
+
+
+def _check_loaded(book: Ledger) -> None:
+    """Leave if the campaign has no rows, and say why."""
+    if any(book.counts().values()):
+        return
+    refused = book.kept("refused")
+    why = f"the manifest was refused. {refused}" if refused else "its manifest had no rows."
+    _say(f"Nothing was loaded into the campaign {book.campaign_name!r}: {why}")
+    raise typer.Exit(Code.USAGE)
+
+
+def _check_keys(book: Ledger, keys: list[str] | None, state: State, rule: str) -> None:
+    for key in keys or ():
+        entry = book.row_of(key)
+        if entry is None:
+            raise InvalidArgumentError("key", f"the campaign {book.campaign_name!r} has no row {key!r}")
+        if entry.state is not state:
+            raise InvalidArgumentError("key", f"row {key!r} is {entry.state}. {rule}")
+        if entry.job_id:
+            raise InvalidArgumentError(
+                "key", f"row {key!r} has the job {entry.job_id}, which is paid for: it is not submitted again"
+            )
 
 
 def _say(text: str) -> None:
@@ -287,37 +658,64 @@ def _say(text: str) -> None:
     err.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _say_loaded(loading: Loading) -> None:
+def _say_skipped(loading: Loading) -> None:
     for bad in loading.bad:
-        err.print(f"left out: {bad}", markup=False, style="yellow")
-    more = loading.bad_count - len(loading.bad)
+        err.print(f"skipped: {bad}", markup=False, style="yellow", soft_wrap=True)
+    more = loading.loaded.skipped - len(loading.bad)
     if more > 0:
-        err.print(f"… and {more} more", style="yellow")
-    err.print(f"{loading.loaded.new:,} new rows, {loading.loaded.known:,} known.", highlight=False)
+        err.print(f"… and {more:,} more", style="yellow")
 
 
-def _say_counts(counts: dict[State, int], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps({str(state): count for state, count in counts.items()}))  # noqa: T201
-        return
+def _say_loaded(loaded: Loaded) -> None:
+    parts = [counted(loaded.new, "new row")]
+    parts += [f"{loaded.known:,} known from earlier runs"] if loaded.known else []
+    parts += [counted(loaded.duplicates, "duplicate") + " in the manifest"] if loaded.duplicates else []
+    parts += [f"{loaded.replaced:,} replaced"] if loaded.replaced else []
+    parts += [f"{loaded.skipped:,} skipped"] if loaded.skipped else []
+    _say(", ".join(parts) + ".")
+
+
+def _say_counts(counts: dict[State, int]) -> None:
     for state, count in counts.items():
         if count:
             out.print(f"{state:10} {count:>10,}", highlight=False)
 
 
-def _fields(entry: Entry) -> dict[str, Any]:
-    names = "key", "line", "state", "job_id", "project_id", "file", "reason", "attempts"
-    return {name: getattr(entry, name) for name in names} | {"metadata": entry.metadata}
-
-
-def _command(what: str, ledger: str) -> str:
-    """Return what to type; a password is not shown, and is best kept in PGPASSWORD or a service file."""
-    return f"techforge batch {what}" + (
-        "" if ledger == DEFAULT else f" --ledger {shlex.quote(without_password(ledger))}"
+def _say_cost(book: Ledger, price: Decimal | None) -> None:
+    if price is None:
+        return
+    known, possible = book.job_counts()
+    more = (
+        f"; up to {price * possible} more for {counted(possible, 'job')} that may exist" if possible else ""
     )
+    _say(f"Cost at {price} per job: {price * known} for {counted(known, 'job')}{more}.")
 
 
-@contextmanager
-def _client(max_rate: float | None) -> Generator[TechForge]:
-    with connected() as client:
-        yield client if max_rate is None else client.with_options(max_rate=max_rate)
+def _are(count: int) -> str:
+    return f"{counted(count, 'row')} {'is' if count == 1 else 'are'}"
+
+
+def _plain(counts: dict[State, int]) -> dict[str, int]:
+    return {str(state): count for state, count in counts.items()}
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, ensure_ascii=False), flush=True)  # noqa: T201
+
+
+_FIELDS = "key", "line", "state", "attempts", "job_id", "project_id", "file", "reason"
+
+
+def _fields(entry: Entry) -> dict[str, Any]:
+    fields = {name: getattr(entry, name) for name in _FIELDS} | {"metadata": entry.metadata}
+    return fields | {"reason": entry.reason and mask(entry.reason)}
+
+
+def _command(what: str, ledger: str, book: Ledger) -> str:
+    """Return what to type; a password is not shown, and is best kept in PGPASSWORD or a service file."""
+    words = ["techforge batch", what]
+    if ledger != DEFAULT:
+        words += ["--ledger", shlex.quote(without_password(ledger))]
+    if len(book.campaigns()) > 1:
+        words += ["--campaign", shlex.quote(book.campaign_name)]
+    return " ".join(words)

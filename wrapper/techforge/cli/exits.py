@@ -78,6 +78,7 @@ def code_of(error: TechForgeError) -> Code:
     """Return the exit code for an error of the SDK."""
     if isinstance(error, APIError) and error.job_may_exist:
         return Code.UNKNOWN
-    if isinstance(error, DownloadError) and error.error:
-        return code_of(error.error)
+    cause = getattr(error, "error", None)
+    if isinstance(cause, TechForgeError) and not isinstance(error, JobOutcomeUnknownError):
+        return code_of(cause)  # a download, or a whole run, that ended with it
     return next((code for kind, code in _CODES if isinstance(error, kind)), Code.USAGE)

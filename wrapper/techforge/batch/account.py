@@ -1,0 +1,36 @@
+"""Whose campaigns: rows belong to an account of the API, so that keys can be replaced."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+if TYPE_CHECKING:
+    from techforge._config import Settings
+
+
+@frozen
+class Account:
+    """An account of the API: its address, and a name.
+
+    The API does not say whose key it was given. So the name is the one that the user gives (`account=`,
+    `TFI_ACCOUNT`), or a fingerprint of the key; None where the key comes from a function.
+    """
+
+    api: str
+    name: str | None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Account:
+        """Return the account of a client.
+
+        >>> Account.of(client.with_options(account="acme")._settings).name
+        'acme'
+        """
+        name = settings.account
+        if name is None and isinstance(settings.api_key, str):
+            # 32 bits of a hash tell keys apart, and tell nothing of the key.
+            name = f"key-{sha256(b'techforge account ' + settings.api_key.encode()).hexdigest()[:8]}"
+        return cls(settings.base_url, name)

@@ -1,0 +1,61 @@
+"""Downloading the videos of rows that are done: after a run that did not, or on another machine."""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from attrs import evolve
+
+from techforge._masking import mask
+from techforge.batch import changes
+from techforge.batch.ledger import Entry, Ledger, State
+from techforge.errors import TechForgeError
+from techforge.models import Job
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator
+    from pathlib import Path
+
+    from techforge._client import AsyncTechForge
+    from techforge.batch.options import Options
+
+
+async def fetch(client: AsyncTechForge, ledger: Ledger, options: Options) -> AsyncGenerator[Entry]:
+    """Download every finished video whose file is not there; yield each row that was tried."""
+    missing = _missing(ledger, options)
+    running: set[asyncio.Task[Entry]] = set()
+    try:
+        while True:
+            while len(running) < options.downloads:
+                found = await asyncio.to_thread(next, missing, None)
+                if found is None:
+                    break
+                running.add(asyncio.create_task(_download(client, ledger, *found)))
+            if not running:
+                return
+            ended, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                yield task.result()
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+def _missing(ledger: Ledger, options: Options) -> Iterator[tuple[Entry, Path]]:
+    for row in ledger.entries(State.DONE):
+        target = options.target(row)
+        if target is not None and not target.exists():
+            yield row, target
+
+
+async def _download(client: AsyncTechForge, ledger: Ledger, row: Entry, target: Path) -> Entry:
+    try:
+        file = await client.jobs.download(Job(row.job_id or "", row.project_id), target)
+    except TechForgeError as error:
+        return evolve(row, file=None, reason=mask(str(error)))
+    await asyncio.to_thread(ledger.apply, changes.fetched(row.n, str(file)))
+    return evolve(row, file=str(file))

@@ -1,0 +1,258 @@
+"""How the rows of a manifest come into a campaign: all of them or none, and one content for each key."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from attrs import evolve, frozen
+
+from techforge.batch.database import LedgerError
+from techforge.batch.manifest import BadRow
+from techforge.batch.wording import counted
+from techforge.errors import TechForgeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from techforge.batch.database import Connection, Database
+    from techforge.batch.ledger import Ledger
+    from techforge.batch.manifest import Row
+
+OnConflict: TypeAlias = Literal["stop", "keep", "replace"]
+_SHOWN = 20
+"""Conflicts that an error shows; it knows how many more there are."""
+
+
+@frozen
+class Loaded:
+    """What became of a manifest's rows, and what would be submitted now.
+
+    `new` rows were added. `known` rows were there already, from earlier runs. `duplicates` repeat another
+    row of the manifest. `replaced` rows have other content than before. `skipped` rows are bad and were left
+    out. `waiting` rows of earlier runs are still pending, whether or not the manifest holds them.
+    """
+
+    new: int = 0
+    known: int = 0
+    duplicates: int = 0
+    replaced: int = 0
+    skipped: int = 0
+    waiting: int = 0
+
+    @property
+    def pending(self) -> int:
+        """Rows that a run without a budget submits."""
+        return self.new + self.waiting
+
+
+@frozen
+class Conflict:
+    """A key with two contents: the lines that give them, and the state of the row if it is in the ledger."""
+
+    key: str
+    line: int
+    other_line: int
+    state: str | None = None
+
+    def __str__(self) -> str:
+        if self.state is None:
+            return f"row_key {self.key!r}: line {self.other_line} and line {self.line} differ"
+        return (
+            f"row_key {self.key!r}: line {self.line} differs from what line {self.other_line} said in an "
+            f"earlier run ({self.state})"
+        )
+
+
+class RowConflictError(TechForgeError):
+    """A row_key names two different contents; nothing was added to the ledger, and nothing was sent.
+
+    `conflicts` holds the first of them, `count` says how many there are.
+    """
+
+    def __init__(self, conflicts: list[Conflict], count: int) -> None:
+        self.conflicts, self.count = conflicts, count
+        lines = "\n".join(map(str, conflicts))
+        more = f"\n… and {count - len(conflicts)} more" if count > len(conflicts) else ""
+        super().__init__(
+            f"{counted(count, 'row')} {'has' if count == 1 else 'have'} new content under a row_key in use, "
+            f"so nothing was submitted:\n{lines}{more}\n"
+            "To make another video, give it a row_key of its own. Otherwise choose with --on-conflict: "
+            "keep (the first content counts), or replace (the new content counts, for rows without a job)."
+        )
+
+
+def load(
+    database: Database,
+    ledger: Ledger,
+    rows: Iterable[Row | BadRow],
+    source: str,
+    on_conflict: OnConflict,
+    *,
+    may_add: bool,
+    approve: Callable[[Loaded], object] | None,
+) -> Loaded:
+    """Add rows to a campaign; `Ledger.load` says how."""
+    campaign = ledger.campaign.id
+    loading = _Loading(database, campaign, source, on_conflict)
+
+    def values() -> Iterator[tuple[object, ...]]:
+        for row in rows:
+            if isinstance(row, BadRow):
+                key = f"{source}/line {row.line}"  # no row_key of a manifest has a slash
+                yield key, row.line, "{}", None, None, "", "skipped", str(row)
+                continue
+            params = json.dumps(row.params, ensure_ascii=False, separators=(",", ":"))
+            metadata = json.dumps(row.metadata, ensure_ascii=False, default=str) if row.metadata else None
+            project = ledger.project_of(row.key, row.params)
+            yield row.key, row.line, params, metadata, row.content, project, "pending", None
+
+    def work(db: Connection) -> Loaded:
+        loaded = loading.run(db)
+        if not may_add and loaded.new and not loaded.known and loaded.waiting:
+            raise LedgerError(
+                f"the campaign {ledger.campaign.name!r} has {counted(loaded.waiting, 'pending row')}, "
+                f"and none is in this manifest. To add its rows to that campaign, name it: --campaign "
+                f"{ledger.campaign.name}. To start another campaign, give another name"
+            )
+        if approve is not None:
+            approve(loaded)
+        return loaded
+
+    return database.load(values(), work)
+
+
+@frozen
+class _Loading:
+    """The statements that move rows from the table `arriving` into the campaign."""
+
+    database: Database
+    campaign: int
+    source: str
+    on_conflict: OnConflict
+
+    def run(self, db: Connection) -> Loaded:
+        self._take_over_earlier_rows(db)
+        waiting = self._count(db, "jobs WHERE campaign = ? AND state = 'pending'", self.campaign)
+        duplicates = self._remove_duplicates(db)
+        replaced = self._check_known_rows(db)
+        known = self._count(
+            db, "arriving JOIN jobs ON jobs.campaign = ? AND jobs.key = arriving.key", self.campaign
+        )
+        self._refresh(db)
+        self._replace(db)
+        prefix = f"{self.source}/"
+        db.execute(
+            "DELETE FROM jobs WHERE campaign = ? AND state = 'skipped' AND substr(key, 1, ?) = ?",
+            (self.campaign, len(prefix), prefix),
+        )
+        skipped = self._count(db, "arriving WHERE state = 'skipped'")
+        columns = "key, line, params, metadata, content, project_id, state, reason"
+        added = db.execute(
+            f"INSERT INTO jobs (campaign, {columns}) SELECT CAST(? AS BIGINT), {columns} "  # noqa: S608
+            "FROM arriving WHERE true ORDER BY place ON CONFLICT DO NOTHING",
+            (self.campaign,),
+        ).rowcount
+        loaded = Loaded(added - skipped, known, duplicates, replaced, skipped)
+        pending = self._count(db, "jobs WHERE campaign = ? AND state = 'pending'", self.campaign)
+        return evolve(loaded, waiting=max(waiting, pending - loaded.new))
+
+    def _take_over_earlier_rows(self, db: Connection) -> None:
+        """Continue the campaign that an earlier version wrote, if this manifest made it.
+
+        That version kept the rows of all manifests together, and gave them no name.
+        """
+        if self._count(db, "jobs WHERE campaign = ?", self.campaign):
+            return
+        statement = """SELECT earlier.id, earlier.name FROM campaigns AS earlier, campaigns AS ours
+            WHERE ours.id = ? AND earlier.id <> ours.id AND COALESCE(earlier.api, ours.api) = ours.api
+            AND EXISTS (SELECT 1 FROM facts WHERE facts.name = earlier.id || ':written_by_version')"""
+        for earlier, name in db.execute(statement, (self.campaign,)).fetchall():
+            total = self._count(db, "jobs WHERE campaign = ?", earlier)
+            inside = self._count(db, "jobs WHERE campaign = ? AND key IN (SELECT key FROM arriving)", earlier)
+            if inside and inside < total:
+                raise LedgerError(
+                    f"an earlier version kept the rows of all manifests of this ledger together, as campaign "
+                    f"{name!r}: {inside:,} of its {total:,} rows are in this manifest. To continue all of "
+                    f"them: --campaign {name}. To make these rows again, give another name"
+                )
+            if inside:
+                # Its rows keep their projects; the new campaign's UUID serves those that are added.
+                db.execute("UPDATE jobs SET campaign = ? WHERE campaign = ?", (self.campaign, earlier))
+                db.execute("DELETE FROM campaigns WHERE id = ?", (earlier,))
+                db.execute("DELETE FROM facts WHERE name = ?", (f"{earlier}:written_by_version",))
+                for kept in ("options", "bounds"):
+                    names = f"{self.campaign}:{kept}", f"{earlier}:{kept}"
+                    db.execute("UPDATE facts SET name = ? WHERE name = ?", names)
+                return
+
+    def _remove_duplicates(self, db: Connection) -> int:
+        """Let each key be there once; raise where its contents differ and nobody said which one counts."""
+        differing = "(SELECT key FROM arriving GROUP BY key HAVING min(content) <> max(content)) AS differing"
+        if self.on_conflict == "stop" and (count := self._count(db, differing)):
+            chosen = f"SELECT key FROM {differing} LIMIT ?"  # noqa: S608
+            keys = [key for (key,) in db.execute(chosen, (_SHOWN,)).fetchall()]
+            raise RowConflictError([self._conflict(db, key) for key in keys], count)
+        before = self._count(db, "arriving")
+        kept = "max" if self.on_conflict == "replace" else "min"
+        chosen = f"SELECT {kept}(place) FROM arriving GROUP BY key"  # noqa: S608
+        db.execute(f"DELETE FROM arriving WHERE place NOT IN ({chosen})")  # noqa: S608
+        return before - self._count(db, "arriving")
+
+    @staticmethod
+    def _conflict(db: Connection, key: str) -> Conflict:
+        statement = "SELECT line, content FROM arriving WHERE key = ? ORDER BY place"
+        (first, content), *others = db.execute(statement, (key,)).fetchall()
+        return Conflict(key, next(line for line, other in others if other != content), first)
+
+    def _check_known_rows(self, db: Connection) -> int:
+        """Return how many known rows get new content; raise where that must not be."""
+        if self.on_conflict == "keep":
+            return 0
+        changed = (
+            "arriving JOIN jobs ON jobs.campaign = ? AND jobs.key = arriving.key "
+            "WHERE jobs.content <> arriving.content"
+        )
+        replaced = self._count(db, changed, self.campaign)
+        fixed = "true" if self.on_conflict == "stop" else f"NOT ({_WITHOUT_JOB})"
+        refused = f"{changed} AND {fixed}"
+        if count := self._count(db, refused, self.campaign):
+            found = db.execute(
+                "SELECT arriving.key, arriving.line, jobs.line, jobs.state "
+                f"FROM {refused} ORDER BY arriving.place LIMIT ?",
+                (self.campaign, _SHOWN),
+            ).fetchall()
+            raise RowConflictError([Conflict(*row) for row in found], count)
+        return replaced
+
+    def _refresh(self, db: Connection) -> None:
+        """Let pending rows have what the manifest says now: URLs that were signed again, other metadata."""
+        db.execute(
+            f"UPDATE jobs SET {_NEW_VALUES} FROM arriving "  # noqa: S608
+            "WHERE jobs.campaign = ? AND jobs.key = arriving.key AND jobs.state = 'pending' "
+            "AND jobs.content = arriving.content AND (jobs.params <> arriving.params "
+            "OR jobs.line <> arriving.line "
+            "OR COALESCE(jobs.metadata, '') <> COALESCE(arriving.metadata, ''))",
+            (self.campaign,),
+        )
+
+    def _replace(self, db: Connection) -> None:
+        if self.on_conflict == "replace":
+            db.execute(
+                f"UPDATE jobs SET {_NEW_VALUES}, state = 'pending', next_at = 0, reason = NULL, "  # noqa: S608
+                "ended_at = NULL FROM arriving WHERE jobs.campaign = ? AND jobs.key = arriving.key "
+                f"AND jobs.content <> arriving.content AND {_WITHOUT_JOB}",
+                (self.campaign,),
+            )
+
+    @staticmethod
+    def _count(db: Connection, what: str, *values: Any) -> int:
+        ((count,),) = db.execute(f"SELECT count(*) FROM {what}", values).fetchall()  # noqa: S608
+        return int(count)
+
+
+_WITHOUT_JOB = "(jobs.state = 'pending' OR jobs.state = 'failed' AND jobs.job_id IS NULL)"
+_NEW_VALUES = (
+    "line = arriving.line, params = arriving.params, metadata = arriving.metadata, "
+    "content = arriving.content, project_id = arriving.project_id"
+)
