@@ -28,7 +28,8 @@ def run_of(**facts: Any) -> Any:
     """Return what a bar sees of a run."""
     counts = {state: facts.pop(str(state), 0) for state in State}
     return SimpleNamespace(
-        **{"counts": counts, "rate": 0.0, "limit": None, "eta": None, "problem": ""} | facts
+        **{"counts": counts, "rate": 0.0, "limit": None, "eta": None, "problem": "", "next_attempt": None}
+        | facts
     )
 
 

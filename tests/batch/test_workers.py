@@ -18,9 +18,9 @@ from support.postgres import campaign
 from techforge import ConfigurationError, InvalidArgumentError, TechForge
 from techforge.batch import BadManifestError, Chunk, Ledger, LedgerError, NoLedgerError, State, changes, load
 from techforge.batch.database import without_password
+from techforge.batch.dispatch import default_dispatcher
 from techforge.batch.manifest import Row
 from techforge.batch.postgres import connection_info, split_url
-from techforge.batch.procrastinate import Procrastinate
 from techforge.mock import MockServer
 
 sys.path.append(str(Path(__file__).parents[2] / "examples"))
@@ -105,7 +105,8 @@ def test_a_budget_of_jobs_is_for_all(client: TechForge, quick: MockServer, url: 
     """Two workers together submit no more than they may; what is left waits for the next run."""
     with Ledger(url) as ledger:
         load(ledger, rows(150), client._settings)
-        asyncio.run(Procrastinate(url).enqueue(ledger.chunks()))  # by a loader that knew of no budget
+        # By a loader that knew of no budget.
+        asyncio.run(default_dispatcher(url, ledger.campaign.id).enqueue(ledger.chunks()))
     together(
         lambda: list(client.batch.run(ledger=url, max_jobs=40)),
         lambda: time.sleep(1.0) or list(client.batch.work(url)),
@@ -169,8 +170,8 @@ def test_who_stays_takes_what_comes(client: TechForge, url: str) -> None:
     time.sleep(1.0)
     with Ledger(url) as ledger:
         load(ledger, rows(4), client._settings)
-        dispatched = ledger.chunks()
-    asyncio.run(Procrastinate(url).enqueue(dispatched))
+        dispatched, dispatcher = ledger.chunks(), default_dispatcher(url, ledger.campaign.id)
+    asyncio.run(dispatcher.enqueue(dispatched))
     thread.join(30)
     assert not thread.is_alive()
     assert len(found) == 3
@@ -242,7 +243,9 @@ def test_what_cannot_be_shared(client: TechForge, url: str, tmp_path: Path) -> N
     """A file is one process's own, and there must be a campaign to join."""
     with pytest.raises(NoLedgerError, match="there is no ledger"):
         list(client.batch.work(url))
-    with Ledger(tmp_path / "l"), pytest.raises(LedgerError, match="one process's own"):
+    with Ledger(tmp_path / "l") as ledger:
+        ledger.load([])
+    with pytest.raises(LedgerError, match="one process at a time"):
         list(client.batch.work(tmp_path / "l"))
 
 
@@ -258,13 +261,13 @@ def test_a_database_that_cannot_be_reached() -> None:
 
 def test_what_a_url_says(postgres_url: str) -> None:
     """The campaign's name is ours, all else PostgreSQL's; options that were given are kept."""
-    assert split_url("postgresql://h/d?campaign=spring&sslmode=require") == (
+    assert split_url("postgresql://h/d?schema=spring&sslmode=require") == (
         "postgresql://h/d?sslmode=require",
         "spring",
     )
     assert split_url("postgresql:///d") == ("postgresql:///d", "techforge")
     for name in ("Spring", "a-b", "1a", "pg_x", "", 'a"b', "a" * 42):
-        with pytest.raises(InvalidArgumentError, match="campaign="):
+        with pytest.raises(InvalidArgumentError, match="schema="):
             split_url(f"postgresql://h/d?campaign={name}")
     assert split_url("postgresql://h/d?a=1&campaign=x") == ("postgresql://h/d?a=1", "x")
     assert split_url("postgresql://u:a#b?c@h/d?campaign=x&a=1") == ("postgresql://u:a#b?c@h/d?a=1", "x")
@@ -400,9 +403,9 @@ def test_no_session_is_left(url: str) -> None:
     """What a process has marked its commits by goes with it."""
     with Ledger(url) as ledger:
         ledger.remember({})
-        assert any(name.startswith("session") for (name,) in ledger._db.read("SELECT name FROM campaign"))
+        assert any(name.startswith("session") for (name,) in ledger._db.read("SELECT name FROM facts"))
     with Ledger(url) as ledger:
-        assert not any(name.startswith("session") for (name,) in ledger._db.read("SELECT name FROM campaign"))
+        assert not any(name.startswith("session") for (name,) in ledger._db.read("SELECT name FROM facts"))
 
 
 def test_without_what_workers_need(client: TechForge, url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ class LedgerError(TechForgeError):
 
 
 class NoLedgerError(LedgerError):
-    """There is no ledger where one was looked for."""
+    """There is no ledger, or no campaign in it, where one was looked for."""
 
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # one letter is a drive of Windows

@@ -62,4 +62,4 @@ def default_dispatcher(ledger: str, campaign: int) -> Dispatcher:
         raise ConfigurationError(
             "workers need more: pip install 'techforge[distributed]', or give a dispatcher"
         ) from error
-    return Procrastinate(ledger, campaign)
+    return Procrastinate(ledger, f"techforge-{campaign}")

@@ -194,7 +194,7 @@ class Ledger:
         if not found and not self._new:
             known = ", ".join(map(str, there)) or "none"
             wanted = "no campaign" if self._wanted is None else f"no campaign {self._wanted!r}"
-            raise LedgerError(f"there is {wanted} in {self.name}; its campaigns: {known}")
+            raise NoLedgerError(f"there is {wanted} in {self.name}; its campaigns: {known}")
         self._chosen = found[0] if found else self._create_campaign(self._wanted or DEFAULT_CAMPAIGN)
         return self._chosen
 

@@ -217,11 +217,9 @@ class _Loading:
         fixed = "true" if self.on_conflict == "stop" else f"NOT ({_WITHOUT_JOB})"
         refused = f"{changed} AND {fixed}"
         if count := self._count(db, refused, self.campaign):
-            found = db.execute(
-                "SELECT arriving.key, arriving.line, jobs.line, jobs.state "
-                f"FROM {refused} ORDER BY arriving.place LIMIT ?",
-                (self.campaign, _SHOWN),
-            ).fetchall()
+            shown = "arriving.key, arriving.line, jobs.line, jobs.state"
+            statement = f"SELECT {shown} FROM {refused} ORDER BY arriving.place LIMIT ?"  # noqa: S608
+            found = db.execute(statement, (self.campaign, _SHOWN)).fetchall()
             raise RowConflictError([Conflict(*row) for row in found], count)
         return replaced
 

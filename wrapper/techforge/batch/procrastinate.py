@@ -23,17 +23,19 @@ _POLL_INTERVAL = 1.0
 
 
 class Procrastinate:
-    """A `Dispatcher`; its tables are beside the ledger's, and each campaign has a queue of its own.
+    """A `Dispatcher`; its tables are beside the ledger's.
 
-    A worker that has not been heard of for `worker_timeout` seconds is taken for dead.
+    Give each campaign a `queue` of its own: a worker loses the chunks of other campaigns, whose rows then
+    wait until a worker of theirs finds them. A worker that says nothing for `worker_timeout` seconds counts
+    as dead.
     """
 
-    def __init__(self, url: str, campaign: int, *, worker_timeout: float = 30.0) -> None:
+    def __init__(self, url: str, queue: str = "techforge", *, worker_timeout: float = 30.0) -> None:
         self._info = connection_info(url)
         self._timeout = worker_timeout
         self._app = App(connector=PsycopgConnector(conninfo=self._info, min_size=1, max_size=4))
         self._process: Callable[[Chunk], Awaitable[None]] | None = None
-        self._queue = f"techforge-{campaign}"
+        self._queue = queue
         self._task = self._app.task(name="techforge.submit", queue=self._queue)(self._submit)
         self._is_open = False
 

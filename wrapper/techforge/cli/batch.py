@@ -32,15 +32,22 @@ from techforge.batch.wording import counted
 from techforge.batch.worker import Bounds
 from techforge.cli import keys
 from techforge.cli.client import connected
-from techforge.cli.exits import Code
+from techforge.cli.exits import Code, code_of
 from techforge.cli.told import told
-from techforge.errors import InvalidArgumentError
+from techforge.errors import (
+    APIConnectionError,
+    APIError,
+    AuthenticationError,
+    InvalidArgumentError,
+    PermissionDeniedError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from techforge import TechForge
+    from techforge import ClientOptions, TechForge
     from techforge.batch.loading import OnConflict
+    from techforge.batch.options import RunOptions
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
 out, err = Console(), Console(stderr=True)
@@ -91,6 +98,9 @@ AllowColumn = Annotated[
     list[str] | None,
     typer.Option(help="A column of your own whose name looks like a misspelt field; repeatable."),
 ]
+AllowPrivateMedia = Annotated[
+    bool | None, typer.Option(help="Allow media URLs in a private network, if your API can reach them.")
+]
 OnConflictOption = Annotated[
     Conflicts, typer.Option(help="If the content under a row_key has changed: stop, keep the first, replace.")
 ]
@@ -117,6 +127,7 @@ def run(
     max_failures: MaxFailures = None,
     retry_server_errors: RetryServerErrors = None,
     give_up_after: GiveUpAfter = None,
+    allow_private_media: AllowPrivateMedia = None,
     skip_bad: SkipBad = False,
     allow_column: AllowColumn = None,
     on_conflict: OnConflictOption = Conflicts.STOP,
@@ -139,10 +150,11 @@ def run(
         "retry_server_errors": retry_server_errors,
         "give_up_after": give_up_after,
         "max_rate": max_rate,
+        "allow_private_media": allow_private_media,
         "price": None if price is None else str(_price(price)),
     }
     source = _Source(manifest, skip_bad, tuple(allow_column or ()), on_conflict, campaign is not None)
-    with told(), connected() as client:
+    with told(), connected(shows_warnings=True) as client:
         source.check_readable()  # before a ledger is made
         # Nothing is left behind by a dry run.
         is_new = postgres_url(ledger) is None and not Path(ledger).exists()
@@ -150,6 +162,14 @@ def run(
         with open_campaign(place, client._settings, campaign, manifest) as book:
             remembered = book.remembered() | {n: value for n, value in given.items() if value is not None}
             options = _Remembered.of(remembered)
+            client = options.applied_to(client)  # noqa: PLW2901
+            try:
+                checked = Options.of(options.run)
+                if not dry_run:
+                    checked.make_folder()
+            except InvalidArgumentError:
+                book.remove_if_empty()
+                raise
             order = _Order(options.price, max_jobs, ask_above, is_approved=yes, is_dry_run=dry_run)
             if not _load(book, source, client, order):
                 return
@@ -175,10 +195,11 @@ def load_rows(
     `resume`, or workers, submit them. If the last run stopped at a budget, `resume` continues without it.
     """
     source = _Source(manifest, skip_bad, tuple(allow_column or ()), on_conflict, campaign is not None)
-    with told(), connected() as client:
+    with told(), connected(shows_warnings=True) as client:
         source.check_readable()
         with open_campaign(ledger, client._settings, campaign, manifest) as book:
             options = _Remembered.of(book.remembered())
+            client = options.applied_to(client)  # noqa: PLW2901
             # Nobody submits the rows of a file before `resume`, which asks; workers may be waiting for them.
             order = _Order(options.price, None, ask_above, is_approved=yes or not book.is_shared)
             if _load(book, source, client, order) and book.is_shared:
@@ -195,7 +216,7 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Continue a campaign with the options of its last run."""
-    with told(), connected() as client:
+    with told(), connected(shows_warnings=True) as client:
         with open_campaign(ledger, client._settings, campaign) as book:
             _check_loaded(book)
             options = _Remembered.of(book.remembered())
@@ -222,7 +243,7 @@ def worker(
         "concurrency": concurrency,
         "give_up_after": give_up_after,
     }
-    with told(), connected() as client:
+    with told(), connected(shows_warnings=True) as client:
         with open_campaign(ledger, client._settings, campaign) as book:
             remembered = book.remembered() | {n: value for n, value in own.items() if value is not None}
             campaign = book.campaign_name
@@ -289,7 +310,7 @@ def fetch(
     as_json: AsJson = False,
 ) -> None:
     """Download every finished video that is not in the folder yet."""
-    with told(), connected() as client:
+    with told(), connected(shows_warnings=True) as client:
         with open_campaign(ledger, client._settings, campaign) as book:
             _check_loaded(book)
             options = _Remembered.of(book.remembered() | ({} if name is None else {"name": name}))
@@ -350,7 +371,7 @@ def unknown(
             _settle(book, known)
             _say(f"Settled: {known}. Next: {resume_command}")
         if check:
-            with connected() as client:
+            with connected(shows_warnings=True) as client:
                 found = client.batch.check_unknown(book)
             _say(
                 f"{counted(found, 'row')} of them have a video, and are submitted now. Next: {resume_command}"
@@ -523,17 +544,23 @@ def _price(text: str) -> Decimal:
 
 @frozen
 class _Remembered:
-    """The options of a campaign's last run."""
+    """The options of a campaign's last run: those of the run itself, of the client, and the price."""
 
-    run: dict[str, Any]
-    max_rate: float | None
+    run: RunOptions
+    client: ClientOptions
     price: Decimal | None
 
     @classmethod
     def of(cls, kept: dict[str, Any]) -> _Remembered:
-        run = {name: value for name, value in kept.items() if name not in {"max_rate", "price"}}
-        run["give_up_after"] = run.get("give_up_after", GIVE_UP_AFTER) or None
-        return cls(run, kept.get("max_rate"), Decimal(kept["price"]) if kept.get("price") else None)
+        rest = dict(kept)
+        client = {name: rest.pop(name, None) for name in ("max_rate", "allow_private_media")}
+        price = rest.pop("price", None)
+        rest["give_up_after"] = rest.get("give_up_after", GIVE_UP_AFTER) or None
+        given = {name: value for name, value in client.items() if value is not None}
+        return cls(cast("RunOptions", rest), cast("ClientOptions", given), Decimal(price) if price else None)
+
+    def applied_to(self, client: TechForge) -> TechForge:
+        return client.with_options(**self.client) if self.client else client
 
 
 def _run(
@@ -548,8 +575,7 @@ def _run(
 ) -> None:
     # SIGTERM, from a deployment for example, ends a run like Ctrl-C: responses in flight are noted.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if options.max_rate is not None:
-        client = client.with_options(max_rate=options.max_rate)
+    client = options.applied_to(client)
     entries: Callable[..., Iterable[Entry]] = getattr(client.batch, begin)
     again = "worker" if begin == "work" else "resume"
     if not options.run.get("out"):
@@ -563,12 +589,26 @@ def _run(
             ):
                 if as_json:
                     _print_json(_fields(entry))
+    except (APIConnectionError, AuthenticationError, PermissionDeniedError) as error:
+        # Only the request before the first row raises these: nothing was submitted.
+        _say(_why_not_begun(error))
+        raise typer.Exit(code_of(error)) from None
     except KeyboardInterrupt:
         with _open(ledger, campaign) as book:
             _say(f"Stopped. Continue with: {_command(again, ledger, book)}")
         raise typer.Exit(Code.INTERRUPTED) from None
     with _open(ledger, campaign) as book:
         _end(book, ledger, again, options.price, as_json=as_json)
+
+
+def _why_not_begun(error: APIError) -> str:
+    """Say it as `techforge doctor` does."""
+    if isinstance(error, APIConnectionError):
+        from techforge.cli.doctor import explain  # noqa: PLC0415 - only a failure needs it
+
+        return f"{'. '.join(explain(error))} Nothing was submitted."
+    refused = f"{keys.origin()} does not take this key ({error.status_code})."
+    return f"{refused} {keys.WEB_APP} Nothing was submitted."
 
 
 def _end(book: Ledger, ledger: str, again: str, price: Decimal | None, *, as_json: bool) -> None:

@@ -26,13 +26,18 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def connected(**options: Unpack[ClientOptions]) -> Generator[TechForge]:
+def connected(*, shows_warnings: bool = False, **options: Unpack[ClientOptions]) -> Generator[TechForge]:
     """Give a client with the key that the command line finds, from the environment or the keyring.
 
-    Retries are shown on stderr as they happen. What else is logged, the command itself reports at its end.
+    Retries are shown on stderr as they happen. Other warnings are shown if asked for: a command that ends
+    with the error itself need not say it twice.
     """
     with TechForge(keys.find().value, **options) as client:
-        handlers = (retry_logger, _Note()), (logger, logging.NullHandler())
+        handlers: tuple[tuple[logging.Logger, logging.Handler], ...] = (
+            ((logger, _Note(logging.WARNING)),)
+            if shows_warnings
+            else ((retry_logger, _Note()), (logger, logging.NullHandler()))
+        )
         for to, handler in handlers:
             to.addHandler(handler)
         try:

@@ -183,7 +183,7 @@ def _reached() -> tuple[tuple[httpx.Response, float] | None, Finding]:
             answer = client.get(url, params={"path": "techforge-doctor/none.mp4"}, headers=_NO_KEY)
             took = time.time() - began
     except Exception as error:  # noqa: BLE001 - proxies, certificates, names: all have their own errors
-        return None, Finding("Network", "bad", *_why(error), Code.NETWORK)
+        return None, Finding("Network", "bad", *explain(error), Code.NETWORK)
     found = f"{keys.origin()} answers in {1000 * took:.0f} ms"
     if answer.status_code in {401, 403}:
         return (answer, began + took / 2), Finding("Network", "ok", found)
@@ -196,7 +196,8 @@ def _reached() -> tuple[tuple[httpx.Response, float] | None, Finding]:
     return (answer, began + took / 2), Finding("Network", "bad", found, do, Code.SERVER)
 
 
-def _why(error: Exception) -> tuple[str, str]:
+def explain(error: Exception) -> tuple[str, str]:
+    """Return why the API cannot be reached, and what to do about it."""
     text = mask(str(error)) or type(error).__name__
     do = next((do for words, do in _CURES if any(word in text.lower() for word in words)), _CURES[-1][1])
     return f"{keys.origin()} cannot be reached: {text}", do
@@ -212,7 +213,7 @@ _CURES: tuple[tuple[tuple[str, ...], str], ...] = (
         "See whether DNS works, TFI_BASE_URL is right, and whether your network wants a proxy (HTTPS_PROXY).",
     ),
     (
-        ("refused",),
+        ("refused", "connect call failed"),  # the second is asyncio's word for it
         "Nobody listens there: see whether TFI_BASE_URL is right; a mock is started by: techforge mock",
     ),
     (

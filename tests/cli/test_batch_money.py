@@ -1,0 +1,402 @@
+"""A command of `techforge batch` submits what its user ordered: the server's POSTs are counted."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from typer.testing import CliRunner
+
+from techforge.batch import Ledger, State
+from techforge.cli.app import app
+from techforge.mock import MockServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+COMMAND = [sys.executable, "-c", "from techforge.cli import main; main()", "batch"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def mock(monkeypatch: pytest.MonkeyPatch) -> Iterator[MockServer]:
+    """Return a mock that the environment points at."""
+    with MockServer(render=False, job_looks=0) as mock:
+        monkeypatch.setenv("TFI_API_KEY", mock.api_key)
+        monkeypatch.setenv("TFI_BASE_URL", mock.url)
+        yield mock
+
+
+def techforge(*arguments: str) -> Any:
+    """Run the command line in this process."""
+    return CliRunner().invoke(app, ["batch", *arguments], catch_exceptions=False)
+
+
+def manifest(folder: Path, name: str, *keys: str, header: str = "customer", **files: str) -> None:
+    """Write a manifest with a row for each key; `files` names another image for a key."""
+    media = ",https://cdn.example.com/{}.png,https://cdn.example.com/a.mp3,c"
+    rows = [f"{key}{media.format(files.get(key, f'{name}-{key}'))}" for key in keys]
+    (folder / name).write_text("\n".join([f"row_key,image_url,audio_url,{header}", *rows]), encoding="utf-8")
+
+
+def posts(mock: MockServer) -> int:
+    """Return how many jobs the server was asked for."""
+    return mock.journal.count(operation="createJob")
+
+
+# --- campaigns --------------------------------------------------------------------------------------
+
+
+def test_a_run_submits_no_rows_of_another_manifest(here: Path, mock: MockServer) -> None:
+    """After a budget stopped A, running B submits B's rows, and puts B's videos into B's folder."""
+    manifest(here, "A.csv", "1", "2", "3", "4")
+    manifest(here, "B.csv", "1")
+    assert techforge("run", "A.csv", "--out", "a", "--max-jobs", "2").exit_code == 6
+    dry = techforge("run", "B.csv", "--out", "b", "--dry-run").stderr
+    assert "This run would submit 1 job: 1 new row" in dry
+    assert techforge("run", "B.csv", "--out", "b").exit_code == 0
+    assert posts(mock) == 3
+    assert [path.name for path in (here / "b").iterdir()] == ["1.mp4"]
+    assert techforge("resume", "--campaign", "A").exit_code == 0
+    assert (posts(mock), len(list((here / "a").iterdir()))) == (5, 4)
+
+
+def test_commands_name_the_campaign_where_there_are_several(here: Path, mock: MockServer) -> None:
+    """Without a name they list what there is; `status` shows all."""
+    manifest(here, "A.csv", "1", "2")
+    manifest(here, "B.csv", "1")
+    stopped = techforge("run", "A.csv", "--max-jobs", "1")
+    assert "Continue with: techforge batch resume\n" in stopped.stderr
+    assert techforge("run", "B.csv").exit_code == 0
+    for command in (["resume"], ["report", "r.csv"], ["rows"], ["retry", "--state", "failed"], ["unknown"]):
+        said = techforge(*command)
+        assert said.exit_code == 2
+        assert "several campaigns: A (http" in said.stderr
+    assert techforge("fetch", "--out", "x").exit_code == 2
+    shown = json.loads(techforge("status", "--json").stdout)
+    assert {name.split()[0]: counts["done"] for name, counts in shown.items()} == {"A": 1, "B": 1}
+    assert techforge("status").stdout.count("done") == 2
+    assert json.loads(techforge("status", "--campaign", "A", "--json").stdout)["pending"] == 1
+    assert (
+        "resume --campaign A" in techforge("run", "A.csv", "--max-jobs", "1", "--dry-run").stderr
+        or posts(mock) == 2
+    )
+
+
+def test_a_manifest_of_the_same_name_in_another_folder(here: Path, mock: MockServer) -> None:
+    """Its rows join those of the first one only if the user says so."""
+    for folder in ("jan", "feb"):
+        (here / folder).mkdir()
+        manifest(here / folder, "rows.csv", f"{folder}-1", f"{folder}-2")
+    techforge("run", "jan/rows.csv", "--max-jobs", "1")
+    stopped = techforge("run", "feb/rows.csv")
+    assert (stopped.exit_code, "--campaign rows" in stopped.stderr) == (2, True)
+    assert posts(mock) == 1
+    assert techforge("run", "feb/rows.csv", "--campaign", "rows").exit_code == 0
+    assert posts(mock) == 4
+
+
+def test_another_key_does_not_buy_everything_again(
+    here: Path, mock: MockServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A campaign belongs to an account; a replaced key continues it when the user says so."""
+    manifest(here, "A.csv", "1", "2")
+    techforge("run", "A.csv", "--max-jobs", "1")
+    with Ledger("techforge.sqlite") as ledger:
+        account = ledger.campaign.account
+    monkeypatch.setenv("TFI_API_KEY", "another-key-0123456789")
+    stopped = techforge("run", "A.csv")
+    assert (stopped.exit_code, f"TFI_ACCOUNT={account}" in stopped.stderr) == (2, True)
+    monkeypatch.setenv("TFI_ACCOUNT", str(account))
+    monkeypatch.setenv("TFI_API_KEY", mock.api_key)
+    assert techforge("run", "A.csv").exit_code == 0
+    assert posts(mock) == 2
+
+
+# --- what is about to be submitted ------------------------------------------------------------------
+
+
+def test_a_dry_run_counts_everything(here: Path, mock: MockServer) -> None:
+    """New rows, pending rows of earlier runs, what a budget holds back, the total, and what it costs."""
+    manifest(here, "A.csv", "1", "2", "3")
+    techforge("run", "A.csv", "--max-jobs", "1", "--price", "0.40")
+    manifest(here, "A.csv", "1", "2", "3", "4", "4")
+    said = techforge("run", "A.csv", "--dry-run", "--max-jobs", "2").stderr
+    assert "1 new row, 3 known from earlier runs, 1 duplicate in the manifest." in said
+    assert "would submit 2 jobs of 1 new row and 2 rows still pending from earlier runs." in said
+    assert "Cost at 0.40 per job: 0.80." in said
+    assert "1 row held back by --max-jobs 2." in said
+    assert "Nothing was sent." in said
+    assert posts(mock) == 1
+    assert json.loads(techforge("status", "--json").stdout)["pending"] == 2
+    assert techforge("run", "new.csv", "--dry-run").exit_code == 2
+    manifest(here, "new.csv", "1")
+    techforge("run", "new.csv", "--dry-run")
+    with Ledger("techforge.sqlite") as ledger:
+        assert [one.name for one in ledger.campaigns()] == ["A"]
+
+
+def test_many_jobs_need_an_answer(here: Path, mock: MockServer) -> None:
+    """Without a terminal, more than 100 jobs need --yes or --max-jobs; 100 never ask."""
+    manifest(here, "A.csv", *map(str, range(101)))
+    stopped = techforge("run", "A.csv")
+    assert stopped.exit_code == 2
+    assert "add --yes, or --max-jobs" in stopped.stderr.lower()
+    assert (posts(mock), techforge("status").exit_code) == (0, 2)
+    assert techforge("run", "A.csv", "--ask-above", "0", "--max-jobs", "1").exit_code == 6
+    assert techforge("run", "A.csv", "--max-jobs", "2").exit_code == 6
+    assert posts(mock) == 3
+    assert techforge("resume", "--ask-above", "97").exit_code == 2
+    assert posts(mock) == 3
+    assert techforge("resume").exit_code == 0
+    assert posts(mock) == 101
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pty")
+@pytest.mark.parametrize(("answer", "code", "jobs"), [(b"n\n", 6, 0), (b"y\n", 0, 3)])
+def test_a_terminal_is_asked(here: Path, mock: MockServer, answer: bytes, code: int, jobs: int) -> None:
+    """The question comes before a row is loaded, with the number of jobs and the cost."""
+    manifest(here, "A.csv", "1", "2", "3")
+    leader, follower = pty.openpty()
+    command = [*COMMAND, "run", "A.csv", "--ask-above", "2", "--price", "1.5"]
+    with subprocess.Popen(command, stdin=follower, stderr=follower, stdout=subprocess.DEVNULL) as process:
+        os.close(follower)
+        os.write(leader, answer)
+        seen = b""
+        while True:
+            try:
+                seen += os.read(leader, 65536)
+            except OSError:
+                break
+    os.close(leader)
+    assert b"submits 3 jobs" in seen
+    assert b"Cost at 1.5 per job: 4.5." in seen
+    assert b"Submit them?" in seen
+    assert (process.returncode, posts(mock)) == (code, jobs)
+    with Ledger("techforge.sqlite") as ledger:
+        assert bool(ledger.campaigns()) is bool(jobs)
+
+
+def test_the_price_is_shown_wherever_jobs_are_counted(here: Path, mock: MockServer) -> None:
+    """In the plan, at the end, in status and in the report; it is remembered, and must be a price."""
+    manifest(here, "A.csv", "1", "2")
+    mock.faults.add("close=after-body;operation=createJob")
+    ran = techforge("run", "A.csv", "--price", "0.40")
+    assert "This run submits 2 jobs: 2 new rows. Cost at 0.40 per job: 0.80." in ran.stderr
+    assert "Cost at 0.40 per job: 0.40 for 1 job; up to 0.40 more for 1 job that may exist." in ran.stderr
+    assert "Cost at 0.40 per job" in techforge("status").stderr
+    techforge("report", "r.html")
+    assert "0.40" in (here / "r.html").read_text("utf-8")
+    assert techforge("run", "A.csv", "--price", "free").exit_code == 2
+    assert techforge("run", "A.csv", "--price", "-1").exit_code == 2
+
+
+def test_a_key_stands_for_one_content(here: Path, mock: MockServer) -> None:
+    """Two contents in a manifest, or a row that was edited, stop the run before anything is sent."""
+    manifest(here, "A.csv", "1", "2")
+    (here / "A.csv").write_text(
+        (here / "A.csv").read_text() + "\n1,https://x.example/2.png,https://x.example/a,c"
+    )
+    stopped = techforge("run", "A.csv")
+    assert (stopped.exit_code, "row_key '1': line 2 and line 4 differ" in stopped.stderr) == (2, True)
+    assert posts(mock) == 0
+    manifest(here, "A.csv", "1", "2")
+    assert techforge("run", "A.csv", "--max-jobs", "1").exit_code == 6
+    manifest(here, "A.csv", "1", "2", **{"2": "edited"})
+    stopped = techforge("run", "A.csv")
+    assert (stopped.exit_code, "line 3 differs from what line 3 said" in stopped.stderr) == (2, True)
+    assert posts(mock) == 1
+    assert techforge("run", "A.csv", "--on-conflict", "replace").exit_code == 0
+    assert posts(mock) == 2
+    assert b"edited" in mock.journal.requests(operation="createJob")[-1].body
+
+
+def test_a_misspelt_column_stops_the_run(here: Path, mock: MockServer) -> None:
+    """Its values would be missing from every job that is paid for."""
+    manifest(here, "A.csv", "1", header="langauge")
+    stopped = techforge("run", "A.csv")
+    assert (stopped.exit_code, "did you mean language?" in stopped.stderr) == (2, True)
+    assert (posts(mock), (here / "techforge.sqlite").exists()) == (0, False)
+    assert techforge("run", "A.csv", "--allow-column", "langauge").exit_code == 0
+
+
+def test_private_media_stop_a_campaign(here: Path, mock: MockServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The live API cannot fetch them; each row's hosts are looked at, also where rows differ in files alone."""
+    monkeypatch.setenv("TFI_BASE_URL", "https://api.example.com")
+    monkeypatch.setenv("TFI_API_KEY", "a-key-0123456789abcdef")
+    lines = ["image_url,audio_url", "https://a.example/1.png,https://a.example/1.mp3"]
+    lines.append("https://a.example/2.png,http://10.0.0.7/2.mp3")
+    (here / "A.csv").write_text("\n".join(lines), encoding="utf-8")
+    stopped = techforge("run", "A.csv", "--dry-run")
+    assert (stopped.exit_code, "line 3, column audio_url" in stopped.stderr) == (2, True)
+    assert techforge("run", "A.csv", "--dry-run", "--allow-private-media").exit_code == 0
+    del mock
+
+
+# --- what became of it ------------------------------------------------------------------------------
+
+
+def test_fetch_downloads_what_is_missing(here: Path, mock: MockServer) -> None:
+    """After a run without --out, and after a file was deleted; what is there is not fetched again."""
+    manifest(here, "A.csv", "1", "2", "3")
+    ran = techforge("run", "A.csv")
+    assert "Without --out, videos are not downloaded. Later: techforge batch fetch --out DIR" in ran.stderr
+    assert "3 videos downloaded to v, 0 there already, 0 failed." in techforge("fetch", "--out", "v").stderr
+    (here / "v" / "2.mp4").unlink()
+    fetched = techforge("fetch", "--out", "v", "--json")
+    assert [json.loads(line)["key"] for line in fetched.stdout.splitlines()] == ["2"]
+    assert "1 video downloaded to v, 2 there already" in fetched.stderr
+    assert techforge("fetch", "--out", "w", "--name", "{customer}-{row_key}.mp4").exit_code == 0
+    assert sorted(path.name for path in (here / "w").iterdir()) == ["c-1.mp4", "c-2.mp4", "c-3.mp4"]
+    mock.faults.add("status=404;operation=generateSignedPath;times=0")
+    failed = techforge("fetch", "--out", "z")
+    assert (failed.exit_code, "0 videos downloaded to z, 0 there already, 3 failed." in failed.stderr) == (
+        4,
+        True,
+    )
+    assert posts(mock) == 3
+
+
+def test_run_remembers_its_options(here: Path, mock: MockServer) -> None:
+    """The same manifest, run again without options, puts its videos where the first run did."""
+    manifest(here, "A.csv", "1", "2")
+    techforge("run", "A.csv", "--out", "v", "--name", "{customer}-{row_key}.mp4", "--max-jobs", "1")
+    assert techforge("run", "A.csv").exit_code == 0
+    assert sorted(path.name for path in (here / "v").iterdir()) == ["c-1.mp4", "c-2.mp4"]
+    assert posts(mock) == 2
+
+
+def test_skipped_rows_stay_visible(here: Path, mock: MockServer) -> None:
+    """In status, rows, report and exit code, until the manifest is right."""
+    manifest(here, "A.csv", "1")
+    good = (here / "A.csv").read_text()
+    (here / "A.csv").write_text(good + "\n2,nonsense,https://x.example/a,c")
+    ran = techforge("run", "A.csv", "--skip-bad")
+    assert (ran.exit_code, "1 row skipped because they are bad" in ran.stderr) == (4, True)
+    assert json.loads(techforge("status", "--json").stdout)["skipped"] == 1
+    (row,) = techforge("rows", "--state", "skipped", "--json").stdout.splitlines()
+    assert (json.loads(row)["line"], "column image_url" in json.loads(row)["reason"]) == (3, True)
+    techforge("report", "r.csv")
+    assert "skipped" in (here / "r.csv").read_text()
+    manifest(here, "A.csv", "1", "2")
+    assert techforge("run", "A.csv", "--skip-bad").exit_code == 0
+    assert posts(mock) == 2
+
+
+@pytest.mark.parametrize(
+    "content", ["row_key,image_url,audio_url\n1,nonsense,x", "row_key,image_url,audio_url\n"]
+)
+def test_a_refused_manifest_is_remembered(here: Path, mock: MockServer, content: str) -> None:
+    """`resume` and `status` say that nothing was loaded, and why."""
+    (here / "A.csv").write_text(content, encoding="utf-8")
+    techforge("run", "A.csv")
+    for command in ("status", "resume", "rows"):
+        said = techforge(command)
+        assert (said.exit_code, "Nothing was loaded into the campaign 'A'" in said.stderr) == (2, True)
+    assert posts(mock) == 0
+
+
+def test_rows_are_listed_and_addressed(here: Path, mock: MockServer) -> None:
+    """With ids, state, reason and the user's columns; commands take keys, and refuse those that do not fit."""
+    manifest(here, "A.csv", "1", "2", "3")
+    mock.faults.add("status=400;operation=createJob;times=2")
+    techforge("run", "A.csv", "--concurrency", "1")
+    table = techforge("rows").stdout.splitlines()
+    assert table[0] == "key\tline\tstate\tattempts\tjob_id\tproject_id\tfile\treason\tcustomer"
+    assert [line.split("\t")[2] for line in table[1:]] == ["failed", "failed", "done"]
+    shown = [json.loads(line) for line in techforge("rows", "--state", "done", "--json").stdout.splitlines()]
+    assert [(row["key"], row["metadata"]) for row in shown] == [("3", {"customer": "c"})]
+    assert "1 row is pending again" in techforge("retry", "2").stderr
+    for wrong in (
+        ["retry", "3"],
+        ["retry", "none"],
+        ["retry"],
+        ["unknown", "3"],
+        ["retry", "--state", "done"],
+    ):
+        assert techforge(*wrong).exit_code == 2
+    assert techforge("resume").exit_code == 4
+    assert posts(mock) == 4
+
+
+def test_unknown_rows_are_settled_by_key(here: Path, mock: MockServer) -> None:
+    """One is given its job, one is submitted again; the third stays in doubt."""
+    manifest(here, "A.csv", "1", "2", "3")
+    mock.faults.add("close=after-body;operation=createJob;times=3")
+    assert "3 rows have an unknown outcome" in techforge("run", "A.csv", "--concurrency", "1").stderr
+    first = mock.journal.requests(operation="createJob")[0]
+    assert "Settled" in techforge("unknown", "--job", f"1={first.job_id}").stderr
+    assert "1 row is pending again" in techforge("unknown", "2", "--resubmit").stderr
+    assert techforge("resume").exit_code == 5
+    assert posts(mock) == 4
+    assert json.loads(techforge("status", "--json").stdout) | {} == {
+        **dict.fromkeys(map(str, State), 0),
+        "done": 2,
+        "unknown": 1,
+    }
+    assert techforge("unknown", "1").exit_code == 2
+
+
+# --- a reason and an end ----------------------------------------------------------------------------
+
+
+def test_a_run_that_cannot_begin_says_why(
+    here: Path, mock: MockServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One free request finds out before the first row; the sentence is the doctor's."""
+    manifest(here, "A.csv", "1")
+    monkeypatch.setenv("TFI_ACCOUNT", "acme")
+    monkeypatch.setenv("TFI_API_KEY", "wrong-key-0123456789")
+    refused = techforge("run", "A.csv")
+    assert (refused.exit_code, "does not take this key (401)" in refused.stderr) == (3, True)
+    monkeypatch.setenv("TFI_BASE_URL", "http://127.0.0.1:9")
+    away = techforge("run", "A.csv")
+    assert (away.exit_code, "cannot be reached" in away.stderr, "Nobody listens there" in away.stderr) == (
+        8,
+        True,
+        True,
+    )
+    assert posts(mock) == 0
+
+
+def test_a_run_gives_up(here: Path, mock: MockServer) -> None:
+    """Without progress it ends, with the reason and what is left; the warning is on stderr at once."""
+    manifest(here, "A.csv", "1", "2")
+    mock.faults.add("status=401;operation=createJob;times=0")
+    ran = techforge("run", "A.csv", "--give-up-after", "0.3")
+    assert ran.exit_code == 3
+    assert "nothing succeeded for 0 s" in ran.stderr
+    assert "2 rows are still pending" in ran.stderr
+    assert ran.stderr.count("the API refuses the key") >= 2
+    assert json.loads(techforge("status", "--json").stdout)["pending"] == 2
+
+
+def test_bad_places_are_one_sentence(here: Path, mock: MockServer) -> None:
+    """A file as --out, a folder that is missing, another kind of file, a connection string."""
+    manifest(here, "A.csv", "1")
+    (here / "file").write_text("x" * 9999)
+    for options in (
+        ["--out", "file"],
+        ["--out", "file/x"],
+        ["--ledger", "none/l.sqlite"],
+        ["--ledger", "file"],
+        ["--ledger", "."],
+        ["--ledger", "host=db dbname=x"],
+        ["--ledger", "mysql://db/x"],
+    ):
+        said = techforge("run", "A.csv", *options)
+        assert said.exit_code == 2, options
+        assert len(said.stderr.strip().splitlines()) == 1, said.stderr
+    assert posts(mock) == 0
