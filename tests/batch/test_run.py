@@ -14,8 +14,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.postgres import campaign
 
-from techforge import AsyncTechForge, ConfigurationError, InvalidArgumentError, Job, TechForge
-from techforge.batch import BadManifestError, Entry, Ledger, LedgerError, State
+from techforge import (
+    APIConnectionError,
+    AsyncTechForge,
+    AuthenticationError,
+    ConfigurationError,
+    InvalidArgumentError,
+    Job,
+    RateLimitError,
+    TechForge,
+)
+from techforge.batch import BadManifestError, Entry, Ledger, LedgerError, NoProgressError, State
 from techforge.batch.sqlite import SQLite
 from techforge.batch.submitter import Submitter
 from techforge.mock import MockServer
@@ -136,6 +145,56 @@ def test_a_refused_key_pauses(quick: MockServer, tmp_path: Path, monkeypatch: py
         )
     assert [entry.state for entry in ended] == [State.DONE] * 5
     assert any("refuses the key" in problem for problem in problems)
+
+
+def test_one_free_request_comes_before_the_first_row(quick: MockServer, tmp_path: Path) -> None:
+    """A key that is refused, or an API that is away, is an exception before anything is submitted."""
+    with TechForge("wrong-key-0123456789", base_url=quick.url) as client, pytest.raises(AuthenticationError):
+        list(client.batch.run(rows(2), ledger=tmp_path / "l"))
+    with TechForge(quick.api_key, base_url="http://127.0.0.1:9") as client, pytest.raises(APIConnectionError):
+        list(client.batch.run(rows(2), ledger=tmp_path / "m"))
+    assert quick.journal.count(operation="createJob") == 0
+    with Ledger(tmp_path / "l") as ledger:
+        assert ledger.counts()[State.PENDING] == 2
+
+
+@pytest.mark.parametrize("fault", ["status=429", "status=503", "status=400"])
+def test_a_server_that_is_there_is_good_enough(
+    client: TechForge, quick: MockServer, tmp_path: Path, fault: str
+) -> None:
+    """Only an API that is away or refuses the key keeps a run from beginning."""
+    quick.faults.add(f"{fault};operation=generateSignedPath")
+    assert [row.state for row in client.batch.run(rows(1), ledger=tmp_path / "l")] == [State.DONE]
+    asked = quick.journal.count()
+    assert list(client.batch.run(rows(1), ledger=tmp_path / "l")) == []
+    assert quick.journal.count() == asked
+
+
+def test_a_run_without_progress_ends(client: TechForge, quick: MockServer, tmp_path: Path) -> None:
+    """The error has the reason and the number of rows that are left; they stay pending."""
+    quick.faults.add("status=429;operation=createJob;times=0;retry-after=0")
+    with pytest.raises(NoProgressError, match=r"2 rows are still pending\. The last problem: .*429") as caught:
+        list(client.batch.run(rows(2), ledger=tmp_path / "l", give_up_after=0.5))
+    assert caught.value.pending == 2
+    assert isinstance(caught.value.error, RateLimitError)
+    with Ledger(tmp_path / "l") as ledger:
+        assert ledger.counts()[State.PENDING] == 2
+
+
+def test_progress_starts_the_time_anew(client: TechForge, quick: MockServer, tmp_path: Path) -> None:
+    """A run that fails now and then goes on for as long as something succeeds in between."""
+    quick.faults.add("status=429;operation=createJob;times=3;retry-after=0")
+    ended = list(client.batch.run(rows(3), ledger=tmp_path / "l", give_up_after=20, concurrency=1))
+    assert [row.state for row in ended] == [State.DONE] * 3
+
+
+def test_misspelt_options_are_refused(client: TechForge, tmp_path: Path) -> None:
+    """Before a ledger is made; so is a file in place of the folder."""
+    (tmp_path / "file").write_text("x")
+    for wrong in ({"outt": "videos"}, {"out": tmp_path / "file"}, {"out": tmp_path / "file" / "x"}):
+        with pytest.raises(InvalidArgumentError):
+            list(client.batch.run(rows(1), ledger=tmp_path / "l", **wrong))
+    assert not (tmp_path / "l").exists()
 
 
 def test_a_key_that_is_renewed_in_the_middle(quick: MockServer, tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ def test_a_misspelt_column_stops_the_run(here: Path, mock: MockServer) -> None:
 
 
 def test_private_media_stop_a_campaign(here: Path, mock: MockServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The live API cannot fetch them; each row's hosts are looked at, also where rows differ in files alone."""
+    """The live API cannot fetch them; the hosts of every row are checked."""
     monkeypatch.setenv("TFI_BASE_URL", "https://api.example.com")
     monkeypatch.setenv("TFI_API_KEY", "a-key-0123456789abcdef")
     lines = ["image_url,audio_url", "https://a.example/1.png,https://a.example/1.mp3"]
@@ -286,8 +286,9 @@ def test_skipped_rows_stay_visible(here: Path, mock: MockServer) -> None:
     ran = techforge("run", "A.csv", "--skip-bad")
     assert (ran.exit_code, "1 row skipped because they are bad" in ran.stderr) == (4, True)
     assert json.loads(techforge("status", "--json").stdout)["skipped"] == 1
-    (row,) = techforge("rows", "--state", "skipped", "--json").stdout.splitlines()
-    assert (json.loads(row)["line"], "column image_url" in json.loads(row)["reason"]) == (3, True)
+    (line,) = techforge("rows", "--state", "skipped", "--json").stdout.splitlines()
+    row = json.loads(line)
+    assert (row["line"], "column image_url" in row["reason"]) == (3, True)
     techforge("report", "r.csv")
     assert "skipped" in (here / "r.csv").read_text()
     manifest(here, "A.csv", "1", "2")

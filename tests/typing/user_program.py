@@ -45,6 +45,7 @@ from techforge import (
     Tracker,
     Video,
 )
+from techforge.batch import Entry, RunOptions, State
 
 log = logging.getLogger("studio")
 
@@ -250,6 +251,24 @@ def judge(outcome: Outcome) -> bool:
             assert_never(outcome)
 
 
+run_options: RunOptions = {"out": Path("videos"), "concurrency": 8, "give_up_after": None}
+
+
+def run_a_campaign(client: TechForge) -> list[str]:
+    """Run one, and download what is missing."""
+    ended = [entry.key for entry in client.batch.run("campaign.csv", campaign="spring", **run_options)]
+    for entry in client.batch.fetch(out="videos"):
+        assert_type(entry, Entry)
+        assert_type(entry.state, State)
+    return ended
+
+
+async def run_a_campaign_async(client: AsyncTechForge) -> None:
+    """Run one with asyncio."""
+    async for entry in client.batch.run([{"image_url": "https://a.example"}], max_jobs=3, on_conflict="keep"):
+        assert_type(entry, Entry)
+
+
 def survive(client: TechForge) -> Job | None:  # noqa: C901 - one branch for each kind of error
     """Handle every kind of error by what it carries."""
     try:
@@ -296,6 +315,9 @@ async def mistakes(client: TechForge, other: AsyncTechForge, job: Job) -> None:
     client.jobs.create(**params, outputsize=400)  # type: ignore[call-arg]
     client.jobs.create(image_url="https://a.example", audio_url="https://a.example", version="5")  # type: ignore[arg-type]
     client.jobs.wait(job.id)  # type: ignore[arg-type]
+    client.batch.run("campaign.csv", outt="videos")  # type: ignore[call-arg]
+    client.batch.run("campaign.csv", max_jobs="10")  # type: ignore[arg-type]
+    client.batch.work("postgresql://host/db", outt="videos")  # type: ignore[call-arg]
     client.jobs.wait(job, 60)  # type: ignore[call-arg]
     client.jobs.wait(job, timeout="60")  # type: ignore[arg-type]
     client.jobs.wait(job, tracker=AsyncService())  # type: ignore[arg-type]

@@ -256,7 +256,7 @@ def status(ledger: LedgerPlace = DEFAULT, campaign: CampaignName = None, as_json
     with told(), Ledger(ledger, campaign, api=_api(), new=False) as book:
         there = book.campaigns()
         if campaign is None and len(there) > 1:
-            found = {}
+            found: dict[str, dict[State, int]] = {}
             for one in there:
                 with Ledger(ledger, one.name, api=one.api, new=False) as other:
                     found[str(one)] = other.counts()
