@@ -42,22 +42,32 @@ nox.options.sessions = [
     "docs",
     "package",
 ]
-# What they test runs on nox's own Python only: tools, and long tests of what happens on the network.
+# These run on nox's own Python only: tools, and long tests that no event loop has a part in.
 TESTS_ONCE = [
-    "tests/batch/test_run.py",
-    "tests/batch/test_workers.py",
     "tests/chaos",
     "tests/cli",
     "tests/contract",
     "tests/demo",
-    "tests/resilience",
+    "tests/resilience/test_pace.py",
+    "tests/resilience/test_processes.py",
+    "tests/resilience/test_targets.py",
+    "tests/resilience/test_waiting.py",
     "tests/specs",
     "tests/tooling",
     "tests/test_documents.py",
     "tests/unit/test_limiter.py",
 ]
 
+# Several at once, since many wait for the clock; whoever has done its share takes over from others. All must
+# find the same tests in the same order.
+PARALLEL = ["pytest", "--numprocesses", "3", "--dist", "worksteal"]
+ORDER = {"PYTHONHASHSEED": "0"}
+
 PYPROJECT = nox.project.load_toml("pyproject.toml")
+# tests/conftest.py makes every event loop of a session one of uvloop's.
+UVLOOP = {} if sys.platform == "win32" else {"TECHFORGE_TEST_LOOP": "uvloop"}
+# The tests in which an event loop has a part; the newest Python's session runs them on uvloop.
+TESTS_OF_LOOPS = ["tests/batch", "tests/integration", "tests/resilience"]
 SPECTRAL = "@stoplight/spectral-cli@6.16.3"
 PRISM = "@stoplight/prism-cli@5.16.0"
 SWAGGER_UI = "swagger-ui-dist@5.35.0"
@@ -101,18 +111,19 @@ def drift(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests; a full run on nox's own Python measures coverage, too."""
+    """Run the tests; on nox's own Python with asyncio's event loop and coverage, on others with uvloop."""
     install(session, "--editable", ".[cli,distributed,mock,parquet]", *group("tests"))
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
-    # Two at once, since many wait for the clock. Both must find the same tests in the same order.
-    both, order = ["pytest", "--numprocesses", "2"], {"PYTHONHASHSEED": "0"}
+    once = [f"--ignore={path}" for path in TESTS_ONCE]
     if session.python != THIS_PYTHON:
-        session.run(*both, *(f"--ignore={path}" for path in TESTS_ONCE), env=order)
+        session.run(*PARALLEL, *once, env=ORDER | UVLOOP)
         return
-    session.run(*both, "--cov", "--cov-report=", env=order)
+    session.run(*PARALLEL, "--cov", "--cov-report=", env=ORDER)
     session.run("coverage", "report")
+    if NEWEST == THIS_PYTHON:
+        session.run(*PARALLEL, *once, *TESTS_OF_LOOPS, env=ORDER | UVLOOP)
 
 
 @nox.session(python=PYPROJECT["project"]["requires-python"].removeprefix(">="))
@@ -133,7 +144,7 @@ def minimums(session: nox.Session) -> None:
     # openapi-core, which the tests use, would take the same jsonschema-rs, and needs a newer one.
     environment = {"OPENAPI_SPEC_VALIDATOR_SCHEMA_VALIDATOR_BACKEND": "jsonschema"}
     folders = [f"tests/{name}" for name in ("unit", "integration", "mock")]
-    session.run("pytest", *(session.posargs or folders), env=environment)
+    session.run(*PARALLEL, *(session.posargs or folders), env=environment | ORDER)
 
 
 @nox.session

@@ -16,8 +16,8 @@ from techforge import AsyncTechForge, TechForge
 if TYPE_CHECKING:
     from techforge.mock import MockServer
 
-CALLS = 300
-RUNS = 20
+CALLS = 60
+RUNS = 6
 THREADS = 64
 JOBS = 5
 

@@ -104,17 +104,16 @@ class TechForge:
 
 
 class AsyncTechForge:
-    """A client of the TechForge Innovate API, for asyncio and uvloop; it belongs to one event loop.
+    """A client of the TechForge Innovate API, for asyncio; it belongs to one event loop.
 
     `api_key` is the key, or a function, also an async one, that returns the current one; by default it is
     read from the environment variable `TFI_API_KEY`. `ClientOptions` lists the other options.
     `http_client` replaces the connections to the API by an `httpx.AsyncClient` of your own, for proxies,
     certificates or tracing; it stays yours to close, and its headers, cookies and timeout are not used.
-    Downloads never go over it. Under trio, use `TechForge` in a thread: `trio.to_thread.run_sync`.
+    Downloads never go over it.
 
     Raises:
-        ConfigurationError: there is no key, or it is the mock server's and the live API is addressed; or
-            a call was made without asyncio.
+        ConfigurationError: there is no key, or it is the mock server's and the live API is addressed.
         InvalidArgumentError: an option is wrong.
 
     >>> async with AsyncTechForge("techforge-mock-key", base_url="http://127.0.0.1:8642") as client:
@@ -177,11 +176,7 @@ class AsyncTechForge:
         return other
 
     async def close(self) -> None:
-        """Close the connections, and end every wait; a second time does nothing.
-
-        Raises:
-            ConfigurationError: it was called without asyncio, or on another event loop.
-        """
+        """Close the connections, and end every wait; a second time does nothing."""
         await self._driver.close()
 
     async def __aenter__(self) -> Self:
