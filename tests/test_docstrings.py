@@ -80,7 +80,8 @@ def names(
     examples = EXAMPLES[request.node.callspec.params["name"]].examples
     if any("ledger_url" in example.source for example in examples):
         found["ledger_url"] = campaign(request.getfixturevalue("postgres_url"))
-        Ledger(found["ledger_url"]).close()
+        with Ledger(found["ledger_url"]) as ledger:
+            ledger.load([])
     return found
 
 

@@ -310,7 +310,7 @@ def test_a_refused_manifest_is_remembered(here: Path, mock: MockServer, content:
 
 
 def test_rows_are_listed_and_addressed(here: Path, mock: MockServer) -> None:
-    """With ids, state, reason and the user's columns; commands take keys, and refuse those that do not fit."""
+    """With ids, state, reason and own columns; commands take keys, and refuse those that do not fit."""
     manifest(here, "A.csv", "1", "2", "3")
     mock.faults.add("status=400;operation=createJob;times=2")
     techforge("run", "A.csv", "--concurrency", "1")

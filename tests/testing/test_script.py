@@ -129,7 +129,7 @@ def test_an_answer_of_ones_own(call: Callable[..., Any], media: Any) -> None:
     assert call(Script(create=[Reply(202, json=said)]), "jobs.create", **media).id == JOB.id
     with pytest.raises(JobOutcomeUnknownError):
         call(Script(create=[Reply(202)]), "jobs.create", **media)
-    html = Script(create=[Reply(502, headers={"content-type": "text/html"}, body=b"<html>")])
+    html = Script(create=[Reply(500, headers={"content-type": "text/html"}, body=b"<html>")])
     with pytest.raises(InternalServerError) as caught:
         call(html, "jobs.create", **media, with_={"max_retries": 0})
     assert caught.value.body == "<html>"

@@ -302,13 +302,13 @@ class Ledger:
     def apply(self, *several: Change) -> list[bool]:
         """Carry out changes together, and tell of each whether its row was as it must be.
 
-        >>> with Ledger(folder / "campaign.sqlite") as ledger:
-        ...     ledger.load([Row("a", {"image_url": "https://x/i", "audio_url": "https://x/a"}, {}, 1)])
-        ...     ledger.apply(changes.claim(1, 1, ledger.now(), ledger.now() + 60))
-        ...     ledger.apply(changes.claim(1, 1, ledger.now(), ledger.now() + 60))
-        Loaded(new=1, known=0)
-        [True]
-        [False]
+        >>> from techforge.batch.manifest import Row
+        >>> with Ledger(folder / "ledger.sqlite") as ledger:
+        ...     media = {"image_url": "https://x/i", "audio_url": "https://x/a"}
+        ...     loaded = ledger.load([Row("a", media, {}, 1)])
+        ...     claim = changes.claim(1, 1, ledger.now(), ledger.now() + 60)
+        ...     ledger.apply(claim), ledger.apply(claim)
+        ([True], [False])
         """
         return self._db.apply(several)
 

@@ -33,11 +33,11 @@ class Code(IntEnum):
     AUTH = 3
     """There is no API key, or it is refused."""
     FAILED = 4
-    """The job has failed; of a campaign, rows have."""
+    """The job has failed; in a campaign, rows have failed or were skipped."""
     UNKNOWN = 5
-    """Nobody knows whether a job was made; of a campaign, rows are unknown."""
+    """A job may exist, its outcome is unknown; in a campaign, rows are unknown."""
     NOT_YET = 6
-    """Not done in the time that was given; the job goes on. Of a campaign, rows are left."""
+    """Not done within the timeout; the job goes on. In a campaign, rows are left."""
     RATE_LIMIT = 7
     """The API asks for fewer requests."""
     NETWORK = 8
