@@ -192,6 +192,7 @@ CALLS: dict[str, Callable[[AsyncTechForge, dict[str, Any]], Any]] = {
     "create": lambda client, media: client.jobs.create(**media),
     "sign": lambda client, _: client.storage.sign("a/b.mp4"),
     "close": lambda client, _: client.close(),
+    "batch": lambda client, media: client.batch.run([media], ledger=":memory:").__anext__(),
 }
 
 

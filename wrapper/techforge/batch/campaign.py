@@ -231,6 +231,7 @@ class AsyncBatch:
         >>> [row.state.value async for row in client.batch.run(rows, ledger=folder / "ledger.sqlite")]
         ['done']
         """
+        self._client._driver.check_loop()
         chosen = Options.of(options)
         chosen.make_folder()
         with open_campaign(ledger, self._client._settings, campaign, manifest) as book, book.alone():
@@ -276,6 +277,7 @@ class AsyncBatch:
         >>> async for row in client.batch.work(ledger_url):
         ...     print(row.state)
         """
+        self._client._driver.check_loop()
         chosen = Options.of({"give_up_after": None, **options})
         chosen.make_folder()
         with open_campaign(ledger, self._client._settings, campaign) as book:
@@ -309,6 +311,7 @@ class AsyncBatch:
         >>> [row.file is not None async for row in client.batch.fetch(folder / "ledger.sqlite", out=folder)]
         [True]
         """
+        self._client._driver.check_loop()
         chosen = Options(out=out, name=name, downloads=downloads)
         chosen.make_folder()
         with open_campaign(ledger, self._client._settings, campaign) as book:
