@@ -1,14 +1,21 @@
-"""Test the contract tests: of a catalogue of mock servers with one deviation each, they must find every one.
+"""Test the contract tests: each mutant is a mock server with one deviation, and they must find it.
 
-`nox -s contract-mutants` tries all; `nox -s contract-mutants -- TEXT …` tries those whose name contains a
-text. The report has what schemathesis said of each.
+    python3 scripts/dev.py contract-mutants               a sample; each commit tries another one
+    python3 scripts/dev.py contract-mutants --seed SEED   the sample of that seed, to repeat a failure
+    python3 scripts/dev.py contract-mutants --all         the whole catalogue
+    python3 scripts/dev.py contract-mutants TEXT …        the mutants whose name contains one of the texts
+
+The report contains the output of schemathesis for each mutant.
 """
 
+import argparse
 import importlib
 import io
 import json
 import multiprocessing
 import os
+import random
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +32,7 @@ from contract import CHECKS, REPORTS, ROOT, suite
 REPORT = REPORTS.with_name("contract-mutants.json")
 ORIGINAL = "the unmodified server"
 AT_ONCE = 2
+SAMPLE_SIZE = 80
 # A fork of a process that has imported all of this is ready at once.
 PRELOADED = [
     "mutants",
@@ -74,11 +82,37 @@ class Trial:
         )
 
 
-def main(texts: Sequence[str]) -> int:
-    """Try the catalogue, or a part of it; the result is 0 if the tests are right about each server."""
-    document = json.loads((ROOT / "openapi.json").read_text("utf-8"))
-    names = chosen(catalogue(document), texts)
+def main(arguments: Sequence[str]) -> int:
+    """Try a sample, a part or all of the catalogue; return 0 if the tests judge each server correctly."""
+    parser = argparse.ArgumentParser(prog="dev.py contract-mutants")
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="try the mutants whose name contains a TEXT")
+    parser.add_argument("--all", action="store_true", help="try the whole catalogue")
+    parser.add_argument("--seed", help="of the sample (default: the commit)")
+    options = parser.parse_args(arguments)
+    mutants = catalogue(json.loads((ROOT / "openapi.json").read_text("utf-8")))
+    if options.texts or options.all:
+        names = chosen(mutants, options.texts)
+    else:
+        seed = options.seed or default_seed()
+        names = sampled(mutants, seed)
+        print(f"Trying a sample: {len(names) - 1} of {len(mutants)} mutants. To repeat it:")
+        print(f"    python3 scripts/dev.py contract-mutants --seed {seed}", flush=True)
     return report(tried(names), len(names))
+
+
+def default_seed() -> str:
+    """Return the commit of the checkout, so that each commit tries another sample; without git, the day."""
+    try:
+        command = ["git", "rev-parse", "--short", "HEAD"]
+        return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return time.strftime("%Y-%m-%d", time.gmtime())
+
+
+def sampled(mutants: Iterable[str], seed: str) -> list[str]:
+    """Return the unmodified server and a sample of the mutants that depends on nothing but the seed."""
+    names = list(mutants)
+    return [ORIGINAL, *random.Random(seed).sample(names, min(SAMPLE_SIZE, len(names)))]  # noqa: S311 - no secret
 
 
 def catalogue(document: Any) -> dict[str, Any]:

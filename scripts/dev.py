@@ -2,9 +2,10 @@
 """Run the project's checks or its demo, with nothing installed but Python.
 
 Usage:
-    python3 scripts/dev.py                    everything that CI runs
-    python3 scripts/dev.py -s tests -- -k x   a part of it: nox gets all arguments
-    python3 scripts/dev.py demo [arguments]   the demo, see scripts/demo.py
+    python3 scripts/dev.py                    run the default checks, as CI does
+    python3 scripts/dev.py NAME [arguments]   run one session of noxfile.py, for example `tests -k wait`
+    python3 scripts/dev.py -l                 list the sessions; options are passed to nox
+    python3 scripts/dev.py demo [arguments]   run the demo, see scripts/demo.py
 """
 
 import sys
@@ -23,6 +24,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENTS = ROOT / ".venv"
+THIS_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 # Pip has two names for this, by its age, and obeys them where it builds, too. Relative, since it takes a
 # blank for the end of a path.
@@ -34,10 +36,15 @@ PIP_SETTINGS = {
 
 
 def main(arguments: list[str]) -> int:
-    """Run the demo or nox; the result is the exit code of either."""
+    """Run the demo or nox; return its exit code."""
     if arguments[:1] == ["demo"]:
         python = environment("demo", "--editable", f"{ROOT}[mock]", *group("demo"))
         return run([python, ROOT / "scripts" / "demo.py", *arguments[1:]])
+    if arguments and not arguments[0].startswith("-"):
+        name, *rest = arguments
+        # The tests are one session for each Python; the one that is running is enough here.
+        session = f"tests-{THIS_PYTHON}" if name == "tests" else name
+        arguments = ["-s", session, "--", *(rest[1:] if rest[:1] == ["--"] else rest)]
     python = environment("nox", *group("nox"))
     return run([python, "-m", "nox", "--noxfile", ROOT / "noxfile.py", *arguments])
 

@@ -135,6 +135,53 @@ def test_a_name_that_nobody_has_is_an_error() -> None:
         contract_mutants.chosen(["one"], ["three"])
 
 
+def test_a_seed_decides_the_sample() -> None:
+    """A failed run can be repeated, and the next commit tries other mutants."""
+    names = [f"mutant {number}" for number in range(500)]
+    sample = contract_mutants.sampled(names, "688903e")
+
+    assert len(set(sample)) == len(sample) == contract_mutants.SAMPLE_SIZE + 1
+    assert sample[0] == ORIGINAL
+    assert sample == contract_mutants.sampled(names, "688903e")
+    assert sample != contract_mutants.sampled(names, "3ad4a94")
+    assert set(contract_mutants.sampled(names[:5], "688903e")) == {ORIGINAL, *names[:5]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "count"),
+    [
+        ([], contract_mutants.SAMPLE_SIZE + 1),
+        (["--seed", "other"], contract_mutants.SAMPLE_SIZE + 1),
+        (["--all"], 501),
+        (["mutant 1", "mutant 2"], 222),
+    ],
+)
+@pytest.mark.parametrize("verdict", ["killed", "SURVIVED"])
+def test_the_default_is_a_sample_that_says_how_to_repeat_it(
+    arguments: list[str],
+    count: int,
+    verdict: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The seed and the size are printed, and one survivor in a sample fails the run."""
+    failed = ("a_check",) if verdict == "killed" else ()
+    monkeypatch.setattr(contract_mutants, "catalogue", lambda _: {f"mutant {n}": None for n in range(500)})
+    monkeypatch.setattr(
+        contract_mutants,
+        "tried",
+        lambda names: [trial(name, () if name == ORIGINAL else failed) for name in names],
+    )
+
+    assert contract_mutants.main(arguments) == (verdict == "SURVIVED")
+    shown = capsys.readouterr().out
+    assert f"/{count}]" in shown
+    if count == contract_mutants.SAMPLE_SIZE + 1:
+        seed = arguments[1] if arguments else contract_mutants.default_seed()
+        assert f"{contract_mutants.SAMPLE_SIZE} of 500 mutants" in shown
+        assert f"dev.py contract-mutants --seed {seed}" in shown
+
+
 def test_a_check_that_failed_is_read_from_the_events() -> None:
     """Passed checks, and events of other kinds, count for nothing."""
     checks = {"case": [{"name": "fine", "status": "success"}, {"name": "broken", "status": "failure"}]}

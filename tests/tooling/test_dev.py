@@ -128,6 +128,26 @@ def test_a_failed_installation_says_how_to_see_more(recorder: Recorder) -> None:
     assert recorder.installs == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], []),
+        (["spec", "next.json", "--apply"], ["-s", "spec", "--", "next.json", "--apply"]),
+        (["lint", "--", "--fix"], ["-s", "lint", "--", "--fix"]),
+        (["tests", "-k", "wait"], ["-s", f"tests-{dev.THIS_PYTHON}", "--", "-k", "wait"]),
+        (["-s", "tests", "--", "-k", "wait"], ["-s", "tests", "--", "-k", "wait"]),
+        (["-t", "quick"], ["-t", "quick"]),
+    ],
+)
+def test_a_name_runs_that_session_and_an_option_goes_to_nox(
+    recorder: Recorder, arguments: list[str], expected: list[str]
+) -> None:
+    """`dev.py NAME [arguments]` runs any session; no arguments run the default; `-s` keeps working."""
+    dev.main(arguments)
+
+    assert recorder.commands[-1][5:] == expected
+
+
 @pytest.fixture
 def missing(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Modules that this Python seems to lack."""
