@@ -1,346 +1,445 @@
-"""Ask the live API what costs nothing and changes nothing, and report where it differs from openapi.json.
+"""Compare the live API with openapi.json, using only requests that cost nothing and change nothing.
 
 Usage:
-    python3 scripts/dev.py -s contract-live -- --dry-run                    say what it would send
-    python3 scripts/dev.py -s contract-live -- --api-key-env TFI_API_KEY    say it, ask, and send it
+    python3 scripts/dev.py -s contract-live -- --dry-run                    print the requests, send nothing
+    python3 scripts/dev.py -s contract-live -- --api-key-env TFI_API_KEY    print them, ask, send them
 
-The key is read from the environment variable that is named; a dry run needs none. What is sent obeys the
-money rule, which `live/plan.py` states. A job is made with --paid-job only: one, sent once, whatever happens.
+The key is read from the environment variable that you name. Only `--paid-job` creates a job: one, sent once.
 
-Exit codes: 0 all is as documented; 1 it is not, or could not be told; 2 nothing was sent; 3 stopped in doubt:
-a job may exist; 130 interrupted. But for 2, the report says how far it came.
+Money rule: the service may ignore keys, ignore its own validation, or have changed, so no free request may
+be able to create a job.
+1. A free request has no value in its body: the body is missing, broken, empty, or has only `null` fields.
+   This includes the requests with a wrong key.
+2. A request that could change something is sent only if openapi.json rejects its body.
+3. Any success of such a request ends the run.
+
+Exit codes: 0 the service is as documented; 1 it differs, or that is not known; 2 nothing was sent; 3 stopped
+because a job may exist; 130 interrupted. Except for 2, the report says how far the run came.
 """
 
 import argparse
 import hashlib
 import io
 import json
-import math
 import os
 import re
 import sys
-import threading
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, TextIO, cast
 from urllib.parse import urlsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 from attrs import define, field, frozen
+from openapi_core import Config, OpenAPI
+from openapi_core.testing import MockRequest, MockResponse
+from openapi_core.validation.request.exceptions import RequestBodyValidationError
 
-from live import plan
-from live.plan import SAFE, Check, Json
-from live.report import Masker, Report
-from live.verdicts import DOCUMENTED, NOTED, UNKNOWN, Answer, Judge
-from techforge import ConfigurationError, InvalidArgumentError, Job, _checks
-from techforge._drivers.deadline import guard, until
-from techforge._drivers.facade import NETWORK_ERRORS
-from techforge._drivers.pool import tls_context
-from techforge._version import __version__
+from techforge import ConfigurationError, Job, __version__
+from techforge._answers import job_in
+from techforge._masking import mask
 from techforge.auth import check_api_key, check_key_for_host
-from techforge.policy.retry_after import read_instant, read_retry_after
 
 ROOT = Path(__file__).resolve().parent.parent
-
-_BODY_LIMIT = 100_000
-_ATTEMPTS = 4
-"""Requests of one check, if all are answered 429."""
+DOCUMENT: dict[str, Any] = json.loads((ROOT / "openapi.json").read_bytes())
+IS_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+").fullmatch  # openapi-core does not check this format
+CONTRACT = OpenAPI.from_dict(
+    DOCUMENT, Config(extra_format_validators={"uri": lambda value: bool(IS_URI(str(value)))})
+)
+LIVE: str = DOCUMENT["servers"][0]["url"]
+PAUSE, TIMEOUT, LOOK = 1.0, 30.0, 10.0
+"""Seconds between two requests, for one response, and between two checks for the paid job's output."""
+BODY_LIMIT, EXCERPT = 100_000, 600
+WRONG_KEY = "made-up-by-contract-live"
+JSON = "application/json"
+UNKNOWN_OBJECT = f"{uuid4()}/{uuid4()}/output.mp4"
+JOB_ID = re.compile(r"job[^\s?&#]{0,80}?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})", re.IGNORECASE)
 
 
 @frozen
-class Pace:
-    """How fast, and for how long. All in seconds."""
+class Check:
+    """One request, and the status that openapi.json promises for it."""
 
-    pause: float = 1.0
-    """Between two requests."""
-    attempt: float = 30.0
-    """For one request and its whole answer."""
-    total: float = 300.0
-    """For the free set, and again for the paid job."""
-    look: float = 10.0
-    """Between two looks for the paid job's output."""
+    operation: str  # its operationId; empty for a method that openapi.json does not have
+    name: str
+    expected: str  # statuses; empty if openapi.json does not say
+    key: str = "yours"  # or "wrong", or "none"
+    method: str = "POST"
+    path: str = "/jobs/v2"
+    query: str = ""  # the parameter `path`
+    body: bytes | None = None
+    media_type: str = JSON
+
+    def __str__(self) -> str:
+        query = f" path={self.query}" if self.query else ""
+        body = f" {self.media_type}: {self.body.decode()}" if self.body is not None else ""
+        return f"{self.operation or 'no operation'}: {self.name}: {self.method} {self.path}{query}{body}"
+
+    @property
+    def request(self) -> MockRequest:
+        """The request as openapi-core reads it, with the body taken for JSON."""
+        headers = {"x-api-key": WRONG_KEY}
+        return MockRequest(LIVE, self.method, self.path, headers=headers, data=self.body, content_type=JSON)
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether the request cannot create a job, whatever the service does with it (the money rule)."""
+        return self.method in {"GET", "HEAD"} or (
+            not carries_value(self.body)
+            and any(
+                isinstance(e, RequestBodyValidationError) for e in CONTRACT.iter_request_errors(self.request)
+            )
+        )
 
 
-class StopError(Exception):
-    """A reason to send nothing further."""
+def get(name: str, expected: str, query: str = "", key: str = "yours") -> Check:
+    """Return a request that asks to sign a storage key."""
+    return Check("generateSignedPath", name, expected, key, "GET", "/storage/generate-signed-path", query)
 
 
-class InDoubtError(StopError):
-    """There may be a job that nobody knows of."""
+NULLS = b'{"image_url": null, "audio_url": null, "job_type": null, "project_id": null}'
+FREE = [
+    Check("createJob", "no key", "401", "none", body=b"{}"),
+    Check("createJob", "a wrong key", "401", "wrong", body=b"{}"),
+    Check("createJob", "an empty object", "400", body=b"{}"),
+    Check("createJob", "nothing but nulls", "400", body=NULLS),
+    Check("createJob", "a list", "400", body=b"[]"),
+    Check("createJob", "broken JSON", "400", body=b"{"),
+    Check("createJob", "no body", "400"),
+    Check("createJob", "plain text", "400", body=b"{}", media_type="text/plain"),
+    Check("", "another method", "", method="GET"),
+    Check("", "another method", "", method="HEAD"),
+    get("no key", "401", UNKNOWN_OBJECT, "none"),
+    get("a wrong key", "401", UNKNOWN_OBJECT, "wrong"),
+    get("no path", "400"),
+    get("an unknown object", "404", UNKNOWN_OBJECT),
+    Check("", "another method", "", method="HEAD", path="/storage/generate-signed-path"),
+]
+
+
+def carries_value(body: bytes | None) -> bool:
+    """Return whether a body has anything that a job could be made of."""
+    try:
+        content: object = json.loads(body or b"null")
+    except ValueError:
+        return re.search(rb"\w", body or b"") is not None
+    if isinstance(content, dict):
+        return any(value is not None for value in cast("dict[str, object]", content).values())
+    return content not in (None, [])
+
+
+# The responses
+
+
+@define
+class Answer:
+    """A response, as far as it could be read."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes = field(default=b"", repr=False)
+    incomplete: str = ""  # why the body is not whole
+
+    @property
+    def job_id(self) -> str | None:
+        """The id of a job that the body or a header names."""
+        named = JOB_ID.search("\n".join(f"{name}:{value}" for name, value in self.headers.items()))
+        return job_in(self.body)[0] or (named[1] if named else None)
+
+    def shown(self, key: str) -> str:
+        """Return what may be printed.
+
+        If the request had your key, the response may repeat it in any encoding, or sign a URL: only the names
+        and types of its JSON are printed. Other responses are printed as text.
+        """
+        kind = re.match(r"[\w.+-]+/[\w.+-]+", self.headers.get("content-type", ""))
+        text = self.body.decode("utf-8", "replace").replace("\\/", "/")
+        if key == "yours":
+            try:
+                text = json.dumps(_shape(json.loads(self.body)), ensure_ascii=False)
+            except (ValueError, RecursionError):
+                text = f"{len(self.body)} bytes, not JSON"
+        return f"{self.status} {kind[0] if kind else ''} {text}"[:EXCERPT]
+
+
+def judge(check: Check, answer: Answer) -> tuple[str, list[str]]:
+    """Return the verdict on a response, and the reasons."""
+    if not check.operation:
+        return "noted", []
+    reasons = [] if str(answer.status) in check.expected else [f"{answer.status} instead of {check.expected}"]
+    if check.expected == "404" and answer.status == 200:
+        reasons.append("the vendor's later documents say that it may sign any key")
+    if answer.incomplete:
+        return "could not tell", [*reasons, answer.incomplete]
+    if differences := list(_differences(check, answer)):
+        return "contract broken", [*reasons, *differences]
+    unclear = ""
+    if answer.status == 429 or answer.status >= 500:
+        unclear = "this documented error does not answer the question"
+    elif check.body is not None and answer.status == 400:
+        unclear = "the body was rejected first, and a valid one must not be sent"
+    verdict = "as documented" if not reasons else "could not tell" if unclear else "unexpected"
+    return verdict, [*reasons, unclear] if reasons and unclear else reasons
+
+
+def _differences(check: Check, answer: Answer) -> Iterator[str]:
+    """Say what openapi.json does not allow, without a value from the response: it may repeat the key."""
+    content_type = answer.headers.get("content-type", "")
+    response = MockResponse(answer.body, answer.status, dict(answer.headers), content_type)
+    try:
+        for error in CONTRACT.iter_response_errors(check.request, response):
+            cause = error.__cause__ or error
+            for problem in getattr(cause, "schema_errors", ()):
+                place = getattr(error, "name", "") or ".".join(map(str, problem.absolute_path)) or "body"
+                yield f"{place}: must have {problem.validator} {json.dumps(problem.validator_value)[:200]}"
+            if not hasattr(cause, "schema_errors"):
+                yield re.sub(r"(?<!^)(?=[A-Z])", " ", type(cause).__name__).lower()
+    # The validator fails on some content types and bodies.
+    except (ValueError, LookupError, RecursionError) as error:
+        yield f"it cannot be read ({type(error).__name__})"
+
+
+def _shape(value: Any) -> Any:
+    """Return the names and types of a JSON value, without what does not look like a name."""
+    if isinstance(value, dict):
+        fields = cast("dict[str, Any]", value).items()
+        return {n if re.fullmatch(r"[A-Za-z_]\w{0,31}", n) else "…": _shape(each) for n, each in fields}
+    if isinstance(value, list):
+        return [_shape(each) for each in cast("Iterable[Any]", value)]
+    return type(value).__name__
+
+
+# The run
+
+
+class JobMayExistError(Exception):
+    """The service may have created a job."""
 
 
 @define
 class Run:
-    """One run against one service."""
+    """One run against one service. The report has every line that is printed, as soon as it is printed."""
 
-    document: Json
-    judge: Judge
-    base_url: str
+    client: httpx.Client
     key: str = field(repr=False)
-    pace: Pace
-    report: Report
-    deadline: float
-    connected: bool = True
-    """Whether the last request that had no answer may have been read."""
+    report: TextIO | None = None
+    left: list[Check] = field(factory=list[Check])  # still to be sent
+    differs: bool = False
 
-    def free(self, checks: list[Check]) -> None:
-        """Carry the free checks out, one after the other."""
-        self.report.not_checked[:0] = [f"{check.subject}: {check.name}" for check in checks]
-        for check in checks:
-            answer = self._asked(check)
-            del self.report.not_checked[0]
-            # Any success, whatever it says, and any redirect, which may be to what was made: nothing that
-            # was sent deserved one.
-            if answer and (answer.job_id or (check.method not in SAFE and answer.status < 400)):
-                raise InDoubtError(
-                    f"A JOB MAY EXIST: {answer.job_id or 'its id is unknown'}, after {check.sent}."
+    def say(self, text: str, console: TextIO | None = None) -> None:
+        """Print a text, and write it to the report: without the key, URL queries and control characters."""
+        text = "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+        text = mask(re.sub(re.escape(self.key) or "(?!)", "***", text, flags=re.IGNORECASE))
+        print(text, file=console, flush=True)
+        if self.report:
+            # A full disk must not keep the id of a job from being printed.
+            with suppress(OSError):
+                print(text, file=self.report, flush=True)
+
+    def free(self) -> None:
+        """Send the free requests one after the other."""
+        while self.left:
+            check = self.left[0]
+            assert check.is_safe  # noqa: S101 - the money rule, whatever called this
+            answer, _ = self.ask(check)
+            del self.left[0]
+            if answer is None:
+                continue
+            # A redirect may lead to the job.
+            if answer.job_id or (check.method == "POST" and answer.status < 400):
+                raise JobMayExistError(
+                    f"A JOB MAY EXIST: {answer.job_id or 'its id is unknown'}, after {check}"
+                )
+            if answer.status == 429:
+                raise TimeoutError(
+                    f"429, retry after {answer.headers.get('retry-after')}: run it again later"
                 )
 
-    def paid(self, job: Check, wait: int) -> None:
-        """Create one job, and look for its output."""
-        project_id: str = json.loads(job.body or b"")["project_id"]
+    def paid(self, job: Check, project_id: str, wait: float) -> None:
+        """Create one job, and check for its output."""
         doubt = f"A JOB MAY EXIST in project {project_id}: ask your job service or TechForge's support."
-        self.deadline = time.monotonic() + self.pace.total
         try:
-            answer = self._asked(job, attempts=1)
+            answer, may_exist = self.ask(job)
         except KeyboardInterrupt:
-            raise InDoubtError(f"Interrupted while the paid job was sent. {doubt}") from None
-        job_id = answer.job_id if answer else None
-        if job_id is None:
-            if answer is None and self.connected:
-                raise InDoubtError(f"The answer to the paid job was lost. {doubt}")
-            if answer and (answer.status < 400 or answer.status >= 500):
-                raise InDoubtError(f"The paid job was answered {answer.status}, without an id. {doubt}")
+            raise JobMayExistError(f"Interrupted while the paid job was sent. {doubt}") from None
+        if answer is None or answer.job_id is None:
+            if may_exist:
+                raise JobMayExistError(f"The response to the paid job has no id. {doubt}")
             return
-        self.report.head["job"] = self.report.masked(f"{job_id} in project {project_id}")
-        print(f"job {self.report.head['job']}", flush=True)
-        with suppress(OSError):  # its end is written, too, or said not to be
-            self.report.write()
-        output = plan.output_check(self.document, Job(job_id, project_id).output_path)
-        until_when = time.monotonic() + wait
-        self.deadline = until_when + self.pace.total
+        self.say(f"job {answer.job_id} in project {project_id}")
+        end = time.monotonic() + wait
+        output = get("the output", "200 or 404", Job(answer.job_id, project_id).output_path)
         while True:
-            found = self._asked(output)
-            if found is None or found.status != 404 or time.monotonic() + self.pace.look > until_when:
+            found, _ = self.ask(output)
+            if found is None or found.status != 404 or time.monotonic() + LOOK > end:
                 return
-            self.report.checks.pop()  # one look is told of: the last
-            time.sleep(self.pace.look)
+            time.sleep(LOOK)
 
-    def _asked(self, check: Check, attempts: int = _ATTEMPTS) -> Answer | None:
-        """Send a request, again after a 429, and report what came of it; return the answer, if any."""
-        for attempt in range(1, attempts + 1):
-            time.sleep(self.pace.pause)
-            if time.monotonic() > self.deadline:
-                raise StopError("The time for this was up.")
-            try:
-                answer = self._send(check)
-            except NETWORK_ERRORS as error:
-                self.connected = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-                self.report.add(check, None, UNKNOWN, [f"no answer: {type(error).__name__}: {error}"])
-                return None
-            again = answer.status == 429 and attempts > 1 and not answer.job_id
-            self.report.add(check, answer, *self.judge(check, answer, again=again))
-            if not again:
-                return answer
-            self._wait(answer, self.pace.pause * 2**attempt)
-        raise StopError(f"{attempts} times 429 in a row: the service wants no more.")
+    def ask(self, check: Check) -> tuple[Answer | None, bool]:
+        """Send a request once; report and return the response, and whether the request may have succeeded."""
+        time.sleep(PAUSE)
+        try:
+            answer = self._send(check)
+        except httpx.HTTPError as error:
+            self.differs = True
+            self.say(f"could not tell: {check}\n    no response: {type(error).__name__}: {error}")
+            return None, not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+        verdict, reasons = judge(check, answer)
+        self.differs |= verdict not in {"as documented", "noted"}
+        self.say("\n    ".join([f"{verdict}: {check}", *reasons, answer.shown(check.key)]))
+        return answer, answer.status < 400 or answer.status >= 500
 
     def _send(self, check: Check) -> Answer:
-        # A client of its own for each request: no cookie, and no connection that may have gone stale.
-        headers = {"user-agent": f"techforge-contract-live/{__version__}", "accept": plan.JSON}
+        headers = {"user-agent": f"techforge-contract-live/{__version__}", "accept": JSON}
         if check.key != "none":
-            key = self.key if check.key == "yours" else plan.NOBODYS_KEY
-            headers[plan.key_header(self.document)] = key
+            headers["x-api-key"] = self.key if check.key == "yours" else WRONG_KEY
         if check.body is not None:
             headers["content-type"] = check.media_type
-        local = _checks.is_loopback(urlsplit(self.base_url).hostname)
-        with (
-            httpx.Client(verify=tls_context(), timeout=self.pace.attempt, trust_env=not local) as client,
-            until(time.monotonic() + self.pace.attempt),
-        ):
-            guard(client, threading.Event())
-            url = self.base_url + check.path
-            with client.stream(
-                check.method, url, params=check.query or None, content=check.body, headers=headers
-            ) as response:
-                answer = Answer(response.status_code, response.headers)
-                try:
-                    for chunk in response.iter_bytes():
-                        answer.body += chunk
-                        if len(answer.body) > _BODY_LIMIT:
-                            answer.lost = f"the body is longer than {_BODY_LIMIT} bytes"
-                            break
-                except NETWORK_ERRORS as error:
-                    answer.lost = f"the body was cut off: {type(error).__name__}"
-                return answer
-
-    def _wait(self, answer: Answer, at_least: float) -> None:
-        now = read_instant(answer.headers.get("date")) or datetime.now(UTC)
-        given = answer.headers.get("retry-after", "")
-        asked = read_retry_after(given, now)
-        if asked is None and re.search(r"\d{309}", given):
-            asked = math.inf  # a number that no float holds
-        seconds = max(at_least, asked or 0.0)
-        if time.monotonic() + seconds > self.deadline:
-            raise StopError(f"429: the service wants a pause of {seconds:g} s, too long for this run.")
-        print(f"  429: waiting {seconds:g} s", flush=True)
-        time.sleep(seconds)
+        self.client.cookies.clear()
+        query = {"path": check.query} if check.query else None
+        end = time.monotonic() + TIMEOUT
+        with self.client.stream(
+            check.method, check.path, params=query, content=check.body, headers=headers
+        ) as response:
+            answer = Answer(response.status_code, response.headers)
+            try:
+                for chunk in response.iter_bytes():
+                    answer.body += chunk
+                    if len(answer.body) > BODY_LIMIT or time.monotonic() > end:
+                        answer.incomplete = f"the body is longer than {BODY_LIMIT} bytes, or too slow"
+                        break
+            except httpx.HTTPError as error:
+                answer.incomplete = f"the body was cut off: {type(error).__name__}"
+        return answer
 
 
-def main(arguments: list[str], pace: Pace | None = None) -> int:
-    """Plan, show the plan, ask, and send; the result is the exit code."""
+# The command line
+
+
+def main(arguments: list[str]) -> int:
+    """Print the requests, ask, and send them; return the exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A console that cannot show what a service sends must not end the run.
+            # A console that cannot show a character must not end the run.
             stream.reconfigure(errors="backslashreplace")
-    pace = pace or Pace()
-    text = (ROOT / "openapi.json").read_bytes()
-    document: Json = json.loads(text)
-    options = _parsed(arguments, document["servers"][0]["url"])
-    judge = Judge(document)
-    checks, left_out = plan.free_checks(document, judge.contract)
+    options = _parse(arguments)
+    project_id = options.project_id or str(uuid4())
     try:
-        base_url = _base_url(options.base_url)
-        job = _job(options, document)
-        key = "" if options.dry_run else _key(options.api_key_env, base_url)
-    except (InvalidArgumentError, ConfigurationError) as error:
-        return _refused(str(error))
-    masked = Masker(key)
-    _print_plan([*checks, *([job] if job else [])], left_out, base_url, masked)
-    if options.dry_run:
-        print("Nothing was sent: this was a dry run.")
-        return 0
-    head = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "base URL": masked(base_url),
-        "openapi.json": f"{document['info']['version']}, sha256 {hashlib.sha256(text).hexdigest()}",
-    }
-    report = Report(options.report, masked, head, not_checked=left_out)
-    if not options.yes and not _confirmed():
-        return _refused("nothing was sent: confirm at a terminal, or give --yes")
-    try:
-        report.write()
-    except OSError as error:
-        return _refused(f"nothing was sent: the report cannot be written: {error}")
-    run = Run(document, judge, base_url, key, pace, report, time.monotonic() + pace.total)
-    return _carried_out(run, checks, job, options.wait)
-
-
-def _carried_out(run: Run, checks: list[Check], job: Check | None, wait: int) -> int:
-    report, code = run.report, 0
-    try:
-        run.free(checks)
+        job = _job(options, project_id)
+        run = Run(_client(options.base_url), "" if options.dry_run else _key(options))
+        run.left = [check for check in FREE if check.is_safe]
+        run.say(f"{len(run.left)} free requests to {options.base_url}:")
+        for check in FREE:
+            skipped = "" if check.is_safe else "NOT SENT: openapi.json may accept it: "
+            run.say(f"  {skipped}{check} (key: {check.key}); expected: {check.expected or 'any response'}")
         if job:
-            run.paid(job, wait)
-        report.end = "The run is complete."
-    except InDoubtError as stop:
-        report.end, code = f"STOPPED: {stop}", 3
-    except StopError as stop:
-        report.end, code = f"Stopped: {stop}", 1
-    except KeyboardInterrupt:
-        report.end, code = "Interrupted.", 130
-    print(f"\n{report.masked.of_answer(report.end)}", file=sys.stderr if code else sys.stdout)
+            run.say(f"AND ONE THAT COSTS MONEY, sent once:\n  {job}; expected: 202, and then its output")
+        if options.dry_run:
+            print("Nothing was sent: this was a dry run.")
+            return 0
+        if not options.yes:
+            _confirm()
+        options.report.parent.mkdir(parents=True, exist_ok=True)
+        report = run.report = options.report.open("w", encoding="utf-8")
+    except (ConfigurationError, OSError, ValueError) as error:
+        print(f"contract-live: nothing was sent: {error}", file=sys.stderr)
+        return 2
+    with report, run.client:
+        return _carry_out(run, options, job, project_id)
+
+
+def _carry_out(run: Run, options: argparse.Namespace, job: Check | None, project_id: str) -> int:
+    digest = hashlib.sha256((ROOT / "openapi.json").read_bytes()).hexdigest()
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    version = DOCUMENT["info"]["version"]
+    run.say(f"\n{options.base_url} on {date}, compared with openapi.json {version}, sha256 {digest}\n")
+    end, code = "The run is complete.", 0
     try:
-        report.write()
-    except OSError as error:
-        print(f"The report is not whole: {error}", file=sys.stderr)
-        return code or 1
-    print(f"The report: {report.markdown}, and as JSON beside it")
-    return code or int(any(check["verdict"] not in {DOCUMENTED, NOTED} for check in report.checks))
+        run.free()
+        if job:
+            run.paid(job, project_id, options.wait)
+    except JobMayExistError as stop:
+        end, code = f"STOPPED: {stop}", 3
+    except TimeoutError as stop:
+        end, code = f"Stopped: {stop}", 1
+    except KeyboardInterrupt:
+        end, code = "Interrupted.", 130
+    run.say("".join([*(f"not checked: {check}\n" for check in run.left), end]), sys.stderr if code else None)
+    print(f"The report: {options.report}")
+    return code or int(run.differs)
 
 
-def _parsed(arguments: list[str], live_url: str) -> argparse.Namespace:
+def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="contract_live.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        allow_abbrev=False,  # so that no typing error is a flag that costs money
     )
-    parser.add_argument("--api-key-env", default="", help="the variable that holds the key; not the key")
-    parser.add_argument("--base-url", default=live_url, help="default: %(default)s")
-    parser.add_argument("--report", type=Path, default=ROOT / "reports" / "contract-live.md")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan, and send nothing")
-    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--api-key-env", default="", help="environment variable with the key; not the key")
+    parser.add_argument("--base-url", default=LIVE, help="default: %(default)s")
+    parser.add_argument("--report", type=Path, default=ROOT / "reports" / "contract-live.txt")
+    parser.add_argument("--dry-run", action="store_true", help="print the requests, send nothing")
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     paid = parser.add_argument_group("one job, which costs money")
-    paid.add_argument("--paid-job", action="store_true", help="create it, after the free checks")
-    paid.add_argument("--image-url")
-    paid.add_argument("--audio-url")
-    paid.add_argument("--project-id", help="default: a fresh UUID")
-    paid.add_argument("--wait", type=int, default=0, help="seconds to look for its output; default: one look")
+    paid.add_argument("--paid-job", action="store_true", help="create it, after the free requests")
+    paid.add_argument("--image-url", default="")
+    paid.add_argument("--audio-url", default="")
+    paid.add_argument("--project-id", default="", help="default: a new UUID")
+    paid.add_argument("--wait", type=float, default=0, help="seconds to wait for its output; default: 0")
     return parser.parse_args(arguments)
 
 
-def _job(options: argparse.Namespace, document: Json) -> Check | None:
+def _job(options: argparse.Namespace, project_id: str) -> Check | None:
+    media = {"image_url": options.image_url, "audio_url": options.audio_url}
     if not options.paid_job:
-        if options.image_url or options.audio_url or options.project_id or options.wait:
-            raise InvalidArgumentError("--paid-job", "is missing: the other arguments belong to it")
+        if options.project_id or options.wait or any(media.values()):
+            raise ValueError("the job's options need --paid-job")
         return None
-    return plan.job_check(
-        document,
-        _checks.http_url("--image-url", options.image_url),
-        _checks.http_url("--audio-url", options.audio_url),
-        str(_checks.uuid("--project-id", options.project_id or uuid4())),
-    )
+    if not all(re.fullmatch(r"https?://[^\s/]+\S*", url) for url in media.values()):
+        raise ValueError("--image-url and --audio-url must be absolute http(s) URLs")
+    body = {**media, "job_type": "ai_talking_video", "project_id": str(UUID(project_id))}
+    return Check("createJob", "a paid job", "202", body=json.dumps(body).encode())
 
 
-def _base_url(url: str) -> str:
-    parts = urlsplit(_checks.http_url("--base-url", url))
-    if parts.scheme != "https" and not _checks.is_loopback(parts.hostname):
-        raise InvalidArgumentError("--base-url", "must be https, or on this machine: the key goes there")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise InvalidArgumentError("--base-url", "must have no user, no query and no fragment")
-    return url.rstrip("/")
-
-
-def _key(variable: str, base_url: str) -> str:
-    """Return the key; no message repeats the argument, which may be the key itself by mistake."""
-    given = os.environ.get(variable)
-    if not given:
+def _key(options: argparse.Namespace) -> str:
+    """Return the key. No message repeats the argument, which may be the key itself by mistake."""
+    if not (key := os.environ.get(options.api_key_env)):
         raise ConfigurationError(
-            "nothing was sent: give the name of an environment variable that holds the key, e.g. "
-            "--api-key-env TFI_API_KEY, and never the key itself"
+            "name an environment variable that holds the key (--api-key-env TFI_API_KEY); never pass the key"
         )
-    key = check_api_key(given)
-    check_key_for_host(key, urlsplit(base_url).hostname or "")
-    try:
-        httpx.Client(verify=tls_context()).close()
-    except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
-        # The message may have a part of a proxy's password.
-        raise ConfigurationError(
-            "nothing was sent: this environment gives no HTTP client; look at its proxy variables (a SOCKS "
-            f"proxy is not supported) and at SSL_CERT_FILE ({type(error).__name__})"
-        ) from None
+    check_key_for_host(check_api_key(key), urlsplit(str(options.base_url)).hostname or "")
     return key
 
 
-def _print_plan(checks: list[Check], left_out: list[str], base_url: str, masked: Masker) -> None:
-    print(f"{len(checks)} requests to {masked(base_url)}:\n")
-    for check in checks:
-        print(f"{check.subject}: {check.name}")
-        print(f"    {masked(check.sent)}")
-        print(f"    expected: {check.expectation}, since {check.reason}")
-    for operation in left_out:
-        print(f"not asked: {operation}")
-    if all(check.free for check in checks):
-        print("\nNone of these can make a job or cost anything.\n")
-    else:
-        print("\nTHE LAST ONE COSTS MONEY, the others cannot. After it, the job's output is looked for.\n")
-
-
-def _confirmed() -> bool:
-    if not sys.stdin.isatty():
-        return False
+def _client(url: str) -> httpx.Client:
+    parts = urlsplit(url)
+    local = parts.hostname in {"localhost", "127.0.0.1", "::1"}
+    if parts.scheme != "https" and not (local and parts.scheme == "http"):
+        raise ValueError("--base-url must be https, or http on this machine: your key is sent there")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("--base-url must have no user, no query and no fragment")
+    # A new connection for each request: none can have been closed in the meantime.
+    limits = httpx.Limits(max_keepalive_connections=0)
     try:
-        return input("Send them? [y/N] ").strip().lower() in {"y", "yes"}
-    except EOFError:
-        return False
+        return httpx.Client(base_url=url, timeout=TIMEOUT, limits=limits, trust_env=not local)
+    except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
+        # The error's own text may contain a proxy's password.
+        raise ConfigurationError(
+            "no HTTP client can be made; check the proxy variables (SOCKS is not supported) and "
+            f"SSL_CERT_FILE ({type(error).__name__})"
+        ) from None
 
 
-def _refused(reason: str) -> int:
-    print(f"contract-live: {reason}", file=sys.stderr)
-    return 2
+def _confirm() -> None:
+    with suppress(EOFError):
+        if sys.stdin.isatty() and input("Send them? [y/N] ").strip().lower() in {"y", "yes"}:
+            return
+    raise ConfigurationError("confirm at a terminal, or pass --yes")
 
 
 if __name__ == "__main__":
