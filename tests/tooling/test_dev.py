@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -146,6 +147,32 @@ def test_a_name_runs_that_session_and_an_option_goes_to_nox(
     dev.main(arguments)
 
     assert recorder.commands[-1][5:] == expected
+
+
+NOXFILE = (dev.ROOT / "noxfile.py").read_text(encoding="utf-8")
+SESSIONS = re.findall(r"\n@nox\.session(?:\((.*)\))?\ndef (\w+)", NOXFILE)
+
+
+@pytest.mark.parametrize(("options", "name"), SESSIONS, ids=[name for _, name in SESSIONS])
+def test_each_session_belongs_to_a_group_that_the_list_explains(options: str, name: str) -> None:
+    """`dev.py -l` prints noxfile.py's docstring: a newcomer learns there what a session is for."""
+    del name
+    (group,) = re.findall(r'tags=\["(\w+)"\]', options)
+
+    assert f"\n    {group} " in (ast.get_docstring(ast.parse(NOXFILE)) or "")
+
+
+def test_hooks_workflows_and_the_nightly_run_name_sessions_that_exist() -> None:
+    """A session that is renamed would otherwise fail where nobody looks: at night, or in a release."""
+    files = [dev.ROOT / ".pre-commit-config.yaml", *(dev.ROOT / ".github" / "workflows").glob("*.yml")]
+    commands = re.findall(
+        r"dev\.py (?:-s )?([a-z -]+)$", "\n".join(f.read_text("utf-8") for f in files), re.MULTILINE
+    )
+    names = {name for command in commands for name in command.split()}
+    names |= set(re.findall(r'session\.notify\("([\w-]+)"', NOXFILE))
+
+    assert {"lint", "drift", "nightly", "build", "contract-mutants"} <= names
+    assert {name.replace("-", "_") for name in names} <= {name for _, name in SESSIONS}
 
 
 @pytest.fixture
