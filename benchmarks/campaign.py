@@ -54,7 +54,7 @@ def measure_ledger(folder: Path, count: int) -> None:
     before = peak()
     with Ledger(path) as ledger:
         began = time.monotonic()
-        load(ledger, manifest, client._settings)
+        load(ledger, manifest, client._session.settings)
         seconds, more = time.monotonic() - began, (peak() - before) / MIB
         print(f"{count:,} rows loaded in {seconds:.1f} s, {more:.0f} MiB more")
         for name, ask in {

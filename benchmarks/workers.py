@@ -76,7 +76,7 @@ def loaded(place: str, count: int) -> str:
     rows = ({"image_url": name, "audio_url": "https://cdn.example.com/a.mp3"} for name in names)
     with Ledger(ledger) as book:
         client = TechForge(KEY, base_url="http://127.0.0.1:9")
-        load(book, rows, client._settings)
+        load(book, rows, client._session.settings)
         asyncio.run(default_dispatcher(ledger).enqueue(book.chunks()))
     return ledger
 

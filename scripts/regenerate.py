@@ -1,4 +1,6 @@
-"""Rebuild generated/ from openapi.json and the overlay, or check that it is exactly what they give.
+"""Rebuild what is generated, or check that it is exactly what its sources give.
+
+generated/ comes from openapi.json and the overlay, wrapper/techforge/_sync from wrapper/techforge/_async.
 
 Usage:
     python3 scripts/dev.py -s regenerate               rebuild it
@@ -22,9 +24,12 @@ from typing import Any
 from oas_patch.file_utils import load_file  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 from oas_patch.overlay import apply_overlay  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
+from unasync import RuleError, unasync
+
 ROOT = Path(__file__).resolve().parent.parent
 GENERATED = ROOT / "generated"
 PACKAGE = "techforge_api"
+SYNC = ROOT / "wrapper" / "techforge" / "_sync"
 
 
 class RefusedError(Exception):
@@ -42,14 +47,16 @@ def main() -> int:
         # where a killed run would leave it as an orphan.
         with TemporaryDirectory(prefix=".regenerate-", dir=ROOT) as folder:
             fresh = generate(tolerant_contract(), Path(folder))
+            sync = Path(folder) / "_sync"
+            unasync(SYNC.with_name("_async"), sync)
             if check:
-                compare(fresh)
+                compare({GENERATED: fresh, SYNC: sync})
             else:
-                swap({GENERATED / PACKAGE: fresh / PACKAGE}, aside=Path(folder) / "old")
-    except (RefusedError, OSError) as reason:
+                swap({GENERATED / PACKAGE: fresh / PACKAGE, SYNC: sync}, aside=Path(folder) / "old")
+    except (RefusedError, RuleError, OSError) as reason:
         print(f"regenerate: {reason}", file=sys.stderr)
         return 1
-    print("generated/ is what openapi.json gives." if check else f"generated/{PACKAGE} is rebuilt.")
+    print("Everything generated is up to date." if check else "Everything generated is rebuilt.")
     return 0
 
 
@@ -117,9 +124,14 @@ def generate(contract: dict[str, Any], folder: Path) -> Path:
     return fresh
 
 
-def compare(fresh: Path) -> None:
-    """Refuse a generated/ that differs from `fresh` in any file, either way."""
-    expected, actual = files(fresh), files(GENERATED)
+def compare(fresh: Mapping[Path, Path]) -> None:
+    """Refuse a folder that differs in any file, either way, from the one that `fresh` maps it to."""
+    expected: dict[str, bytes] = {}
+    actual: dict[str, bytes] = {}
+    for place, folder in fresh.items():
+        name = place.relative_to(ROOT).as_posix()
+        expected |= {f"{name}/{file}": content for file, content in files(folder).items()}
+        actual |= {f"{name}/{file}": content for file, content in files(place).items()}
     problems = {
         **dict.fromkeys(expected.keys() - actual.keys(), "missing"),
         **dict.fromkeys(actual.keys() - expected.keys(), "orphan: nothing generates it"),
@@ -130,10 +142,11 @@ def compare(fresh: Path) -> None:
         },
     }
     if problems:
-        lines = "".join(f"\n  generated/{name}: {problem}" for name, problem in sorted(problems.items()))
+        lines = "".join(f"\n  {name}: {problem}" for name, problem in sorted(problems.items()))
         raise RefusedError(
-            f"generated/ is not what openapi.json gives.{lines}\n"
-            "Change the contract, the overlay or the settings, then `python3 scripts/dev.py -s regenerate`."
+            f"Generated files are not what their sources give.{lines}\n"
+            "Change the contract, the overlay, the settings or wrapper/techforge/_async, then "
+            "`python3 scripts/dev.py -s regenerate`."
         )
 
 

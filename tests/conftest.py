@@ -19,8 +19,9 @@ from support.secret_guard import CANARY, SEARCHED, SecretGuard, keeping, seen_in
 from support.servers import Scripted, Stopwatch
 
 from techforge import AsyncTechForge, TechForge
-from techforge.resources.jobs import AsyncJobs
-from techforge.resources.storage import AsyncStorage
+from techforge._async.jobs import AsyncJobs
+from techforge._async.storage import AsyncStorage
+from techforge._session import client_of, session_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -218,8 +219,9 @@ def connect(colour: str) -> Iterator[Callable[..., Any]]:
 
         def connect(*args: Any, **options: Any) -> Any:
             kind = TechForge if colour == "sync" else AsyncTechForge
-            client: Any = kind(*args, **options)
-            client._use(evolve(client._settings, random=lambda: 0.0), client._driver)
+            session: Any = session_of(kind(*args, **options))
+            settings = evolve(session.settings, random=lambda: 0.0)
+            client: Any = client_of(kind, evolve(session, settings=settings))
             clients.append(client if colour == "sync" else Blocking(client, runner))
             return clients[-1]
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 from attrs import frozen
@@ -140,19 +144,19 @@ def test_flows_and_policies_do_no_io() -> None:
 
 def test_flows_import_no_driver() -> None:
     """The loops do not know who carries them out."""
-    assert (
-        offenders(
-            [*inside("_flows", "policy"), CORE / "_flow.py"], "techforge._drivers", "techforge.resources"
-        )
-        == []
-    )
+    above = ("techforge._drivers", "techforge._session", "techforge._async", "techforge._sync")
+    assert offenders([*inside("_flows", "policy"), CORE / "_flow.py"], *above) == []
 
 
 def test_only_drivers_import_httpx() -> None:
     """Httpx could be replaced by changing one package: elsewhere it is named for type checkers only."""
     assert offenders(outside("_drivers"), "httpx", "httpcore", typing_too=False) == []
     named = offenders(outside("_drivers"), "httpx", "httpcore")
-    assert {line.partition(" ")[0] for line in named} <= {"techforge._client"}
+    assert {line.partition(" ")[0] for line in named} <= {
+        "techforge._async.client",
+        "techforge._session",
+        "techforge._sync.client",
+    }
 
 
 def test_only_drivers_import_asyncio() -> None:
@@ -169,14 +173,16 @@ def test_one_seam_to_the_generated_code() -> None:
 def test_the_core_does_without_the_rest() -> None:
     """What is beside the core needs the core, and not the other way round; but two ways lead there."""
     found = offenders(core(), *(f"techforge.{name.removesuffix('.py')}" for name in BESIDE_THE_CORE))
-    ways = ("techforge._client imports techforge.batch.", "techforge.models imports techforge.notebook.")
+    ways = (
+        "techforge._async.client imports techforge.batch.",
+        "techforge._sync.client imports techforge.batch.",
+        "techforge.models imports techforge.notebook.",
+    )
     assert [line for line in found if not line.startswith(ways)] == []
 
 
 def test_the_core_imports_what_it_declares() -> None:
     """The core needs attrs, httpx and dateutil of others, and nothing that an extra brings."""
-    import sys  # noqa: PLC0415
-
     others = {
         imported.module.partition(".")[0]
         for path in core()
@@ -184,3 +190,49 @@ def test_the_core_imports_what_it_declares() -> None:
         if imported.module.partition(".")[0] not in sys.stdlib_module_names
     }
     assert others <= {"techforge", "techforge_api", "attrs", "httpx", "httpcore", "dateutil", "__future__"}
+
+
+def test_nobody_reaches_into_private_parts() -> None:
+    """Batch, command line and testing use sessions; only drivers and `_session` are let off that rule."""
+    pattern = re.compile(r"SLF001|reportPrivateUsage")
+    found = {path for path in CORE.rglob("*.py") if pattern.search(path.read_text("utf-8"))}
+    assert {path.relative_to(CORE).parts[0] for path in found} <= {"_drivers", "_session.py"}
+
+
+def test_imports_are_all_loaded_early_for_asyncio() -> None:
+    """`AsyncTechForge(…)` loads all modules; an import during a request would hold up the event loop."""
+    program = """
+import asyncio, sys, tempfile
+from techforge import AsyncTechForge, PollSchedule
+def ours(): return {name for name in sys.modules if name.startswith("techforge")}
+async def main():
+    async with AsyncTechForge("key", base_url="http://127.0.0.1:1", max_retries=0) as client:
+        before = ours()
+        job = client.jobs.from_ids(*["15a6331b-3837-4ae8-8fa7-d3ead3388d77"] * 2)
+        urls = dict(image_url="https://a.example/i.png", audio_url="https://a.example/a.mp3")
+        for call in (client.jobs.create_and_wait(**urls), client.jobs.wait(job), client.jobs.find(job),
+                     client.jobs.download(job, tempfile.gettempdir()), client.storage.sign("a/b")):
+            try: await asyncio.wait_for(call, 0.2)
+            except Exception: pass
+        print(sorted(ours() - before))
+asyncio.run(main())
+"""
+    assert run(program) == "[]\n"
+
+
+def test_sync_imports_wait_for_the_first_request() -> None:
+    """Neither `import techforge` nor a sync client loads httpx or the generated code."""
+    program = """
+import sys, techforge
+client = techforge.TechForge("key")
+print([name for name in ("httpx", "httpcore", "asyncio", "techforge_api") if name in sys.modules])
+"""
+    assert run(program) == "[]\n"
+
+
+def run(program: str) -> str:
+    """Run a program in a process of its own, and return what it prints."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(
+        [sys.executable, "-c", program], env=environment, check=True, capture_output=True, encoding="utf-8"
+    ).stdout

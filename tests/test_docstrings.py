@@ -17,6 +17,10 @@ from support.postgres import campaign
 
 import techforge
 from techforge import AsyncTechForge, TechForge, TechForgeError
+from techforge._async.jobs import AsyncJobs
+from techforge._async.storage import AsyncStorage
+from techforge._sync.jobs import Jobs
+from techforge._sync.storage import Storage
 from techforge.batch import Ledger
 
 if TYPE_CHECKING:
@@ -48,10 +52,8 @@ EXAMPLES = {
 
 def public_objects() -> dict[str, Any]:
     """Return everything that users can name: exports, resources, and their public methods."""
-    from techforge.resources import jobs, storage  # noqa: PLC0415
-
     classes = [getattr(techforge, name) for name in techforge.__all__]
-    classes += [jobs.Jobs, jobs.AsyncJobs, storage.Storage, storage.AsyncStorage]
+    classes += [Jobs, AsyncJobs, Storage, AsyncStorage]
     found: dict[str, Any] = {}
     for cls in filter(inspect.isclass, classes):
         found[cls.__name__] = cls
@@ -135,9 +137,9 @@ def test_the_examples_are_found() -> None:
     assert len(EXAMPLES) > 20
     found = {name.rpartition("techforge.")[2] for name in EXAMPLES}
     assert {
-        "resources.jobs.Jobs.create",
-        "resources.jobs.AsyncJobs.create",
-        "_client.AsyncTechForge",
+        "_sync.jobs.Jobs.create",
+        "_async.jobs.AsyncJobs.create",
+        "_async.client.AsyncTechForge",
     } <= found
     assert inspect.iscoroutinefunction(test_async_examples)
 

@@ -58,7 +58,8 @@ def test_a_program_on_campaigns_runs(
     }
     exec("from techforge import TechForge", names)  # noqa: S102 - a document imports it once
     with Ledger(names["ledger_url"]) as ledger:
-        load(ledger, "campaign.csv", names["TechForge"](server.api_key, base_url=server.url)._settings)
+        client = names["TechForge"](server.api_key, base_url=server.url)
+        load(ledger, "campaign.csv", client._session.settings)
     exec(PROGRAMS[name], names)  # noqa: S102
     if "on_webhook" in names:
         names["on_webhook"]({"jobId": "of-nobody"})

@@ -104,7 +104,7 @@ def test_several_run_one_campaign(client: TechForge, quick: MockServer, url: str
 def test_a_budget_of_jobs_is_for_all(client: TechForge, quick: MockServer, url: str) -> None:
     """Two workers together submit no more than they may; what is left waits for the next run."""
     with Ledger(url) as ledger:
-        load(ledger, rows(150), client._settings)
+        load(ledger, rows(150), client._session.settings)
         # By a loader that knew of no budget.
         asyncio.run(default_dispatcher(url, ledger.campaign.id).enqueue(ledger.chunks()))
     together(
@@ -169,7 +169,7 @@ def test_who_stays_takes_what_comes(client: TechForge, url: str) -> None:
     thread.start()
     time.sleep(1.0)
     with Ledger(url) as ledger:
-        load(ledger, rows(4), client._settings)
+        load(ledger, rows(4), client._session.settings)
         dispatched, dispatcher = ledger.chunks(), default_dispatcher(url, ledger.campaign.id)
     asyncio.run(dispatcher.enqueue(dispatched))
     thread.join(30)

@@ -17,9 +17,9 @@ import pytest
 from support.contract_guard import DOCUMENT, ContractGuard, Message, request_problems, response_problems
 
 from techforge import AsyncTechForge, Job, JobParams, TechForge
+from techforge._sync.jobs import Jobs
+from techforge._sync.storage import Storage
 from techforge.mock import TEST_API_KEY, MockServer
-from techforge.resources.jobs import Jobs
-from techforge.resources.storage import Storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -258,7 +258,7 @@ def test_connections_are_kept(both: Any, mock: MockServer, done: Job) -> None:
     """Calls in a row share one connection: no handshake for each poll."""
     for _ in range(4):
         both.storage.sign(done.output_path)
-    pool = both._driver.http._pool(mock.url)
+    pool = both._session.driver.http._pool(mock.url)
     assert [connection.info().rpartition(" ")[2] for connection in pool._idle] == ["4"]
 
 
@@ -479,7 +479,7 @@ def test_a_client_shows_no_secret() -> None:
     """The repr of a client tells where it points, and not with which key."""
     with TechForge("canary", base_url="https://api.example.com/x") as client:
         assert repr(client) == "TechForge(base_url='https://api.example.com/x')"
-        assert "canary" not in repr(client._settings)
+        assert "canary" not in repr(client._session.settings)
 
 
 def test_no_error_but_ours_without_a_network(

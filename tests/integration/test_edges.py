@@ -42,7 +42,7 @@ def test_each_submission_has_a_connection_of_its_own(
         both.jobs.create(**media)
     asked = [record.headers.get("connection") for record in mock.journal.requests(operation="createJob")]
     assert asked == ["close"] * 3
-    pool = both._driver.http._pool(mock.url)
+    pool = both._session.driver.http._pool(mock.url)
     assert [connection.info().rpartition(" ")[2] for connection in pool._idle] == ["3"]
 
 
@@ -181,7 +181,7 @@ async def test_closing_as_a_request_runs_out_of_time(mock: MockServer, done: Job
     async def late() -> None:
         with contextlib.suppress(TimeoutError):
             async with expiring:
-                client._driver.http.running.add(expiring)
+                client._session.driver.http.running.add(expiring)
                 await asyncio.sleep(30)
 
     await client.storage.sign(done.output_path)

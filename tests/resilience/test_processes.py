@@ -93,7 +93,9 @@ if child:
 
 
 @forks
-@pytest.mark.parametrize("lock", ["client._driver._lock", "client._driver._closed._cond", "pace"])
+@pytest.mark.parametrize(
+    "lock", ["client._session.driver._lock", "client._session.driver._closed._cond", "pace"]
+)
 def test_a_fork_leaves_no_lock_behind(mock: MockServer, lock: str) -> None:
     """A child does not wait for a thread that only its parent has."""
     mock.store.put("a/b", b"x")
@@ -189,7 +191,7 @@ def test_many_threads_share_a_client(client: TechForge, mock: MockServer, media:
     assert len(signed) == THREADS
     assert all(f"/{thread}/{n}?" in url for thread, urls in signed.items() for n, url in enumerate(urls))
     assert len({job.id for job in jobs}) == mock.journal.count(operation="createJob") == THREADS * JOBS
-    (pool,) = client._driver.http._pools.values()
+    (pool,) = client._session.driver.http._pools.values()
     assert len(pool._idle) <= THREADS
 
 

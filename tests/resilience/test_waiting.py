@@ -12,6 +12,7 @@ import pytest
 from attrs import evolve
 
 from techforge import AsyncTechForge, InternalServerError
+from techforge._session import client_of, session_of
 
 if TYPE_CHECKING:
     from techforge.mock import MockServer
@@ -176,9 +177,10 @@ def test_a_dead_backend_costs_little(mock: MockServer) -> None:
 
     async def main() -> tuple[int, int]:
         nonlocal calls
-        async with AsyncTechForge(mock.api_key, base_url=mock.url) as client:
-            # No jitter means no backoff: the test need not sleep.
-            client._use(evolve(client._settings, random=lambda: 0.0), client._driver)
+        # No jitter means no backoff: the test need not sleep.
+        session = session_of(AsyncTechForge(mock.api_key, base_url=mock.url))
+        settings = evolve(session.settings, random=lambda: 0.0)
+        async with client_of(AsyncTechForge, evolve(session, settings=settings)) as client:
 
             async def work() -> None:
                 nonlocal calls

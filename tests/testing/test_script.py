@@ -175,7 +175,7 @@ def test_the_clients_are_clients() -> None:
     script = Script(sign=[404] * 3)
     with script.client() as client:
         assert client.with_options(timeout=1.0).jobs.find(JOB) is None
-        assert client.with_options(max_retries=0)._settings.now is script.clock
+        assert client.with_options(max_retries=0)._session.settings.now is script.clock
     with pytest.raises(ConfigurationError, match="closed"):
         client.jobs.find(JOB)
 
@@ -197,7 +197,7 @@ def test_a_client_that_is_closed_does_not_sleep(colour: str) -> None:
     def close(update: Any) -> None:
         if update.polls == 2:
             # The flag alone, so that it is not the next request that ends the wait.
-            client._driver._closed.set()
+            client._session.driver._closed.set()
 
     async def run() -> None:
         result = client.jobs.wait(JOB, on_update=close)

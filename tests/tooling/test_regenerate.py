@@ -1,4 +1,4 @@
-"""scripts/regenerate.py: generated/ is a function of the contract, and of nothing else."""
+"""scripts/regenerate.py: what is generated is a function of its sources, and of nothing else."""
 
 import json
 import os
@@ -14,15 +14,17 @@ import pytest
 import regenerate
 
 INPUTS = ("openapi.json", "generator-config.yaml", "generator-overlay.yaml", "pyproject.toml")
+FOLDERS = ("generated", "wrapper/techforge/_async", "wrapper/techforge/_sync")
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """Copy what regeneration reads and writes, with room above it."""
     root = tmp_path / "above" / "project"
-    shutil.copytree(regenerate.GENERATED, root / "generated", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in FOLDERS:
+        shutil.copytree(regenerate.ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     (root / "scripts").mkdir()
-    for name in (*INPUTS, "scripts/regenerate.py"):
+    for name in (*INPUTS, "scripts/regenerate.py", "scripts/unasync.py"):
         shutil.copy(regenerate.ROOT / name, root / name)
     return root
 
@@ -45,18 +47,20 @@ def edit(path: Path, old: str, new: str) -> None:
 
 def test_gives_the_committed_bytes_whatever_the_surroundings(project: Path) -> None:
     """Locale, hash seed, search path, lint settings and ignore files must not show in the output."""
-    committed = regenerate.files(project / "generated")
+    committed = regenerate.files(project)
     (project.parent / ".git").mkdir()
     for folder in (project.parent, project):
         (folder / "ruff.toml").write_text("line-length = 40\nformat.quote-style = 'single'\n")
         (folder / ".gitignore").write_text("*\n")
         (folder / ".ignore").write_text("*\n")
     shutil.rmtree(project / "generated" / "techforge_api")
+    shutil.rmtree(project / "wrapper" / "techforge" / "_sync")
 
     result = run(project, LC_ALL="tr_TR.ISO-8859-9", PYTHONHASHSEED="77", PATH=os.defpath)
 
     assert result.returncode == 0, result.stderr
-    assert regenerate.files(project / "generated") == committed
+    around = ("ruff.toml", ".gitignore", ".ignore")
+    assert {name: each for name, each in regenerate.files(project).items() if name not in around} == committed
 
 
 def test_gives_the_same_bytes_again(project: Path) -> None:
@@ -74,6 +78,7 @@ def test_check_names_every_difference(project: Path) -> None:
     (package / "errors.py").unlink()
     (package / "models" / "old.py").touch()
     (project / "generated" / "notes.txt").touch()
+    edit(project / "wrapper" / "techforge" / "_sync" / "jobs.py", "one byte", "two bytes")
     (package / "__pycache__").mkdir(exist_ok=True)
     (package / "__pycache__" / "client.cpython-311.pyc").touch()
     before = regenerate.files(project)
@@ -86,6 +91,7 @@ def test_check_names_every_difference(project: Path) -> None:
         "generated/techforge_api/client.py: edited by hand, or stale",
         "generated/techforge_api/errors.py: missing",
         "generated/techforge_api/models/old.py: orphan: nothing generates it",
+        "wrapper/techforge/_sync/jobs.py: edited by hand, or stale",
     ]
     assert regenerate.files(project) == before
 
@@ -98,6 +104,39 @@ def test_check_notices_a_changed_contract(project: Path) -> None:
 
     assert result.returncode == 1
     assert "models/job_request.py: edited by hand, or stale" in result.stderr
+
+
+def test_check_notices_a_changed_async_half(project: Path) -> None:
+    """The sync half is stale when only the async half was edited."""
+    edit(project / "wrapper" / "techforge" / "_async" / "jobs.py", "One look", "Another look")
+
+    result = run(project, "--check")
+
+    assert result.returncode == 1
+    assert "wrapper/techforge/_sync/jobs.py: edited by hand, or stale" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("await self._session.run(look", "await asyncio.sleep(0); self._session.run(look", "no rule for"),
+        ("httpx.AsyncClient", "httpx.Client", "matches nothing"),
+    ],
+)
+def test_an_async_half_that_the_rules_do_not_fit_is_refused(
+    project: Path, old: str, new: str, problem: str
+) -> None:
+    """Nothing async is left in the sync half, and no rule stays behind that nothing needs."""
+    for path in (project / "wrapper" / "techforge" / "_async").glob("*.py"):
+        path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    before = regenerate.files(project)
+
+    result = run(project)
+
+    assert result.returncode == 1
+    assert "regenerate: scripts/unasync.py: " in result.stderr
+    assert problem in result.stderr
+    assert regenerate.files(project) == before
 
 
 def test_check_accepts_the_committed_tree(project: Path) -> None:

@@ -143,7 +143,7 @@ def test_the_user_agent_says_who_we_are() -> None:
 def test_a_client_prints_no_secret(cls) -> None:
     """Neither it nor its settings show the key."""
     client = cls(KEY)
-    assert KEY not in repr(client) + repr(client._settings) + str(vars(client))
+    assert KEY not in repr(client) + repr(client._session.settings) + str(vars(client))
 
 
 @pytest.mark.parametrize("cls", [TechForge, AsyncTechForge])

@@ -7,7 +7,7 @@ import pytest
 from support.by_hand import AUDIO, IMAGE, JOB_ID, PROJECT_ID, ByHand, answered, lost
 
 from techforge._flow import Send
-from techforge._flows.create import create
+from techforge._flows.create import create, job_from_ids
 from techforge.errors import (
     APIResponseError,
     AuthenticationError,
@@ -19,7 +19,6 @@ from techforge.errors import (
     Outcome,
 )
 from techforge.models import Job
-from techforge.resources.jobs import job_from_ids
 from techforge_api.models import JobAccepted
 
 EVERYTHING = {

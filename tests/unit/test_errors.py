@@ -167,9 +167,9 @@ def test_the_text_says_what_happened_and_what_to_do() -> None:
 def test_an_error_about_a_missing_video_says_how_to_wait() -> None:
     """Of a job's video it is not said that it will never be there."""
     error = status_error(404, "", method="GET", path="/")
-    assert error._advice() == "Nothing was done; trying again will not help until the request changes."
+    assert error.advice == "Nothing was done; trying again will not help until the request changes."
     error.job = JOB
-    assert error._advice() == (
+    assert error.advice == (
         f"The video of job {JOB_ID} is not there yet. Wait for it with jobs.wait(job), then download it."
     )
 
@@ -190,6 +190,6 @@ def test_a_status_that_nobody_reported_is_not_told(status: str, polls: int, said
 def test_each_outcome_has_advice(outcome: Outcome) -> None:
     """No error leaves one not knowing what to do."""
     error = APIStatusError("x", outcome=outcome)
-    assert error._advice().endswith(".")
+    assert error.advice.endswith(".")
     error.job_may_exist = True
-    assert error._advice() == "A job may exist: look for it before you submit again."
+    assert error.advice == "A job may exist: look for it before you submit again."

@@ -10,8 +10,9 @@
 .mp4
 """
 
-from techforge._client import AsyncTechForge, TechForge
+from techforge._async.client import AsyncTechForge
 from techforge._config import ClientOptions
+from techforge._sync.client import TechForge
 from techforge._version import __version__
 from techforge.errors import (
     APIConnectionError,

@@ -136,9 +136,11 @@ class APIError(TechForgeError):
         if self.retry_after is not None:
             facts.append(f"retry after: {self.retry_after:g} s")
         request = f"{self.method} {self.path}: " if self.method else ""
-        return f"{request}{self.message} ({', '.join(facts)}). {self._advice()}".strip()
+        return f"{request}{self.message} ({', '.join(facts)}). {self.advice}".strip()
 
-    def _advice(self) -> str:
+    @property
+    def advice(self) -> str:
+        """What to do about it."""
         if self.job is not None:
             return "The job goes on: wait again with jobs.wait(error.job)."
         if self.job_may_exist:
@@ -193,9 +195,11 @@ class NotFoundError(APIStatusError):
     `job` is set if it is the path of a job's video, which may still come.
     """
 
-    def _advice(self) -> str:
+    @property
+    def advice(self) -> str:
+        """What to do about it."""
         if self.job is None:
-            return super()._advice()
+            return super().advice
         return (
             f"The video of job {self.job.id} is not there yet. "
             "Wait for it with jobs.wait(job), then download it."

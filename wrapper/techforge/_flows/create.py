@@ -166,3 +166,15 @@ def _in_words(error: APIError, sent: dict[str, Any], project_id: str) -> None:
         raise JobOutcomeUnknownError(error, sent=sent, project_id=project_id) from error
     if error.job_may_exist:
         error.project_id = project_id
+
+
+def job_from_ids(job_id: str | UUID, project_id: str | UUID, *, output_path: str | None = None) -> Job:
+    """Return the job of these ids; nothing is sent."""
+    if not is_job_id(str(job_id)):
+        raise InvalidArgumentError("job_id", f"{job_id!r} is not the id of a job; give what job.id was")
+    job = Job(str(job_id), str(_checks.uuid("project_id", project_id)))
+    return (
+        job
+        if output_path is None
+        else evolve(job, output_path=_checks.storage_path("output_path", output_path))
+    )

@@ -26,7 +26,8 @@ class Account:
     def of(cls, settings: Settings) -> Account:
         """Return the account of a client.
 
-        >>> Account.of(client.with_options(account="acme")._settings).name
+        >>> from techforge._session import session_of
+        >>> Account.of(session_of(client.with_options(account="acme")).settings).name
         'acme'
         """
         name = settings.account

@@ -1,9 +1,5 @@
 """`client.batch`: from a manifest to the videos, in either colour."""
 
-# ruff: noqa: SLF001
-# pyright: reportPrivateUsage=false
-# The client's settings and driver are of the same package.
-
 from __future__ import annotations
 
 import asyncio
@@ -18,10 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from attrs import frozen
 
-from techforge._client import AsyncTechForge
-from techforge._drivers.aio import AsyncDriver
 from techforge._flows.create import create
 from techforge._flows.probe import probe
+from techforge._flows.wait import look
+from techforge._session import AsyncSession
 from techforge.batch import changes
 from techforge.batch.account import Account
 from techforge.batch.database import LedgerError
@@ -48,8 +44,8 @@ if TYPE_CHECKING:
     )
     from typing import Unpack
 
-    from techforge._client import TechForge
     from techforge._config import Settings
+    from techforge._session import Session
     from techforge.batch.dispatch import Dispatcher
     from techforge.batch.loading import Loaded, OnConflict
 
@@ -192,8 +188,8 @@ _FILES = frozenset({*_MEDIA, "project_id"})
 class AsyncBatch:
     """Campaigns of an `AsyncTechForge`."""
 
-    def __init__(self, client: AsyncTechForge) -> None:
-        self._client = client
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
 
     async def run(
         self,
@@ -231,23 +227,23 @@ class AsyncBatch:
         >>> [row.state.value async for row in client.batch.run(rows, ledger=folder / "ledger.sqlite")]
         ['done']
         """
-        self._client._driver.check_loop()
+        self._session.check_loop()
         chosen = Options.of(options)
         chosen.make_folder()
-        with open_campaign(ledger, self._client._settings, campaign, manifest) as book, book.alone():
+        with open_campaign(ledger, self._session.settings, campaign, manifest) as book, book.alone():
             if manifest is not None:
                 await asyncio.to_thread(
                     load,
                     book,
                     manifest,
-                    self._client._settings,
+                    self._session.settings,
                     skip_bad=skip_bad,
                     allow_columns=allow_columns,
                     on_conflict=on_conflict,
                     may_add=campaign is not None or not isinstance(manifest, str | os.PathLike),
                 )
             if await asyncio.to_thread(book.is_pending):
-                await self._client._driver.run(probe(self._client._settings))
+                await self._session.run(probe(self._session.settings))
             # Its end comes before the ledger's: what is under way is still to be noted.
             async with contextlib.aclosing(
                 self._entries(book, ledger, chosen, dispatcher, on_progress)
@@ -277,10 +273,10 @@ class AsyncBatch:
         >>> async for row in client.batch.work(ledger_url):
         ...     print(row.state)
         """
-        self._client._driver.check_loop()
+        self._session.check_loop()
         chosen = Options.of({"give_up_after": None, **options})
         chosen.make_folder()
-        with open_campaign(ledger, self._client._settings, campaign) as book:
+        with open_campaign(ledger, self._session.settings, campaign) as book:
             if not book.is_shared:
                 raise LedgerError(f"{book.name} serves one process at a time; several need PostgreSQL")
             joining = self._entries(book, ledger, chosen, dispatcher, on_progress, joins=True, stay=stay)
@@ -311,11 +307,11 @@ class AsyncBatch:
         >>> [row.file is not None async for row in client.batch.fetch(folder / "ledger.sqlite", out=folder)]
         [True]
         """
-        self._client._driver.check_loop()
+        self._session.check_loop()
         chosen = Options(out=out, name=name, downloads=downloads)
         chosen.make_folder()
-        with open_campaign(ledger, self._client._settings, campaign) as book:
-            async with contextlib.aclosing(fetch(self._client, book, chosen)) as entries:
+        with open_campaign(ledger, self._session.settings, campaign) as book:
+            async with contextlib.aclosing(fetch(self._session, book, chosen)) as entries:
                 async for entry in entries:
                     yield entry
 
@@ -335,11 +331,11 @@ class AsyncBatch:
             if not joins:
                 bounds = await asyncio.to_thread(set_bounds, ledger, options)
                 await enqueue(chosen, await asyncio.to_thread(ledger.chunks, bounds.last))
-            client = await asyncio.to_thread(sharing, self._client, ledger)
-            run: Run = Worker(client, ledger, options, dispatcher=chosen, stay=stay)
+            session = await asyncio.to_thread(sharing, self._session, ledger)
+            run: Run = Worker(session, ledger, options, dispatcher=chosen, stay=stay)
         else:
             await asyncio.to_thread(ledger.abandon)
-            run = Run(self._client, ledger, options)
+            run = Run(self._session, ledger, options)
         async with contextlib.aclosing(run.results()) as results, _progress(run, on_progress):
             async for entry in results:
                 yield entry
@@ -357,14 +353,14 @@ class AsyncBatch:
         ...     await client.batch.check_unknown(ledger)
         0
         """
-        return await _check(self._client, ledger)
+        return await _check_unknown(self._session, ledger)
 
 
 class Batch:
     """Campaigns of a `TechForge`; they run in a thread of their own."""
 
-    def __init__(self, client: TechForge) -> None:
-        self._client = client
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def check_unknown(self, ledger: Ledger) -> int:
         """Ask storage for the videos of unknown rows; those that are there are submitted, and can be run on.
@@ -381,8 +377,8 @@ class Batch:
         """
 
         async def check() -> int:
-            async with _async_client(self._client._settings) as client:
-                return await _check(client, ledger)
+            async with _opened(self._session.settings) as session:
+                return await _check_unknown(session, ledger)
 
         # In a thread: a notebook has a loop of its own.
         with ThreadPoolExecutor(1) as thread:
@@ -425,7 +421,7 @@ class Batch:
         ['done']
         """
         return self._entries(
-            lambda client: client.batch.run(
+            lambda batch: batch.run(
                 manifest,
                 ledger=ledger,
                 campaign=campaign,
@@ -461,7 +457,7 @@ class Batch:
         ...     print(row.state)
         """
         return self._entries(
-            lambda client: client.batch.work(
+            lambda batch: batch.work(
                 ledger,
                 campaign=campaign,
                 stay=stay,
@@ -495,18 +491,16 @@ class Batch:
         [True]
         """
         return self._entries(
-            lambda client: client.batch.fetch(
-                ledger, out=out, name=name, campaign=campaign, downloads=downloads
-            )
+            lambda batch: batch.fetch(ledger, out=out, name=name, campaign=campaign, downloads=downloads)
         )
 
-    def _entries(self, begin: Callable[[AsyncTechForge], AsyncGenerator[Entry]]) -> Generator[Entry]:
-        if self._client._driver.given is not None:
+    def _entries(self, begin: Callable[[AsyncBatch], AsyncGenerator[Entry]]) -> Generator[Entry]:
+        if self._session.driver.given is not None:
             raise ConfigurationError("batch: a client with an http_client= of your own cannot run campaigns")
         ended: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
         failures: list[BaseException] = []
         loop = asyncio.new_event_loop()
-        task = loop.create_task(_run(self._client._settings, ended, begin))
+        task = loop.create_task(_run(self._session.settings, ended, begin))
 
         def work() -> None:
             try:
@@ -535,26 +529,31 @@ class Batch:
 async def _run(
     settings: Settings,
     ended: queue.SimpleQueue[Entry | None],
-    begin: Callable[[AsyncTechForge], AsyncGenerator[Entry]],
+    begin: Callable[[AsyncBatch], AsyncGenerator[Entry]],
 ) -> None:
     async with (
-        _async_client(settings) as client,
-        contextlib.aclosing(begin(client)) as results,
+        _opened(settings) as session,
+        contextlib.aclosing(begin(AsyncBatch(session))) as results,
     ):
         async for entry in results:
             ended.put(entry)
 
 
-def _async_client(settings: Settings) -> AsyncTechForge:
-    client = object.__new__(AsyncTechForge)
-    client._use(settings, AsyncDriver(None))
-    return client
+@contextlib.asynccontextmanager
+async def _opened(settings: Settings) -> AsyncGenerator[AsyncSession]:
+    session = AsyncSession(settings)
+    try:
+        yield session
+    finally:
+        await session.close()
 
 
-async def _check(client: AsyncTechForge, ledger: Ledger) -> int:
+async def _check_unknown(session: AsyncSession, ledger: Ledger) -> int:
     found = 0
     for entry in await asyncio.to_thread(lambda: list(ledger.entries(State.UNKNOWN))):
-        if entry.job_id and await client.jobs.find(Job(entry.job_id, entry.project_id, "unknown")):
+        if entry.job_id is None:
+            continue
+        if await session.run(look(Job(entry.job_id, entry.project_id, "unknown"), session.settings)):
             change = changes.submitted(entry.n, entry.attempts, entry.job_id, 0.0)
             found += sum(await asyncio.to_thread(ledger.apply, change))
     return found

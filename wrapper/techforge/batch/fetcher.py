@@ -1,7 +1,5 @@
 """Downloading the videos of rows that are done: after a run that did not, or on another machine."""
 
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import asyncio
@@ -9,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
+from techforge._flows.download import download_video
 from techforge._masking import mask
 from techforge.batch import changes
 from techforge.batch.ledger import Entry, Ledger, State
@@ -19,11 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
     from pathlib import Path
 
-    from techforge._client import AsyncTechForge
+    from techforge._session import AsyncSession
     from techforge.batch.options import Options
 
 
-async def fetch(client: AsyncTechForge, ledger: Ledger, options: Options) -> AsyncGenerator[Entry]:
+async def fetch(session: AsyncSession, ledger: Ledger, options: Options) -> AsyncGenerator[Entry]:
     """Download every finished video whose file is not there; yield each row that was tried."""
     missing = _missing(ledger, options)
     running: set[asyncio.Task[Entry]] = set()
@@ -33,7 +32,7 @@ async def fetch(client: AsyncTechForge, ledger: Ledger, options: Options) -> Asy
                 found = await asyncio.to_thread(next, missing, None)
                 if found is None:
                     break
-                running.add(asyncio.create_task(_download(client, ledger, *found)))
+                running.add(asyncio.create_task(_download(session, ledger, *found)))
             if not running:
                 return
             ended, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -52,9 +51,11 @@ def _missing(ledger: Ledger, options: Options) -> Iterator[tuple[Entry, Path]]:
             yield row, target
 
 
-async def _download(client: AsyncTechForge, ledger: Ledger, row: Entry, target: Path) -> Entry:
+async def _download(session: AsyncSession, ledger: Ledger, row: Entry, target: Path) -> Entry:
     try:
-        file = await client.jobs.download(Job(row.job_id or "", row.project_id), target)
+        file = await session.run(
+            download_video(Job(row.job_id or "", row.project_id), target, session.settings)
+        )
     except TechForgeError as error:
         return evolve(row, file=None, reason=mask(str(error)))
     await asyncio.to_thread(ledger.apply, changes.fetched(row.n, str(file)))

@@ -4,9 +4,6 @@ A turn is an instant by the ledger's clock, so turns are evenly spaced however m
 workers hear from the API they tell when they take turns, and so the rate is cut once for all of them.
 """
 
-# ruff: noqa: SLF001
-# A worker's part is a limiter, too, and knows the other one from inside.
-
 from __future__ import annotations
 
 import asyncio
@@ -68,6 +65,16 @@ class Pace(Limiter):
         self._recent: list[int] = []
         for name, value in (kept or {}).items():
             setattr(self, f"_{name}", value)
+
+    @property
+    def epoch(self) -> int:
+        """How often the rate was cut."""
+        return self._epoch
+
+    @property
+    def paused_until(self) -> float:
+        """When a pause that the API asked for ends, by the ledger's clock."""
+        return self._paused_until
 
     def kept(self) -> dict[str, Any]:
         """Return what goes on from here."""
@@ -196,12 +203,12 @@ class SharedLimiter(Limiter):
         self._ledger.update_for_account("pace", change)
         with lock:
             here = time.monotonic() - self._ledger.now()
-            if self._epoch != after._epoch:
+            if self._epoch != after.epoch:
                 self._turns.clear()  # they are of the pace before
-            self._rate, self._epoch, self._told_at = after.rate, after._epoch, time.monotonic()
-            self._paused_until = after._paused_until + here
+            self._rate, self._epoch, self._told_at = after.rate, after.epoch, time.monotonic()
+            self._paused_until = after.paused_until + here
             if self._rate < math.inf:
                 # A database that was slow to say so has delayed a turn, which is not lost by that.
                 now = time.monotonic()
                 self._meeting = now - began
-                self._turns.extend((max(at + here, now), after._epoch) for at in found)
+                self._turns.extend((max(at + here, now), after.epoch) for at in found)

@@ -1,9 +1,5 @@
 """Looking at jobs until their videos are there, and fetching them."""
 
-# ruff: noqa: SLF001
-# pyright: reportPrivateUsage=false
-# The client's settings are of the same package.
-
 from __future__ import annotations
 
 import asyncio
@@ -13,6 +9,7 @@ import statistics
 from collections import deque
 from typing import TYPE_CHECKING
 
+from techforge._flows.download import download_video
 from techforge._flows.wait import look
 from techforge._masking import mask
 from techforge.batch import changes
@@ -79,7 +76,7 @@ class Reconciler:
         job = Job(row.job_id or "", row.project_id, "submitted")
         elapsed = run.ledger.now() - (row.posted_at or run.ledger.now())
         try:
-            video = await run.client._driver.run(look(job, run.client._settings, run.options.tracker))
+            video = await run.session.run(look(job, run.session.settings, run.options.tracker))
             run.made_progress()
             if video is None:
                 await self._look_again(row, min(_LONGEST_LOOK, max(_FIRST_LOOK, elapsed / 4)))
@@ -117,7 +114,9 @@ class Reconciler:
         async with self._downloads:
             if _is_there(target, video, row.posted_at or math.inf):
                 return str(target)
-            return str(await self._run.client.jobs.download(video, target, overwrite=True))
+            session = self._run.session
+            fetching = download_video(video, target, session.settings, overwrite=True)
+            return str(await session.run(fetching))
 
 
 def _is_there(target: Path, video: Video, since: float) -> bool:

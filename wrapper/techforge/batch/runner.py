@@ -3,10 +3,6 @@
 The loops are asyncio's, and not flows: what they decide is on disk, and there is one colour of them.
 """
 
-# ruff: noqa: SLF001
-# pyright: reportPrivateUsage=false
-# The client's settings are of the same package.
-
 from __future__ import annotations
 
 import asyncio
@@ -28,7 +24,7 @@ from techforge.errors import RateLimitError, TechForgeError
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine
 
-    from techforge._client import AsyncTechForge
+    from techforge._session import AsyncSession
     from techforge.batch.changes import Change
     from techforge.batch.options import Options
 
@@ -55,7 +51,7 @@ class NoProgressError(TechForgeError):
 class Run:
     """One run of a campaign by one client: a `Progress` that changes as it goes on."""
 
-    client: AsyncTechForge
+    session: AsyncSession
     ledger: Ledger
     options: Options
     counts: dict[State, int] = field(init=False, factory=dict[State, int])
@@ -95,7 +91,7 @@ class Run:
     @property
     def limit(self) -> float | None:
         """Requests a second that the API was found, or is said, to allow; None if that is not known."""
-        rate = self.client._settings.limiter.rate
+        rate = self.session.settings.limiter.rate
         return None if math.isinf(rate) else rate
 
     @property

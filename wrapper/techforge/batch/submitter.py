@@ -1,9 +1,5 @@
 """Submitting rows, each at most once: a turn, a claim on disk, one request, and what its answer means."""
 
-# ruff: noqa: SLF001
-# pyright: reportPrivateUsage=false
-# The client's driver is of the same package.
-
 from __future__ import annotations
 
 import asyncio
@@ -52,7 +48,7 @@ class Submitter:
     def __init__(self, run: Run) -> None:
         self._run = run
         # Each further attempt is the ledger's to allow.
-        self._settings = run.client._settings.once()
+        self._settings = run.session.settings.once()
         self._slots = asyncio.Semaphore(run.options.concurrency)
         self._busy: set[int] = set()
         self._unclaimed: set[int] = set()
@@ -149,7 +145,7 @@ class Submitter:
 
         params: dict[str, Any] = {**row.params, "project_id": row.project_id}
         try:
-            return await self._run.client._driver.run(create(evolve(self._settings, claim=claim), **params))
+            return await self._run.session.run(create(evolve(self._settings, claim=claim), **params))
         except (APIError, InvalidArgumentError, JobOutcomeUnknownError, _Taken):
             raise
         except TimeoutError:

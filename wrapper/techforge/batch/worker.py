@@ -1,9 +1,5 @@
 """Running a campaign together with other processes: rows come in chunks, pace and counts are shared."""
 
-# ruff: noqa: SLF001
-# pyright: reportPrivateUsage=false
-# The client's settings and driver are of the same package.
-
 from __future__ import annotations
 
 import asyncio
@@ -19,7 +15,7 @@ from techforge.batch.pace import SharedLimiter
 from techforge.batch.runner import Run
 
 if TYPE_CHECKING:
-    from techforge._client import AsyncTechForge
+    from techforge._session import AsyncSession
     from techforge.batch.dispatch import Dispatcher
     from techforge.batch.ledger import Chunk, Ledger
     from techforge.batch.options import Options
@@ -70,7 +66,7 @@ class Worker(Run):
 
     async def work(self) -> None:
         """Submit the rows that one is given, and look at jobs, until nothing is left."""
-        limiter = self.client._settings.limiter
+        limiter = self.session.settings.limiter
         beside = [asyncio.create_task(limiter.keep())] if isinstance(limiter, SharedLimiter) else []
         try:
             await self._tend()
@@ -179,10 +175,8 @@ def set_bounds(ledger: Ledger, options: Options) -> Bounds:
     return bounds
 
 
-def sharing(client: AsyncTechForge, ledger: Ledger) -> AsyncTechForge:
-    """Return the same client, at the pace of the campaign."""
-    limiter = client._settings.limiter
+def sharing(session: AsyncSession, ledger: Ledger) -> AsyncSession:
+    """Return the same session, at the pace of the campaign."""
+    limiter = session.settings.limiter
     shared = SharedLimiter(ledger, limiter.max_rate, limiter.max_in_flight)
-    other = object.__new__(type(client))
-    other._use(evolve(client._settings, limiter=shared), client._driver)
-    return other
+    return evolve(session, settings=evolve(session.settings, limiter=shared))

@@ -1,8 +1,7 @@
 """Campaigns from a file, with a ledger that survives anything."""
 
-# ruff: noqa: SLF001, FBT002, PLR0917
-# pyright: reportPrivateUsage=false
-# The client's settings are of the same package; and Typer's options are arguments with defaults.
+# ruff: noqa: FBT002, PLR0917
+# Typer's options are arguments with defaults.
 
 from __future__ import annotations
 
@@ -23,6 +22,7 @@ from rich.console import Console
 
 from techforge._answers import is_job_id
 from techforge._masking import mask, mask_all
+from techforge._session import session_of
 from techforge.batch import Entry, Ledger, Loaded, State, bar, changes, load, read, write_report
 from techforge.batch.campaign import LEDGER, Loading, open_campaign
 from techforge.batch.database import postgres_url, without_password
@@ -159,7 +159,7 @@ def run(
         # Nothing is left behind by a dry run.
         is_new = postgres_url(ledger) is None and not Path(ledger).exists()
         place = ":memory:" if dry_run and is_new else ledger
-        with open_campaign(place, client._settings, campaign, manifest) as book:
+        with open_campaign(place, session_of(client).settings, campaign, manifest) as book:
             remembered = book.remembered() | {n: value for n, value in given.items() if value is not None}
             options = _Remembered.of(remembered)
             client = options.applied_to(client)  # noqa: PLW2901
@@ -197,7 +197,7 @@ def load_rows(
     source = _Source(manifest, skip_bad, tuple(allow_column or ()), on_conflict, campaign is not None)
     with told(), connected(shows_warnings=True) as client:
         source.check_readable()
-        with open_campaign(ledger, client._settings, campaign, manifest) as book:
+        with open_campaign(ledger, session_of(client).settings, campaign, manifest) as book:
             options = _Remembered.of(book.remembered())
             client = options.applied_to(client)  # noqa: PLW2901
             # Nobody submits the rows of a file before `resume`, which asks; workers may be waiting for them.
@@ -217,7 +217,7 @@ def resume(
 ) -> None:
     """Continue a campaign with the options of its last run."""
     with told(), connected(shows_warnings=True) as client:
-        with open_campaign(ledger, client._settings, campaign) as book:
+        with open_campaign(ledger, session_of(client).settings, campaign) as book:
             _check_loaded(book)
             options = _Remembered.of(book.remembered())
             order = _Order(options.price, max_jobs, ask_above, is_approved=yes)
@@ -244,7 +244,7 @@ def worker(
         "give_up_after": give_up_after,
     }
     with told(), connected(shows_warnings=True) as client:
-        with open_campaign(ledger, client._settings, campaign) as book:
+        with open_campaign(ledger, session_of(client).settings, campaign) as book:
             remembered = book.remembered() | {n: value for n, value in own.items() if value is not None}
             campaign = book.campaign_name
         _run(client, ledger, campaign, "work", _Remembered.of(remembered), {"stay": stay}, as_json=as_json)
@@ -311,7 +311,7 @@ def fetch(
 ) -> None:
     """Download every finished video that is not in the folder yet."""
     with told(), connected(shows_warnings=True) as client:
-        with open_campaign(ledger, client._settings, campaign) as book:
+        with open_campaign(ledger, session_of(client).settings, campaign) as book:
             _check_loaded(book)
             options = _Remembered.of(book.remembered() | ({} if name is None else {"name": name}))
             campaign, done = book.campaign_name, book.counts()[State.DONE]
@@ -427,7 +427,7 @@ class _Source:
         return load(
             book,
             self.manifest,
-            client._settings,
+            session_of(client).settings,
             skip_bad=self.skip_bad,
             allow_columns=self.allow_columns,
             on_conflict=cast("OnConflict", str(self.on_conflict)),

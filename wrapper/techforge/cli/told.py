@@ -1,9 +1,5 @@
 """What a command says when something goes wrong: one sentence or two, never a traceback, never a secret."""
 
-# ruff: noqa: SLF001
-# pyright: reportPrivateUsage=false
-# The advice that an error gives to programs is of the same package.
-
 from __future__ import annotations
 
 import json
@@ -90,7 +86,7 @@ def told(known: Known | None = None) -> Generator[None]:
         _end(known, "Stopped.", Code.INTERRUPTED)
     except TechForgeError as error:
         if isinstance(error, JobOutcomeUnknownError) and error.job_id and not known.job:
-            from techforge.resources.jobs import job_from_ids  # noqa: PLC0415 - only a lost answer needs it
+            from techforge._flows.create import job_from_ids  # noqa: PLC0415 - only a lost answer needs it
 
             known.job = job_from_ids(error.job_id, error.project_id)
         _end(known, sentence(error), code_of(error), error)
@@ -129,7 +125,7 @@ def polls(count: int) -> str:
 def bare(error: Exception) -> str:
     """Return an API's error without what it advises programs to do."""
     text = mask(str(error))
-    return text.removesuffix(error._advice()).strip() if isinstance(error, APIError) else text
+    return text.removesuffix(error.advice).strip() if isinstance(error, APIError) else text
 
 
 def advice(error: APIError) -> str:
@@ -145,7 +141,7 @@ def advice(error: APIError) -> str:
         return "There is nothing in storage under this name."
     if error.job is not None or error.job_may_exist:
         return ""  # what is known of the job is said anyway
-    return error._advice().replace("base_url", "TFI_BASE_URL")
+    return error.advice.replace("base_url", "TFI_BASE_URL")
 
 
 def _end(known: Known, said: str, code: Code, error: TechForgeError | None = None) -> None:

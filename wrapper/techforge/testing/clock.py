@@ -11,6 +11,7 @@ from techforge import AsyncTechForge, TechForge, _flow
 from techforge._config import ClientOptions, Settings
 from techforge._drivers.aio import AsyncDriver
 from techforge._drivers.sync import SyncDriver
+from techforge._session import AsyncSession, Session, client_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,23 +80,13 @@ class AsyncJumpingDriver(AsyncDriver):
         self.clock.jump(seconds, since)
 
 
-class _Jumping(TechForge):
-    def __init__(self, settings: Settings, driver: SyncDriver) -> None:
-        self._use(settings, driver)
-
-
-class _AsyncJumping(AsyncTechForge):
-    def __init__(self, settings: Settings, driver: AsyncDriver) -> None:
-        self._use(settings, driver)
-
-
 def client_with(
     clock: Clock, api_key: str, driver: JumpingDriver | None = None, **options: Unpack[ClientOptions]
 ) -> TechForge:
     """Return a client with blocking calls that sleeps by this clock."""
     driver = driver or JumpingDriver(None)
     driver.clock = clock
-    return _Jumping(evolve(Settings.build(api_key, options), now=clock), driver)
+    return client_of(TechForge, Session(_settings(clock, api_key, options), driver))
 
 
 def async_client_with(
@@ -104,4 +95,8 @@ def async_client_with(
     """Return a client for asyncio that sleeps by this clock."""
     driver = driver or AsyncJumpingDriver(None)
     driver.clock = clock
-    return _AsyncJumping(evolve(Settings.build(api_key, options), now=clock), driver)
+    return client_of(AsyncTechForge, AsyncSession(_settings(clock, api_key, options), driver))
+
+
+def _settings(clock: Clock, api_key: str, options: ClientOptions) -> Settings:
+    return evolve(Settings.build(api_key, options), now=clock)
