@@ -1,22 +1,22 @@
-"""`techforge mock`: two lines, and a server that is as bad as it was asked to be."""
+"""`techforge mock`: the two lines it prints, and the failures it is asked for.
+
+tests/mock/test_server.py tests the options, which `python -m techforge.mock` shares.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from typer.testing import CliRunner
 
-from techforge.cli.app import app
 from techforge.mock import MockServer
 
 if TYPE_CHECKING:
@@ -78,34 +78,6 @@ def test_a_share_is_a_share() -> None:
             with httpx.Client(headers={"x-api-key": mock.api_key}) as client:
                 failed = sum(client.get(url).status_code == 503 for _ in range(200))
         assert least <= failed <= most
-
-
-def test_what_cannot_be_served() -> None:
-    """A fault that is none, and a port that is taken, are one sentence."""
-
-    def mock(*arguments: str) -> Any:
-        return CliRunner().invoke(app, ["mock", *arguments], catch_exceptions=False)
-
-    wrong = mock("--fault", "status=999")
-    assert (wrong.exit_code, "is not a status" in wrong.stderr) == (2, True)
-    assert mock("--failure-rate", "2").exit_code == 2
-    with MockServer(render=False) as other:
-        taken = mock("--port", other.url.rpartition(":")[2])
-    assert (taken.exit_code, "--port 0" in taken.stderr) == (8, True)
-
-
-def test_without_the_mocks_extra() -> None:
-    """It says how to get it."""
-    program = "import sys; sys.modules['starlette'] = None\nfrom techforge.cli import main; main()"
-    said = subprocess.run(
-        [sys.executable, "-c", program, "mock"],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        check=False,
-    )
-    assert (said.returncode, "pip install" in said.stderr) == (2, True), said.stderr
-    assert "Traceback" not in said.stderr
 
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are ended by a signal")

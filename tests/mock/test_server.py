@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import logging
+import re
 import signal
 import socket
 import subprocess
@@ -149,15 +150,22 @@ def test_missing_extra_is_explained(program: str, traceback: bool) -> None:
         f"{program}\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert result.returncode != 0
+    assert result.returncode == (1 if traceback else 2)
     assert 'techforge.mock needs av: install it with  pip install "techforge[mock]"' in result.stderr
     assert ("Traceback" in result.stderr) == traceback
 
 
+PYTHON_M = ("-W", "error", "-m", "techforge.mock")
+TECHFORGE_MOCK = ("-W", "error", "-c", "from techforge.cli import main; main()", "mock")
+both_commands = pytest.mark.parametrize(
+    "start", [PYTHON_M, TECHFORGE_MOCK], ids=["python -m", "techforge mock"]
+)
+
+
 @contextmanager
-def command(*options: str) -> "Iterator[subprocess.Popen[str]]":
+def command(start: tuple[str, ...], *options: str) -> "Iterator[subprocess.Popen[str]]":
     """Run the command, and end it whatever the test makes of it."""
-    program = [sys.executable, "-W", "error", "-m", "techforge.mock", "--port", "0", *options]
+    program = [sys.executable, *start, "--port", "0", *options]
     with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -165,17 +173,15 @@ def command(*options: str) -> "Iterator[subprocess.Popen[str]]":
             process.kill()
 
 
+@both_commands
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_command(number: signal.Signals, job: dict[str, Any]) -> None:
-    """The command says where it is, answers with its options, and ends cleanly on a signal."""
-    with command(
-        "--print-json", "--job-looks", "1", "--no-render", "--api-key", "k", "--fault", "status=503"
-    ) as process:
+def test_command(start: tuple[str, ...], number: signal.Signals, job: dict[str, Any]) -> None:
+    """Both commands take the same options, print one line of JSON, and end cleanly on a signal."""
+    options = ("--json", "--job-looks", "1", "--no-render", "--api-key", "k", "--fault", "status=503")
+    with command(start, *options, "--ttl", "9", "--latency", "0.01", "--failure-rate", "0") as process:
         assert process.stdout
-        text = process.stdout.readline()
         facts = json.loads(process.stdout.readline())
-        assert facts["url"] in text
-        assert facts["storage_url"] in text
+        assert facts.keys() == {"url", "storage_url", "api_key"}
         assert facts["api_key"] == "k"
         seen = [
             httpx.post(facts["url"] + "/jobs/v2", json=job, headers={"x-api-key": "k"}).status_code
@@ -183,22 +189,39 @@ def test_command(number: signal.Signals, job: dict[str, Any]) -> None:
         ]
         assert seen == [503, 202]
         process.send_signal(number)
-        _, errors = process.communicate(timeout=5)
-    assert (process.returncode, errors) == (0, "")
+        rest, errors = process.communicate(timeout=5)
+    assert (process.returncode, rest, errors) == (0, "", "")
 
 
-def test_command_refuses_nonsense(server: MockServer) -> None:
-    """A bad option ends the command with a message instead of a traceback."""
+def test_both_commands_have_the_same_help() -> None:
+    """One parser serves both commands, so an option of one is an option of the other."""
+
+    def options(start: tuple[str, ...]) -> set[str]:
+        with command(start, "--help") as process:
+            said, _ = process.communicate(timeout=5)
+        assert process.returncode == 0
+        return set(re.findall(r"--[a-z-]+", said))
+
+    assert (
+        options(PYTHON_M) == options(TECHFORGE_MOCK) >= {"--json", "--api-key", "--latency", "--failure-rate"}
+    )
+
+
+@both_commands
+def test_command_refuses_nonsense(start: tuple[str, ...], server: MockServer) -> None:
+    """A bad option ends the command with a message instead of a traceback: 2 for usage, 8 for the network."""
     taken = server.url.rpartition(":")[2]
-    for options, reason in (
-        (["--fault", "x=1"], "unknown part 'x'"),
-        (["--port", taken], "cannot listen on"),
-        (["--port", "99999"], "cannot listen on"),
+    for options, code, reason in (
+        (["--fault", "x=1"], 2, "unknown part 'x'"),
+        (["--failure-rate", "2"], 2, "2 is not from 0 to 1"),
+        (["--ttl", "-1"], 2, "-1 is less than 0"),
+        (["--job-looks", "1", "--job-seconds", "1"], 2, "not allowed with"),
+        (["--port", taken], 8, f"port {taken}"),
+        (["--port", "99999"], 8, "--port 0 takes a free port"),
     ):
-        with command(*options) as process:
+        with command(start, *options) as process:
             _, errors = process.communicate(timeout=5)
-        assert process.returncode in {1, 2}
-        assert reason in errors
+        assert (process.returncode, reason in errors) == (code, True), errors
         assert "Traceback" not in errors
 
 
@@ -215,10 +238,11 @@ def test_stopping_leaves_no_connection_open() -> None:
 
 def test_the_command_says_why_a_job_failed(job: dict[str, Any]) -> None:
     """The API tells nobody; whoever runs the mock reads it on stderr."""
-    with command() as server:
+    with command(PYTHON_M) as server:
         assert server.stdout
         assert server.stderr
-        url = server.stdout.readline().split()[3].rstrip(",")
+        url = server.stdout.readline().strip().removeprefix("export TFI_BASE_URL=")
+        assert "Ctrl-C stops it" in server.stderr.readline()
         bad = {**job, "image_url": "http://127.0.0.1:1/x.png"}
         answer = httpx.post(url + "/jobs/v2", json=bad, headers={"x-api-key": mock.TEST_API_KEY})
         job_id = answer.json()["jobId"]

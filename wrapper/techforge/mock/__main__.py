@@ -1,97 +1,162 @@
-"""The command line: python -m techforge.mock."""
+"""Start the mock: `python -m techforge.mock`, and `techforge mock` with the same options."""
 
 import argparse
 import asyncio
 import json
 import logging
+import math
 import signal
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-try:
-    from techforge.mock import TEST_API_KEY, MockServer
-    from techforge.mock.faults import parse_faults
-except ImportError as error:
-    sys.exit(str(error))
+from techforge.auth import TEST_API_KEY
+
+if TYPE_CHECKING:
+    from techforge.mock import MockServer
+
+_USAGE, _NETWORK = 2, 8
+"""Exit codes, as in docs/cli.md."""
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m techforge.mock",
-        description="A mock of the TechForge Innovate API: contract-true, stateful, and it really renders.",
-    )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    parser.add_argument(
-        "--port", type=int, default=8642, help="port of the API; 0 takes a free one (%(default)s)"
-    )
-    parser.add_argument("--storage-port", type=int, default=0, help="port of storage; 0 takes a free one")
-    pace = parser.add_mutually_exclusive_group()
-    pace.add_argument("--job-seconds", type=float, default=2.0, help="how long a job takes (%(default)s)")
-    pace.add_argument(
-        "--job-looks", type=int, metavar="N", help="instead: N looks at a job find it unfinished"
-    )
-    parser.add_argument(
-        "--no-render", action="store_true", help="fetch nothing; every video is the same tiny one"
-    )
-    parser.add_argument(
-        "--fault",
-        action="append",
-        default=[],
-        metavar="SPEC",
-        help="a fault, e.g. 'status=503;operation=createJob;times=2'; may be given again",
-    )
-    parser.add_argument(
-        "--ttl", type=float, default=300.0, help="seconds that a signed URL lives (%(default)s)"
-    )
-    parser.add_argument("--api-key", action="append", metavar="KEY", help=f"a key to accept ({TEST_API_KEY})")
-    parser.add_argument("--print-json", action="store_true", help="print the URLs as a line of JSON, too")
-    options = parser.parse_args()
+def main(arguments: Sequence[str] | None = None, program: str = "python -m techforge.mock") -> int:
+    """Serve until a signal comes, and return the exit code. By default the process has the arguments."""
+    parser = _parser(program)
+    options = parser.parse_args(arguments)
     try:
-        options.fault = [fault for spec in options.fault for fault in parse_faults(spec)]
+        # Imported here so that --help works without the extra.
+        from techforge.mock import MockServer  # noqa: PLC0415
+        from techforge.mock.faults import parse_faults  # noqa: PLC0415
+    except ImportError as error:
+        return _fail(str(error), _USAGE)
+    try:
+        faults = [fault for spec in options.fault for fault in parse_faults(spec)]
     except ValueError as error:
-        parser.error(str(error))
-    return options
-
-
-async def _serve(options: argparse.Namespace) -> None:
-    stop = asyncio.Event()
+        parser.error(f"argument --fault: {error}")
+    if options.failure_rate:
+        faults += parse_faults(f"status=503;share={options.failure_rate};times=0")
     server = MockServer(
         host=options.host,
         port=options.port,
         storage_port=options.storage_port,
         job_seconds=options.job_seconds,
         job_looks=options.job_looks,
-        render=not options.no_render,
-        faults=options.fault,
+        render=options.render,
+        faults=faults,
         ttl=options.ttl,
         api_keys=options.api_key or [TEST_API_KEY],
+        latency=options.latency,
     )
+    try:
+        asyncio.run(_serve(server, as_json=options.json))
+    except (OSError, OverflowError) as error:
+        return _fail(
+            f"The mock cannot listen on {options.host}, port {options.port}: {error}. "
+            "--port 0 takes a free port.",
+            _NETWORK,
+        )
+    except KeyboardInterrupt:  # on Windows, where asyncio handles no signals
+        return 130
+    return 0
+
+
+def _fail(text: str, code: int) -> int:
+    print(text, file=sys.stderr)  # noqa: T201 - this is a command
+    return code
+
+
+def _parser(program: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description="Start a mock of the API, which costs nothing. It prints the two lines that point a "
+        "program at it: run them in that program's shell. Ctrl-C stops the mock.",
+    )
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    add(
+        "--port",
+        type=int,
+        default=8642,
+        metavar="N",
+        help="port of the API; 0 takes a free one (%(default)s)",
+    )
+    add("--storage-port", type=int, default=0, metavar="N", help="port of storage; 0 takes a free one (0)")
+    duration = parser.add_mutually_exclusive_group()
+    duration.add_argument(
+        "--job-seconds", type=_number, default=2.0, metavar="S", help="seconds that a job takes (%(default)g)"
+    )
+    duration.add_argument("--job-looks", type=_count, metavar="N", help="instead: finish a job after N polls")
+    add(
+        "--render",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="render each job's image and audio (default), or fetch nothing and serve one tiny video for all",
+    )
+    add(
+        "--failure-rate",
+        type=_share,
+        default=0.0,
+        metavar="SHARE",
+        help="share of API requests that fail with 503, from 0 to 1",
+    )
+    add("--latency", type=_number, default=0.0, metavar="S", help="seconds to delay each response")
+    add(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="SPEC",
+        help="a fault, e.g. 'status=429;retry-after=2;times=3'; repeatable; docs/mock.md lists all",
+    )
+    add(
+        "--ttl",
+        type=_number,
+        default=300.0,
+        metavar="S",
+        help="seconds until a signed URL expires (%(default)g)",
+    )
+    add("--api-key", action="append", metavar="KEY", help=f"accept this key; repeatable ({TEST_API_KEY})")
+    add("--json", action="store_true", help="print the URLs and the key as one line of JSON instead")
+    # What programs wrote before both commands had the same options.
+    add("--print-json", dest="json", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def _number(text: str, most: float = math.inf) -> float:
+    value = float(text)
+    if not 0 <= value <= most:
+        raise argparse.ArgumentTypeError(
+            f"{text} is not from 0 to {most}" if most < math.inf else f"{text} is less than 0"
+        )
+    return value
+
+
+def _share(text: str) -> float:
+    return _number(text, 1)
+
+
+def _count(text: str) -> int:
+    _number(text)
+    return int(text)
+
+
+async def _serve(server: "MockServer", *, as_json: bool) -> None:
+    stop = asyncio.Event()
     if sys.platform != "win32":
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with server.serving():
-        lines = [f"Mock API at {server.url}, storage at {server.storage_url}, x-api-key: {server.api_key}"]
-        if options.print_json:
+        if as_json:
             facts = {"url": server.url, "storage_url": server.storage_url, "api_key": server.api_key}
-            lines.append(json.dumps(facts))
+            print(json.dumps(facts), flush=True)  # noqa: T201
         else:
-            # For people; a script that reads the JSON asks for what it wants to know.
+            # People read here why a job failed, which the API does not tell.
             logging.basicConfig(format="%(message)s")
             logging.getLogger("techforge.mock").setLevel(logging.INFO)
-        print(*lines, sep="\n", flush=True)  # noqa: T201 - this is a command
+            lines = f"export TFI_BASE_URL={server.url}\nexport TFI_API_KEY={server.api_key}"
+            print(lines, flush=True)  # noqa: T201
+            note = "The mock is running. Run the two lines above in your program's shell. Ctrl-C stops it."
+            print(note, file=sys.stderr)  # noqa: T201
         await stop.wait()
-
-
-def main() -> int:
-    """Serve until told to stop."""
-    options = _arguments()
-    try:
-        asyncio.run(_serve(options))
-    except (OSError, OverflowError) as error:
-        print(f"The mock cannot listen on {options.host}: {error}", file=sys.stderr)  # noqa: T201
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
 
 
 if __name__ == "__main__":
