@@ -10,6 +10,9 @@
 .mp4
 """
 
+import sys
+from importlib import import_module
+
 from techforge._async.client import AsyncTechForge
 from techforge._config import ClientOptions
 from techforge._sync.client import TechForge
@@ -82,3 +85,6 @@ __all__ = [
     "Video",
     "__version__",
 ]
+
+if "IPython" in sys.modules:
+    import_module("techforge.notebook")  # so that IPython shows jobs and videos as HTML
