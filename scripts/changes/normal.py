@@ -1,18 +1,19 @@
-"""Write a JSON Schema the one way in which the rules read it, where that is simple.
+"""Rewrite a JSON Schema in the one form that the rules compare, where that is simple.
 
-Much can be said in two ways: OpenAPI 3.0 has `nullable`, and 3.1 has null among the types; what a reference
-needs beside it stands in an `allOf` of one; what may be null is often an `anyOf`. What is not simple stays as
-it is: the rules then say too much rather than too little.
+`nullable` (OpenAPI 3.0), a null among the types (3.1), and an `anyOf` with null mean the same; so do a schema
+and an `allOf` of it alone. A schema that cannot be rewritten simply stays as it is: then the report says too
+much rather than too little.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from functools import reduce
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
-from changes.walk import DOCUMENTATION, Node, same
+from changes.document import DOCUMENTATION, Node, same
 
 EVERY_TYPE = frozenset({"null", "boolean", "object", "array", "number", "integer", "string"})
-# What they mean depends on what stands beside them. So does additionalProperties, of which `_both` knows.
+# The meaning of these depends on what is beside them.
 _ENTANGLED = frozenset(
     {
         *("$ref", "$dynamicRef", "$id", "$schema", "$defs", "discriminator", "if", "then", "else"),
@@ -20,16 +21,32 @@ _ENTANGLED = frozenset(
         *("patternProperties", "unevaluatedProperties"),
     }
 )
-# They ask something of null, too, as the other keywords do not: those limit one type each.
+# These apply to null, too; other keywords apply to values of one type.
 _OF_EVERY_TYPE = frozenset({"const", "not", "anyOf", "oneOf", "allOf"})
+Resolve: TypeAlias = Callable[[Any, frozenset[str]], tuple[Any, frozenset[str]]]
 
 
 class _NotSimpleError(Exception):
     """A reason to leave a list of schemas as it is."""
 
 
-def normal(node: Any) -> Node:
-    """Return a schema that means the same; what it has inside, in its fields and items, is as it was."""
+def unresolved(node: Any, through: frozenset[str]) -> tuple[Any, frozenset[str]]:
+    """Return a node as it is."""
+    return node, through
+
+
+def normal(
+    node: Any, resolve: Resolve = unresolved, *, nullable: bool = True, through: frozenset[str] = frozenset()
+) -> Node:
+    """Return a schema with the same meaning; schemas in its fields and items stay as they are.
+
+    Args:
+        node: the schema.
+        resolve: follows a reference, unless it is one of those that were followed already.
+        nullable: whether `nullable` means something, as it does in OpenAPI 3.0 only.
+        through: the references that were followed already.
+    """
+    node, through = resolve(node, through)
     if isinstance(node, bool):
         return {} if node else {"not": {}}
     plain = dict(cast("Node", node))
@@ -41,9 +58,12 @@ def normal(node: Any) -> Node:
         del plain["enum"]
         plain["type"] = ["null"]
     for kind in ("allOf", "anyOf", "oneOf"):
+        schemas = [normal(each, resolve, nullable=nullable, through=through) for each in plain.get(kind, [])]
         with suppress(_NotSimpleError):
-            plain = _flat(plain, kind)
-    if not plain.get("nullable"):
+            if schemas:
+                parts = schemas if kind == "allOf" or len(schemas) == 1 else [_union(schemas)]
+                plain = reduce(_both, parts, {key: value for key, value in plain.items() if key != kind})
+    if not (nullable and plain.get("nullable")):
         plain.pop("nullable", None)
     elif "type" in plain:
         plain["type"] = sorted({*plain["type"], "null"})
@@ -52,39 +72,29 @@ def normal(node: Any) -> Node:
 
 
 def types_of(plain: Node) -> set[str]:
-    """Return the types that a schema allows: without a list all of them, and every integer is a number."""
+    """Return the types that a schema allows: all without a list, and every integer is a number."""
     allowed = set(plain.get("type", EVERY_TYPE))
     return {*allowed, "integer"} if "number" in allowed else allowed
 
 
 def split(schema: Node) -> tuple[Node, Node]:
-    """Return the words of a schema, and what it asks for."""
+    """Return the documentation in a schema, and the rest."""
     words = {key: value for key, value in schema.items() if key in DOCUMENTATION}
-    return words, {key: value for key, value in schema.items() if key not in DOCUMENTATION}
-
-
-def _flat(plain: Node, kind: str) -> Node:
-    """Write a list of schemas into the schema that has it."""
-    schemas = [normal(each) for each in plain.get(kind, [])]
-    if not schemas:
-        return plain
-    if kind != "allOf" and len(schemas) > 1:
-        schemas = [_union(schemas)]
-    return reduce(_both, schemas, {key: value for key, value in plain.items() if key != kind})
+    return words, {key: value for key, value in schema.items() if key not in words}
 
 
 def _union(schemas: list[Node]) -> Node:
-    """Write alternatives as one: nothing but types, or a schema and null."""
+    """Return alternatives as one schema, if they are only types, or one schema and null."""
     words: Node = {}
     types: list[str] = []
     rest: list[Node] = []
-    for said, schema in map(split, schemas):
-        words = said | words
+    for documentation, schema in map(split, schemas):
+        words = documentation | words
         if schema.keys() == {"type"}:
             types += schema["type"]
         else:
             rest.append(schema)
-    # A value of two types would fit anyOf, and not oneOf.
+    # A value of two of the types would match anyOf, but not oneOf.
     if not rest and len(set(types)) == len(types) and not {"number", "integer"} <= set(types):
         return {**words, "type": sorted(types)}
     if len(rest) == 1 and types == ["null"] and not rest[0].keys() & (_ENTANGLED | _OF_EVERY_TYPE):
@@ -96,7 +106,7 @@ def _union(schemas: list[Node]) -> Node:
 
 
 def _both(one: Node, other: Node) -> Node:
-    """Write as one schema what has to fit two; the words of the first come first."""
+    """Return two schemas that must both match as one."""
     (my_words, mine), (other_words, others) = split(one), split(other)
     if mine and others:
         if (mine.keys() | others.keys()) & _ENTANGLED:
@@ -110,7 +120,7 @@ def _both(one: Node, other: Node) -> Node:
 
 
 def _join(key: str, one: Any, other: Any) -> Any:
-    """Return what has to fit two values of a keyword."""
+    """Return the value of a keyword that stands for two values which must both match."""
     if same(one, other):
         return one
     if key == "type" and (types := {*one} & {*other}):
