@@ -8,11 +8,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attrs import frozen
 
 import techforge
 import techforge_api
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 CORE = Path(techforge.__file__).parent
 GENERATED = Path(techforge_api.__file__).parent
@@ -190,6 +194,68 @@ def test_the_core_imports_what_it_declares() -> None:
         if imported.module.partition(".")[0] not in sys.stdlib_module_names
     }
     assert others <= {"techforge", "techforge_api", "attrs", "httpx", "httpcore", "dateutil", "__future__"}
+
+
+def graph() -> dict[str, set[str]]:
+    """Return which module of the package imports which, typing-only and lazy imports included."""
+    modules = {module_of(path): path for path in CORE.rglob("*.py")}
+
+    def known(name: str) -> str:
+        while name not in modules:
+            name = name.rpartition(".")[0]
+        return name
+
+    return {
+        module: {known(each.module) for each in imports(path) if each.of("techforge")} - {module}
+        for module, path in modules.items()
+    }
+
+
+def cycles(edges: Mapping[str, set[str]]) -> list[list[str]]:
+    """Return each group of modules that import each other, in a roundabout way or not (Tarjan)."""
+    found: list[list[str]] = []
+    order: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    stack: list[str] = []
+
+    def visit(module: str) -> None:
+        order[module] = lowest[module] = len(order)
+        stack.append(module)
+        for other in sorted(edges[module]):
+            if other not in order:
+                visit(other)
+            if other in stack:
+                lowest[module] = min(lowest[module], lowest[other])
+        if lowest[module] == order[module]:
+            at = stack.index(module)
+            if len(stack) - at > 1:
+                found.append(sorted(stack[at:]))
+            del stack[at:]
+
+    for module in sorted(edges):
+        if module not in order:
+            visit(module)
+    return found
+
+
+def test_cycles_are_found() -> None:
+    """The search finds a direct cycle and a roundabout one, and no others."""
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a", "e"}, "e": {"d"}, "f": {"a"}}) == [
+        ["a", "b", "c"],
+        ["d", "e"],
+    ]
+    assert cycles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_no_import_goes_round_in_a_circle() -> None:
+    """Each module can be read after those it imports, type checkers' imports and lazy ones included."""
+    edges = graph()
+    assert "techforge._drivers.sync" in edges["techforge._session"]
+    assert "techforge.batch" in edges["techforge._sync.client"]
+    # What a notebook shows is still reached from the values it shows.
+    edges["techforge.models"].discard("techforge.notebook")
+    found = cycles(edges)
+    assert [f"{a} imports {b}" for group in found for a in group for b in edges[a] & {*group}] == []
 
 
 def test_nobody_reaches_into_private_parts() -> None:

@@ -232,8 +232,8 @@ def test_a_project_follows_from_the_key(ledger: Ledger, place: str) -> None:
     project = only(ledger).project_id
     with Ledger(place) as again:
         assert only(again).project_id == project
-    assert ledger.project_of("b", {}) != project
-    assert ledger.project_of("a", {"project_id": "own"}) == "own"
+    assert ledger.campaign.project_of("b", {}) != project
+    assert ledger.campaign.project_of("a", {"project_id": "own"}) == "own"
 
 
 def test_one_process_runs_a_campaign(tmp_path: Path) -> None:

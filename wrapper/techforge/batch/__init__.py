@@ -6,18 +6,19 @@
 done .mp4
 """
 
-from techforge.batch.account import Account
+from techforge.batch.account import Account, Campaign
 from techforge.batch.campaign import AsyncBatch, BadManifestError, Batch, Loading, load
 from techforge.batch.database import LedgerError, NoLedgerError
 from techforge.batch.dispatch import Dispatcher
-from techforge.batch.ledger import Campaign, Chunk, Entry, Ledger, State
+from techforge.batch.ledger import Chunk, Entry, Ledger, State
 from techforge.batch.loading import Conflict, Loaded, RowConflictError
 from techforge.batch.manifest import BadRow, ManifestError, Row, read
 from techforge.batch.options import Options, RunOptions
 from techforge.batch.progress import bar
 from techforge.batch.report import ReportError
 from techforge.batch.report import write as write_report
-from techforge.batch.runner import NoProgressError, Run
+from techforge.batch.run_state import NoProgressError
+from techforge.batch.runner import Run
 
 __all__ = [
     "Account",

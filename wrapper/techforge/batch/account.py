@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid5
 
 from attrs import frozen
 
@@ -35,3 +36,21 @@ class Account:
             # 32 bits of a hash tell keys apart, and tell nothing of the key.
             name = f"key-{sha256(b'techforge account ' + settings.api_key.encode()).hexdigest()[:8]}"
         return cls(settings.base_url, name)
+
+
+@frozen
+class Campaign:
+    """A campaign of a ledger: its name, the API's address and the account that pays, if they are known."""
+
+    id: int
+    name: str
+    api: str | None
+    account: str | None
+    uuid: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.api})" if self.api else self.name
+
+    def project_of(self, key: str, params: dict[str, Any]) -> str:
+        """Return the project of a new row's job: its own, or one that follows from campaign and key."""
+        return str(params.get("project_id") or uuid5(UUID(self.uuid), key))

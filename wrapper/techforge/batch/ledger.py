@@ -13,11 +13,12 @@ import os
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
-from uuid import UUID, uuid4, uuid5
+from uuid import uuid4
 
 from attrs import frozen
 
 from techforge.batch import changes, schema
+from techforge.batch.account import Campaign
 from techforge.batch.database import LedgerError, NoLedgerError, postgres_url
 from techforge.batch.loading import Loaded, load
 
@@ -79,20 +80,6 @@ class Chunk:
 
     first: int
     last: int
-
-
-@frozen
-class Campaign:
-    """A campaign of a ledger: its name, the API's address and the account that pays, if they are known."""
-
-    id: int
-    name: str
-    api: str | None
-    account: str | None
-    uuid: str
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.api})" if self.api else self.name
 
 
 class Ledger:
@@ -291,11 +278,7 @@ class Ledger:
             RowConflictError: a key has another content.
             LedgerError: the rows do not belong to this campaign.
         """
-        return load(self._db, self, rows, source, on_conflict, may_add=may_add, approve=approve)
-
-    def project_of(self, key: str, params: dict[str, Any]) -> str:
-        """Return the project of a new row's job: its own, or one that follows from campaign and key."""
-        return str(params.get("project_id") or uuid5(UUID(self.campaign.uuid), key))
+        return load(self._db, self.campaign, rows, source, on_conflict, may_add=may_add, approve=approve)
 
     # --- and change -------------------------------------------------------------------------------
 

@@ -15,8 +15,8 @@ from techforge.errors import TechForgeError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from techforge.batch.account import Campaign
     from techforge.batch.database import Connection, Database
-    from techforge.batch.ledger import Ledger
     from techforge.batch.manifest import Row
 
 OnConflict: TypeAlias = Literal["stop", "keep", "replace"]
@@ -84,7 +84,7 @@ class RowConflictError(TechForgeError):
 
 def load(
     database: Database,
-    ledger: Ledger,
+    campaign: Campaign,
     rows: Iterable[Row | BadRow],
     source: str,
     on_conflict: OnConflict,
@@ -93,8 +93,7 @@ def load(
     approve: Callable[[Loaded], object] | None,
 ) -> Loaded:
     """Add rows to a campaign; `Ledger.load` says how."""
-    campaign = ledger.campaign.id
-    loading = _Loading(database, campaign, source, on_conflict)
+    loading = _Loading(database, campaign.id, source, on_conflict)
 
     def values() -> Iterator[tuple[object, ...]]:
         for row in rows:
@@ -104,16 +103,16 @@ def load(
                 continue
             params = json.dumps(row.params, ensure_ascii=False, separators=(",", ":"))
             metadata = json.dumps(row.metadata, ensure_ascii=False, default=str) if row.metadata else None
-            project = ledger.project_of(row.key, row.params)
+            project = campaign.project_of(row.key, row.params)
             yield row.key, row.line, params, metadata, row.content, project, "pending", None
 
     def work(db: Connection) -> Loaded:
         loaded = loading.run(db)
         if not may_add and loaded.new and not loaded.known and loaded.waiting:
             raise LedgerError(
-                f"the campaign {ledger.campaign.name!r} has {counted(loaded.waiting, 'pending row')}, "
+                f"the campaign {campaign.name!r} has {counted(loaded.waiting, 'pending row')}, "
                 f"and none is in this manifest. To add its rows to that campaign, name it: --campaign "
-                f"{ledger.campaign.name}. To start another campaign, give another name"
+                f"{campaign.name}. To start another campaign, give another name"
             )
         if approve is not None:
             approve(loaded)

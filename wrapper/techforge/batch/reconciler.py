@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from techforge.batch.ledger import Entry
-    from techforge.batch.runner import Run
+    from techforge.batch.run_state import RunState
     from techforge.models import Video
 
 _FIRST_LOOK, _LONGEST_LOOK = 1.0, 30.0
@@ -37,7 +37,7 @@ _LEASE = 30.0
 class Reconciler:
     """Looks at the jobs of a run, those that are due first."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunState) -> None:
         self._run = run
         self._is_free = asyncio.Event()
         self._downloads = asyncio.Semaphore(run.options.downloads)

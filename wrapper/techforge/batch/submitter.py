@@ -22,8 +22,10 @@ from techforge.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from techforge.batch.ledger import Entry
-    from techforge.batch.runner import Run
+    from techforge.batch.run_state import RunState
     from techforge.models import Job
 
 IDLE = 0.05
@@ -45,8 +47,8 @@ class _Taken(Exception):  # noqa: N818 - nothing is wrong
 class Submitter:
     """Submits the rows of a run."""
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    def __init__(self, run: RunState, first_look: Callable[[], float]) -> None:
+        self._run, self._first_look = run, first_look
         # Each further attempt is the ledger's to allow.
         self._settings = run.session.settings.once()
         self._slots = asyncio.Semaphore(run.options.concurrency)
@@ -177,9 +179,7 @@ class Submitter:
         run.made += 1
         run.made_progress()
         note = f"job {job.id} was accepted for row {row.key!r}"
-        change = changes.submitted(
-            row.n, row.attempts, job.id, run.ledger.now() + run.reconciler.first_look()
-        )
+        change = changes.submitted(row.n, row.attempts, job.id, run.ledger.now() + self._first_look())
         try:
             if not await run.change(change, State.POSTING, State.SUBMITTED):
                 logger.error(

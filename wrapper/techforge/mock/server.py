@@ -17,8 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from techforge._config import BASE_URL_VARIABLE
-from techforge.auth import API_KEY_VARIABLE
-from techforge.mock import TEST_API_KEY
+from techforge.auth import API_KEY_VARIABLE, TEST_API_KEY
 from techforge.mock.app import Api
 from techforge.mock.cdn import Cdn
 from techforge.mock.contract import contract
