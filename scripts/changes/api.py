@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from itertools import product
 from typing import Any, TypeAlias, cast
 
 from attrs import define, evolve, field
 
 from changes import Change, Impact
-from changes.document import DOCUMENTATION, Document, Node, same
+from changes.document import DOCUMENTATION, Document, Node, references, same
 from changes.normal import normal, split, types_of
 from changes.rules import At
 
@@ -61,6 +62,8 @@ class Comparison:
         """Compare two schemas; a pair of references is compared once for requests and once for responses."""
         if not all(isinstance(node, dict) and "$ref" in node for node in (old, new)):
             return self._schema(old, new, at)
+        if old == new and old["$ref"] in self._unchanged:
+            return ()
         pair = (json.dumps(old), json.dumps(new), at.sent, at.typed)
         if pair not in self._known:
             # A schema that contains itself: what differs in it is found where it is first met.
@@ -80,6 +83,18 @@ class Comparison:
             # Without a common value, only the types matter.
             one, other = ({k: v for k, v in x.items() if k in {"type"} | DOCUMENTATION} for x in (one, other))
         yield from self.walk(SCHEMA, one, other, at)
+
+    @cached_property
+    def _unchanged(self) -> set[str]:
+        """References to what is the same in both documents, with everything that it refers to."""
+        if self.old.is_3_0 != self.new.is_3_0:
+            return set()
+        found = self.old.references & self.new.references
+        uses = {name: set(references(self.old.find(name))) for name in found}
+        found = {name for name in found if same(self.old.find(name), self.new.find(name))}
+        while changed := {name for name in found if not uses[name] <= found}:
+            found -= changed
+        return found
 
     @staticmethod
     def normal(node: Any, document: Document) -> Node:

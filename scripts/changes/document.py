@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from typing import Any, TypeAlias, cast
 from urllib.parse import unquote
 
-from attrs import field, frozen
+from attrs import define, field
 
 Node: TypeAlias = dict[str, Any]
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
@@ -18,7 +19,7 @@ DOCUMENTATION = frozenset(
 )
 
 
-@frozen
+@define
 class Document:
     """A document."""
 
@@ -54,8 +55,9 @@ class Document:
             node = cast("Node", node).get(name) if isinstance(node, dict) else None
         return node
 
-    def used(self) -> set[tuple[str, str]]:
-        """Return section and name of the components that `operations` use, directly or by way of others."""
+    @cached_property
+    def references(self) -> set[str]:
+        """Every reference that is used outside of the components, directly or by way of others."""
         seen: set[str] = set()
         todo = list(references({key: value for key, value in self.source.items() if key != "components"}))
         while todo:
@@ -63,7 +65,11 @@ class Document:
             if reference not in seen:
                 seen.add(reference)
                 todo += references(self.find(reference))
-        used = {(path[1], path[2]) for path in map(steps, seen) if len(path) > 2}
+        return seen
+
+    def used(self) -> set[tuple[str, str]]:
+        """Return section and name of the components that are used, once `operations` were read."""
+        used = {(path[1], path[2]) for path in map(steps, self.references) if len(path) > 2}
         return used | {("securitySchemes", name) for name in self._schemes}
 
     def operations(self, section: str) -> Node:
