@@ -1,4 +1,4 @@
-"""What a notebook shows of a job and a video, the player, and the bar; the signature is in none of it."""
+"""A notebook's HTML of a job and a video, the player, and the bar; none of them has the signature."""
 
 from __future__ import annotations
 
@@ -13,9 +13,17 @@ import pytest
 from attrs import evolve
 from support.notebook import be_in_a_notebook
 
-from techforge import APIError, InvalidArgumentError, Job, JobTimeoutError, JobUpdate, SignedUrl, Video
-from techforge import notebook as module
-from techforge.notebook import Player, player, progress
+from techforge import (
+    APIError,
+    InvalidArgumentError,
+    Job,
+    JobTimeoutError,
+    JobUpdate,
+    SignedUrl,
+    Video,
+    display,
+)
+from techforge.notebook import Player, html_of, player, progress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,8 +38,8 @@ DATA = bytes(range(250)) * 1200
 
 
 def html(value: Any) -> str:
-    """Return what a notebook shows of a value, and see that it shows no more than it should."""
-    shown: str = value._repr_html_()
+    """Return the HTML of a value, and check that it has no signature and no script."""
+    shown: str = value._repr_html_() if isinstance(value, Player) else html_of(value)
     assert "signature" not in shown
     assert "<script" not in shown
     return shown
@@ -52,16 +60,16 @@ def embedded(shown: Player) -> bytes:
 def test_a_job_shows_itself(done: Job) -> None:
     """Its status and its ids, and what comes next."""
     assert text(done).startswith(f"● done job {done.id} project {done.project_id} client.jobs.wait(job")
-    assert module._GREEN in html(done)
-    assert module._RED in html(evolve(done, status="failed"))
-    assert module._GREY in html(evolve(done, status="queued"))
+    assert display.GREEN in html(done)
+    assert display.RED in html(evolve(done, status="failed"))
+    assert display.GREY in html(evolve(done, status="queued"))
 
 
 def test_a_video_shows_itself(done: Job) -> None:
     """What it is and until when its URL is good, but not the URL."""
     shown = text(Video(done, SIGNED, 1_234_567, '"etag"', "video/mp4"))
     assert "1,234,567 bytes video/mp4 path a/b.mp4 its URL is good until 2026-01-02 00:00:00 UTC" in shown
-    assert "video.player()" in shown
+    assert "techforge.notebook.player(video)" in shown
     assert "cdn.example.com" not in shown
     assert "None" not in text(Video(done, evolve(SIGNED, expires_at=None)))
 
@@ -73,17 +81,11 @@ def test_what_a_server_says_is_no_markup() -> None:
     assert "<b>x" not in html(Player(b"", '"><b>x'))
 
 
-def test_a_job_may_have_been_pickled_and_compared(done: Job) -> None:
-    """What it shows is no part of its value: two fields more would change what is stored."""
-    assert evolve(done) == done
-    assert list(Job.__annotations__) == ["id", "project_id", "status", "message", "output_path"]
-
-
 def test_the_player_of_a_video(client: TechForge, done: Job, mock: MockServer) -> None:
     """It fetches the video over the signed URL, without the key, and holds it."""
     video = client.jobs.wait(done)
     mock.journal.clear()
-    assert embedded(video.player()) == DATA
+    assert embedded(player(video)) == DATA
     (asked,) = mock.journal.requests()
     assert asked.server == "storage"
     assert "x-api-key" not in asked.headers
@@ -123,7 +125,7 @@ def test_a_video_that_cannot_be_fetched(
     video = client.jobs.wait(done)
     mock.faults.add(fault)
     with pytest.raises(APIError) as caught:
-        video.player()
+        player(video)
     assert said in str(caught.value)
     assert "signature" not in str(caught.value)
 
@@ -131,14 +133,15 @@ def test_a_video_that_cannot_be_fetched(
 def test_a_bar(client: TechForge, mock: MockServer, media: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is made in the cell, moves while one waits, and stands when the video is there."""
     shown = be_in_a_notebook(monkeypatch)
+    monkeypatch.setattr(display, "NOTEBOOK_SECONDS", 0)
     mock.next_job(looks=1)
     client.jobs.create_and_wait(**media, poll=0.01, on_update=progress())
     assert [kind for kind, _ in shown] == ["display", *["update"] * 3]
     assert shown[0][1]["text/plain"] == "starting"
     moving = [("<animate" in bundle["text/html"]) for _, bundle in shown]
     assert moving == [True, True, True, False]
-    assert re.fullmatch(r"job [0-9a-f-]{36} queued after 0 s, 1 look", shown[2][1]["text/plain"])
-    assert shown[3][1]["text/plain"].endswith("done after 0 s, 2 looks")
+    assert re.fullmatch(r"job [0-9a-f-]{36} queued after 0 s, 1 poll", shown[2][1]["text/plain"])
+    assert shown[3][1]["text/plain"].endswith("done after 0 s, 2 polls")
     # What is saved with a wait that has failed does not move for ever.
     assert all('repeatCount="10"' in b["text/html"] for _, b in shown if "<animate" in b["text/html"])
 
@@ -148,9 +151,9 @@ def test_a_bar_of_a_failure(monkeypatch: pytest.MonkeyPatch, done: Job) -> None:
     shown = be_in_a_notebook(monkeypatch)
     progress()(JobUpdate(done, "FAILED", "no <face>", 61.5, 7))
     bundle = shown[-1][1]
-    assert bundle["text/plain"] == f"job {done.id} FAILED after 62 s, 7 looks: no <face>"
+    assert bundle["text/plain"] == f"job {done.id} FAILED after 62 s, 7 polls: no <face>"
     assert "no &lt;face&gt;" in bundle["text/html"]
-    assert module._RED in bundle["text/html"]
+    assert display.RED in bundle["text/html"]
 
 
 def test_lines_elsewhere(
@@ -158,7 +161,7 @@ def test_lines_elsewhere(
 ) -> None:
     """A log has a line when there is news, and every ten seconds, on stderr."""
     now = 0.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    monkeypatch.setattr(display.time, "monotonic", lambda: now)
     show = progress()
     for second in range(15):
         now = float(second)
@@ -182,11 +185,64 @@ def test_a_wait_that_fails_says_so(client: TechForge, done: Job, monkeypatch: py
         client.jobs.wait(job, timeout=0.05, poll=0.01, on_update=progress())
 
 
-def test_the_models_load_nothing_of_it() -> None:
-    """Who is in no notebook does not load what a notebook needs."""
-    program = "import sys, techforge; print('techforge.notebook' in sys.modules)"
+SHELL = """
+import sys
+from types import ModuleType, SimpleNamespace
+
+types = {}
+formatter = SimpleNamespace(for_type=types.__setitem__)
+shell = SimpleNamespace(display_formatter=SimpleNamespace(formatters={"text/html": formatter}))
+sys.modules["IPython"] = ModuleType("IPython")
+sys.modules["IPython"].get_ipython = lambda: shell
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [
+        ("types = {}", "[] False"),
+        (SHELL, "['Job', 'Video'] True"),
+        (f"{SHELL}shell = None", "[] True"),
+    ],
+    ids=["no IPython", "a shell of IPython", "IPython without a shell"],
+)
+def test_ipython_shows_jobs_and_videos(before: str, said: str) -> None:
+    """`import techforge` registers them with a shell of IPython, and loads nothing for it elsewhere."""
+    program = (
+        f"{before}\nimport sys, techforge\n"
+        "print([each.__name__ for each in types], 'techforge.notebook' in sys.modules)\n"
+        "job = techforge.Job('1', '2')\n"
+        "assert all('<table>' in html(job) for html in types.values())"
+    )
     environment = {"PYTHONPATH": ":".join(filter(None, sys.path))}
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
     )
-    assert done.stdout == "False\n"
+    assert (done.stdout, done.stderr) == (f"{said}\n", "")
+
+
+def test_a_display_without_stderr(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lines never go to stdout, and a closed stderr does not stop the work."""
+
+    class Closed:
+        def write(self, text: str) -> None:
+            raise BrokenPipeError(text)
+
+    for stderr in (None, Closed()):
+        monkeypatch.setattr(sys, "stderr", stderr)
+        display.lines().show(display.Progress("text", status="new"))
+    assert capsys.readouterr().out == ""
+
+
+def test_a_wait_counts_down(monkeypatch: pytest.MonkeyPatch, done: Job) -> None:
+    """The text names the seconds until the next poll, as of the time at which it is read."""
+    now = 100.0
+    monkeypatch.setattr(display.time, "monotonic", lambda: now)
+    progress = display.of_wait(JobUpdate(done, "queued", None, 8.2, 1), next_poll=104.0)
+    assert str(progress) == "queued after 8 s, 1 poll, next poll in 4 s"
+    now = 103.0
+    assert str(progress) == "queued after 8 s, 1 poll, next poll in 1 s"
+    now = 104.0
+    assert str(progress) == "queued after 8 s, 1 poll"

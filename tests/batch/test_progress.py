@@ -1,4 +1,4 @@
-"""The bar: what it says, and that it moves on a terminal and in a notebook, and is lines elsewhere."""
+"""A campaign's display: a bar on a terminal and in a notebook, lines elsewhere, and the text of both."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.notebook import be_in_a_notebook
 
-from techforge import ConfigurationError, TechForge, TechForgeError
+from techforge import ConfigurationError, TechForge, TechForgeError, display
 from techforge.batch import State, bar, progress
 from techforge.mock import MockServer
 
@@ -37,7 +37,7 @@ def run_of(**facts: Any) -> Any:
 def shell(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, str]]]:
     """Be in a notebook without rich; return what it was told to show."""
     monkeypatch.setitem(sys.modules, "rich", None)
-    monkeypatch.setattr(progress, "_UPDATES", 0)
+    monkeypatch.setattr(display, "NOTEBOOK_SECONDS", 0)
     return be_in_a_notebook(monkeypatch)
 
 
@@ -66,11 +66,15 @@ def shell(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, str]]]:
             {"pending": 1, "problem": "the API refuses [the] key"},
             "1 pending; 0.0 rows/s; the API refuses [the] key",
         ),
+        (
+            {"pending": 2, "problem": "HTTP 503.", "next_attempt": 12.2},
+            "2 pending; 0.0 rows/s; HTTP 503. Next attempt in 12 s.",
+        ),
     ],
 )
-def test_what_it_says(facts: dict[str, Any], said: str) -> None:
-    """The states that rows are in, how fast it goes, the limit, the time that is left, and what is wrong."""
-    assert progress._said(run_of(**facts)) == said
+def test_the_text_of_a_campaign(facts: dict[str, Any], said: str) -> None:
+    """It has the rows by state, the rate, the limit, the time left, the problem and the next attempt."""
+    assert str(progress.progress_of(run_of(**facts))) == said
 
 
 @pytest.mark.parametrize(
@@ -79,7 +83,7 @@ def test_what_it_says(facts: dict[str, Any], said: str) -> None:
 )
 def test_the_time_that_is_left(seconds: float, said: str) -> None:
     """It is said as roughly as it is known."""
-    assert progress._time(seconds) == said
+    assert progress.duration(seconds) == said
 
 
 @pytest.mark.parametrize("environment", [{}, {"TERM": "dumb"}, {"TERM": "xterm", "TTY_COMPATIBLE": "0"}])
@@ -88,7 +92,7 @@ def test_lines_elsewhere(
 ) -> None:
     """A log gets a line every ten seconds, on stderr, without rich; so does a terminal without a cursor."""
     now = 0.0
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr(display.time, "monotonic", lambda: now)
     if environment:
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
         for name, value in environment.items():
@@ -166,10 +170,10 @@ def test_a_notebook(shell: list[tuple[str, dict[str, str]]], tmp_path: Path, cap
             pass
     assert {kind for kind, _ in shell[1:]} == {"update"}
     assert shell[0][1]["text/plain"] == "starting"
-    assert "value" not in shell[0][1]["text/html"]
+    assert "aria-valuenow" not in shell[0][1]["text/html"]
     last = shell[-1][1]
     assert last["text/plain"].startswith("5 done; ")
-    assert ' value="5" max="5"' in last["text/html"]
+    assert 'aria-valuenow="100"' in last["text/html"]
     assert "5 done; " in last["text/html"]
     assert capsys.readouterr() == ("", "")
 
@@ -179,8 +183,8 @@ def test_a_notebook_is_not_flooded(
 ) -> None:
     """It keeps each message that it gets, so there are four a second; and the last one, whatever ends it."""
     now = 100.0
-    monkeypatch.setattr(progress, "_UPDATES", 0.25)
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr(display, "NOTEBOOK_SECONDS", 0.25)
+    monkeypatch.setattr(display.time, "monotonic", lambda: now)
     with suppress(KeyboardInterrupt), bar() as on_progress:
         for tenth in range(11):
             now = 100 + tenth / 10
@@ -189,7 +193,7 @@ def test_a_notebook_is_not_flooded(
         on_progress(run_of(done=99))
         raise KeyboardInterrupt
     said = [bundle["text/plain"].partition(" ")[0] for _, bundle in shell]
-    assert said == ["starting", "1", "4", "7", "10", "99"]
+    assert said == ["starting", "4", "7", "10", "99"]
 
 
 def test_what_is_wrong_is_no_markup(shell: list[tuple[str, dict[str, str]]]) -> None:
@@ -199,7 +203,7 @@ def test_what_is_wrong_is_no_markup(shell: list[tuple[str, dict[str, str]]]) -> 
         on_progress(run_of(**counts, problem="<script>alert(1)</script>"))
     assert "<script" not in shell[-1][1]["text/html"]
     assert "<script" in shell[-1][1]["text/plain"]
-    assert ' value="9" max="11"' in shell[-1][1]["text/html"]
+    assert 'aria-valuenow="82"' in shell[-1][1]["text/html"]
 
 
 def test_ipython_on_a_terminal_is_no_notebook(

@@ -298,7 +298,7 @@ def test_a_job_that_takes_too_long(slow: MockServer, monkeypatch: pytest.MonkeyP
     assert "jobs.wait" not in waited.stderr
     monkeypatch.setattr(video, "mock_jobs", lambda: None)
     again = techforge("video", "wait", job, project, "--timeout", "0.3", "--poll", "1")
-    assert (again.exit_code, "waiting; 0 polls" in again.stderr) == (6, True), again.stderr
+    assert (again.exit_code, "waiting after 0 s, 0 polls" in again.stderr) == (6, True), again.stderr
     assert "Not done after 0 s and 1 poll.\n" in again.stderr
     assert "unknown" not in again.stderr
     del slow
@@ -477,7 +477,7 @@ def test_a_terminal_sees_it_move(here: Path, monkeypatch: pytest.MonkeyPatch) ->
         os.close(leader)
     assert process.returncode == 0
     assert b"next poll in" in seen
-    assert re.search(rb"processing, (1 poll|\d polls),", seen)
+    assert re.search(rb"processing after \d s, (1 poll|\d polls), next poll in \d s", seen)
     assert b"/s" in seen
     assert "━".encode() in seen
     assert out.splitlines()[1:] == ["v.mp4"]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from support.notebook import be_in_a_notebook
 
+from techforge.notebook import html_of
+
 if TYPE_CHECKING:
     import pytest
 
@@ -45,14 +47,14 @@ async def test_the_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         names["mock"].__exit__(None, None, None)
     nothing, job, video, player, sizes = values
     assert nothing is None
-    assert "queued" in job._repr_html_()
-    assert "done" in video._repr_html_()
+    assert "queued" in html_of(job)
+    assert "done" in html_of(video)
     assert "base64,AAAA" in player._repr_html_()
     assert sizes == [video.size] * 3
     assert [kind for kind, _ in shown].count("display") == 4
     assert sum("done after" in bundle["text/plain"] for _, bundle in shown) == 4
     saved = [repr(shown), *(repr(value) for value in values)]
-    saved += [value._repr_html_() for value in (job, video, player)]
+    saved += [html_of(job), html_of(video), player._repr_html_()]
     assert "signature" not in "".join(saved)
     assert "signature" in video.url
 

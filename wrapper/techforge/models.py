@@ -11,11 +11,6 @@ from techforge._masking import SecretUrl
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from techforge.notebook import Player
-
-# ruff: noqa: PLC0415
-# What a notebook needs is loaded in a notebook.
-
 
 NO_STATUS = "unknown"
 """The status of a job that nobody has reported one for: one made from its ids, for instance."""
@@ -23,12 +18,6 @@ NO_STATUS = "unknown"
 
 def _default_output_path(job: Job) -> str:
     return f"ai-talking-videos/{job.project_id}/outputs/{job.id}.mp4"
-
-
-def _html(shown: Job | Video) -> str:
-    from techforge.notebook import html_of
-
-    return html_of(shown)
 
 
 @frozen
@@ -54,8 +43,6 @@ class Job:
     output_path: str = field(default=Factory(_default_output_path, takes_self=True))
     attempts: int = field(default=1, kw_only=True, eq=False)
     may_have_duplicates: bool = field(default=False, kw_only=True, eq=False)
-
-    _repr_html_ = _html
 
 
 @frozen
@@ -106,21 +93,3 @@ class Video:
     def expires_at(self) -> datetime | None:
         """When `url` stops working, aware, or None where the API does not say."""
         return self.signed.expires_at
-
-    def player(self) -> Player:
-        """Fetch the video, and return what a notebook shows as a player.
-
-        `techforge.notebook.player` does the same for a file that was downloaded.
-
-        Raises:
-            InvalidArgumentError: it is too long for a notebook.
-            APIError: it could not be fetched.
-
-        >>> client.jobs.wait(done).player()
-        <player of 300,000 bytes>
-        """
-        from techforge.notebook import player
-
-        return player(self)
-
-    _repr_html_ = _html

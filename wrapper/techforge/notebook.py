@@ -1,30 +1,28 @@
-"""In a notebook: what a job and a video look like, a player, and a bar while one waits.
+"""In a notebook: show jobs and videos, play a video, and show a bar during a wait.
 
->>> from techforge.notebook import progress
+>>> from techforge.notebook import player, progress
 >>> video = client.jobs.wait(done, on_update=progress())
->>> video.player()
+>>> player(video)
 <player of 300,000 bytes>
 """
 
 from __future__ import annotations
 
 import sys
-import time
 from base64 import b64encode
 from html import escape
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attrs import field, frozen
+from attrs import frozen
 
 from techforge._config import Settings
 from techforge._drivers.sync import SyncDriver
 from techforge._flow import Flow, read
 from techforge._flows.storage import open_signed
+from techforge.display import colour, in_notebook, lines, notebook_bar, of_wait
 from techforge.errors import InvalidArgumentError, status_error
 from techforge.models import Job, Video
-from techforge.tracking import DONE, FAILED
 
 if TYPE_CHECKING:
     import os
@@ -35,22 +33,13 @@ if TYPE_CHECKING:
 __all__ = ["Player", "player", "progress"]
 
 LIMIT = 25_000_000
-"""Bytes of a video that a player takes: a notebook's file holds a third more, and is loaded as a whole."""
+"""Largest video of a player, in bytes: base64 adds a third, and a notebook is loaded as a whole."""
 _TIMEOUT = 300.0
-_LINES = 10.0
-"""Seconds between two lines of a log that say the same."""
-
-
-def in_notebook() -> bool:
-    """Tell whether what is displayed goes to a notebook."""
-    # Who has not imported IPython is not in its shell; and only the shell of a notebook has a kernel.
-    python: Any = sys.modules.get("IPython")
-    return python is not None and getattr(python.get_ipython(), "kernel", None) is not None
 
 
 @frozen
 class Player:
-    """A video as a notebook shows it; its bytes are in the notebook's file, if that is saved.
+    """A video that a notebook plays. A notebook that you save contains the video's bytes.
 
     >>> Player(b"an MP4")
     <player of 6 bytes>
@@ -69,14 +58,14 @@ class Player:
 
 
 def player(video: Video | str | os.PathLike[str], *, limit: int = LIMIT) -> Player:
-    """Return a player of a video, which is fetched now, or of a file that was downloaded.
+    """Return a player of a video, which is downloaded now, or of a video file.
 
-    The player holds the video itself, not its signed URL: that is good for minutes only, and gives whoever
-    reads the notebook access to your storage until then. `limit` is in bytes; what is longer is refused.
+    The player holds the video itself. Its signed URL would expire within minutes, and until then give every
+    reader of the notebook access to your storage. `limit` is the largest size in bytes.
 
     Raises:
-        InvalidArgumentError: it is longer than `limit`.
-        APIError: it could not be fetched.
+        InvalidArgumentError: the video is larger than `limit`.
+        APIError: the download failed.
 
     >>> player(client.jobs.download(done, folder))
     <player of 300,000 bytes>
@@ -122,74 +111,20 @@ def _fetch(video: Video, limit: int) -> Flow[bytes]:
 
 
 def progress() -> Callable[[JobUpdate], None]:
-    """Return an `on_update` that shows how long a job has been waited for, and what is known of it.
+    """Return an `on_update` that shows the job's status, the time waited and the number of polls.
 
-    In a notebook that is a bar that moves, made where this is called: give each wait one of its own.
-    Elsewhere it is a line on stderr when there is news, and every ten seconds.
+    In a notebook that is a bar in the cell that calls this: use a new one for each wait. Elsewhere it is a
+    line on stderr whenever the status changes, and every ten seconds.
 
     >>> client.jobs.wait(done, on_update=progress()).job.status
     'done'
     """
-    return _Bar().show if in_notebook() else _Lines().show
-
-
-class _Bar:
-    def __init__(self) -> None:
-        display: Any = import_module("IPython.display").display
-        self._handle = display(_bundle(None), raw=True, display_id=True)
-
-    def show(self, update: JobUpdate) -> None:
-        self._handle.update(_bundle(update), raw=True)
-
-
-@frozen
-class _Lines:
-    _said: dict[str, float] = field(factory=dict[str, float])
-
-    def show(self, update: JobUpdate) -> None:
-        now = time.monotonic()
-        if now - self._said.get(update.status, -_LINES) >= _LINES:
-            self._said.clear()
-            self._said[update.status] = now
-            print(_said(update), file=sys.stderr, flush=True)  # noqa: T201 - it is asked for
-
-
-def _said(update: JobUpdate) -> str:
-    looks = "1 look" if update.polls == 1 else f"{update.polls} looks"
-    message = f": {update.message}" if update.message else ""
-    return f"job {update.job.id} {update.status} after {update.elapsed:.0f} s, {looks}{message}"
-
-
-_GREEN, _RED, _GREY = "#1a7f37", "#cf222e", "#8c959f"
-
-
-def _colour(status: str) -> str:
-    status = status.lower()
-    return _GREEN if status in DONE else _RED if status in FAILED else _GREY
-
-
-def _bundle(update: JobUpdate | None) -> dict[str, str]:
-    """Return what a notebook shows, and what it has where it cannot show that."""
-    said = "starting" if update is None else _said(update)
-    colour = _colour("" if update is None else update.status)
-    bar = f'<rect width="100" height="4" fill="{colour}"/>'
-    if colour == _GREY:
-        # It moves until the next look at the job, and not for ever: nobody tells it that a wait has failed,
-        # and a notebook that was saved is to stand still.
-        moves = '<animate attributeName="x" values="0;75;0" dur="2s" repeatCount="10"/>'
-        bar = (
-            f'<rect width="100" height="4" fill="{_GREY}" opacity="0.3"/>'
-            f'<rect width="25" height="4" fill="{_GREEN}">{moves}</rect>'
-        )
-    svg = (
-        '<svg role="img" aria-label="waiting for a video" viewBox="0 0 100 4" preserveAspectRatio="none" '
-        f'style="display: block; width: 100%; max-width: 40em; height: 6px; border-radius: 3px">{bar}</svg>'
-    )
-    return {"text/html": f"<div>{svg}<div>{escape(said)}</div></div>", "text/plain": said}
+    throttle = notebook_bar("waiting for a video") if in_notebook() else lines()
+    return lambda update: throttle.show(of_wait(update, name=f"job {update.job.id} "))
 
 
 def html_of(shown: Job | Video) -> str:
-    """Return what a notebook shows of a job or a video: never the signed URL, as a notebook gets saved."""
+    """Return the HTML of a job or a video. It has no signed URL, because notebooks are saved and shared."""
     job = shown.job if isinstance(shown, Video) else shown
     facts = {"job": job.id, "project": job.project_id, "message": job.message}
     hint = "<code>client.jobs.wait(job, on_update=techforge.notebook.progress())</code> waits for its video"
@@ -198,7 +133,7 @@ def html_of(shown: Job | Video) -> str:
         facts |= {"video": " ".join(filter(None, [size, shown.content_type])), "path": shown.path}
         if shown.expires_at is not None:
             facts["its URL is good until"] = f"{shown.expires_at:%Y-%m-%d %H:%M:%S %Z}"
-        shows = "<code>video.player()</code> shows it here"
+        shows = "<code>techforge.notebook.player(video)</code> plays it here"
         hint = f"{shows}; <code>client.jobs.download(video, '.')</code> fetches it"
     rows = "".join(
         f'<tr><th style="text-align: left">{escape(name)}</th>'
@@ -206,5 +141,18 @@ def html_of(shown: Job | Video) -> str:
         for name, value in facts.items()
         if value
     )
-    mark = f'<b style="color: {_colour(job.status)}">●</b> <b>{escape(job.status)}</b>'
+    mark = f'<b style="color: {colour(job.status)}">●</b> <b>{escape(job.status)}</b>'
     return f"<div>{mark}<table>{rows}</table><small>{hint}</small></div>"
+
+
+def _register_html() -> None:
+    """Let IPython show jobs and videos as HTML, if this is one of its shells."""
+    python: Any = sys.modules.get("IPython")
+    shell = python and python.get_ipython()
+    if shell is not None:
+        html = shell.display_formatter.formatters["text/html"]
+        html.for_type(Job, html_of)
+        html.for_type(Video, html_of)
+
+
+_register_html()

@@ -16,7 +16,7 @@ import typer
 from techforge import Video, _checks
 from techforge._partfile import target_for
 from techforge.cli.client import MockJobs, connected, mock_jobs
-from techforge.cli.progress import Looks, downloading, size, waiting
+from techforge.cli.progress import RecordedSchedule, downloading, size, waiting
 from techforge.cli.serving import published
 from techforge.cli.told import Known, note, result, told, unhurried
 from techforge.errors import InvalidArgumentError
@@ -203,9 +203,9 @@ def _finish(
 ) -> None:
     """Wait, fetch what is to be fetched, and say what has come of it."""
     assert known.job is not None  # noqa: S101 - it was submitted, or given
-    looks = Looks() if poll is None else Looks.every(poll)
-    with waiting(looks) as show:
-        video = client.jobs.wait(known.job, timeout=timeout, poll=looks, tracker=mock, on_update=show)
+    schedule = RecordedSchedule() if poll is None else RecordedSchedule.every(poll)
+    with waiting(schedule) as show:
+        video = client.jobs.wait(known.job, timeout=timeout, poll=schedule, tracker=mock, on_update=show)
     known.job, known.waited = video.job, True
     about = f", {size(video.size)}" if video.size is not None else ""
     note(f"Done: {video.path}{about}")
@@ -251,7 +251,7 @@ def _facts(known: Known, job: Job, video: Video | None, file: Path | None) -> di
 def _check_wait(output: Path | None, timeout: float, poll: float | None, *, overwrite: bool) -> None:
     _checks.seconds("timeout", timeout)
     if poll is not None:
-        Looks.every(_checks.seconds("poll", poll))
+        RecordedSchedule.every(_checks.seconds("poll", poll))
     if output is None:
         return
     target = target_for("video.mp4", output)
