@@ -59,10 +59,8 @@ class Comparison:
             yield at.note("written differently")
 
     def schema(self, old: Any, new: Any, at: At) -> Changes:
-        """Compare two schemas; a pair of references is compared once for requests and once for responses."""
-        if not all(isinstance(node, dict) and "$ref" in node for node in (old, new)):
-            return self._schema(old, new, at)
-        if old == new and old["$ref"] in self._unchanged:
+        """Compare two schemas; the same pair is compared once for requests and once for responses."""
+        if self.old.is_3_0 == self.new.is_3_0 and same(old, new) and self._unchanged >= {*references(old)}:
             return ()
         pair = (json.dumps(old), json.dumps(new), at.sent, at.typed)
         if pair not in self._known:
@@ -87,8 +85,6 @@ class Comparison:
     @cached_property
     def _unchanged(self) -> set[str]:
         """References to what is the same in both documents, with everything that it refers to."""
-        if self.old.is_3_0 != self.new.is_3_0:
-            return set()
         found = self.old.references & self.new.references
         uses = {name: set(references(self.old.find(name))) for name in found}
         found = {name for name in found if same(self.old.find(name), self.new.find(name))}
