@@ -201,10 +201,17 @@ def test_a_long_reason_is_cut() -> None:
         ([], (None, None)),
         ({"error": {"uuid": JOB_ID}}, (None, None)),
         ({"trace": '"jobId": "x"'}, (None, None)),
+        ({"job_id": JOB_ID, "status": "queued"}, (JOB_ID, None)),
+        ({"id": JOB_ID}, (JOB_ID, None)),
+        ({"id": "req_123"}, (None, None)),
+        ({"data": {"jobId": JOB_ID}}, (JOB_ID, None)),
+        ({"error": {"details": [{"jobId": JOB_ID}]}}, (JOB_ID, None)),
+        ({"job": {"id": JOB_ID}}, (JOB_ID, None)),
+        ({"jobId": "", "data": {"id": JOB_ID}}, (JOB_ID, None)),
     ],
 )
 def test_a_job_in_an_answer(answer: object, found: tuple[str | None, str | None]) -> None:
-    """Where the two known revisions put it, and only an id that is safe in a path."""
+    """Where the two known revisions put it, or elsewhere; only an id that is safe in a path."""
     assert job_in(json.dumps(answer).encode()) == found
 
 

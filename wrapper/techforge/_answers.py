@@ -2,14 +2,17 @@
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any, TypeGuard, cast
 
 from techforge._masking import mask
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _ID_IN_TEXT = re.compile(
-    rf'"jobId"\s*:\s*"({_ID.pattern})"|"job"\s*:\s*\{{[^{{}}]*"uuid"\s*:\s*"({_ID.pattern})"'
+    rf'"job_?id"\s*:\s*"({_ID.pattern})"|"job"\s*:\s*\{{[^{{}}]*"uuid"\s*:\s*"({_ID.pattern})"', re.IGNORECASE
 )
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_DEPTH = 5
 _REASON_LENGTH = 300
 
 
@@ -42,8 +45,8 @@ def reason_in(body: bytes, *secrets: str) -> str:
 def job_in(body: bytes) -> tuple[str | None, str | None]:
     """Return the id and the status of the job that an answer names.
 
-    v1.0.0 answers `jobId` and `status`, its successor `job.uuid` and `job.job_status`. Where the answer
-    is no JSON but an id can be made out, the status is None.
+    v1.0.0 answers `jobId` and `status`, its successor `job.uuid` and `job.job_status`. If the id is somewhere
+    else in the answer, or the answer is no JSON, the status is None.
     """
     answer = _parsed(body)
     if answer is not None:
@@ -54,8 +57,29 @@ def job_in(body: bytes) -> tuple[str | None, str | None]:
             if is_job_id(job_id):
                 status = source.get(status_name)
                 return job_id, status if isinstance(status, str) else "unknown"
-    else:
-        found = _ID_IN_TEXT.search(body.decode("utf-8", "replace"))
-        if found:
-            return found[1] or found[2], None
+        return next(_job_ids(answer, _DEPTH), None) or _uuid_of(answer), None
+    found = _ID_IN_TEXT.search(body.decode("utf-8", "replace"))
+    if found:
+        return found[1] or found[2], None
     return None, None
+
+
+def _job_ids(value: object, depth: int) -> Iterator[str]:
+    """Yield the ids that are called `jobId` or `job_id`, however deep."""
+    if depth and isinstance(value, dict | list):
+        fields = cast("dict[str, Any] | list[Any]", value)
+        for name, inner in fields.items() if isinstance(fields, dict) else enumerate(fields):
+            if str(name).lower() in {"jobid", "job_id"} and is_job_id(inner):
+                yield inner
+            yield from _job_ids(inner, depth - 1)
+
+
+def _uuid_of(answer: dict[str, Any]) -> str | None:
+    """Return the UUID that an answer, or what it wraps, calls `id` or `uuid`."""
+    for source in (answer, answer.get("job"), answer.get("data")):
+        if isinstance(source, dict):
+            for name in ("id", "uuid"):
+                found = cast("dict[str, Any]", source).get(name)
+                if isinstance(found, str) and _UUID.fullmatch(found):
+                    return found
+    return None
