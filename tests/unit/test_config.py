@@ -48,6 +48,23 @@ def test_the_base_url_comes_from_the_argument_or_the_environment() -> None:
 @pytest.mark.parametrize(
     "url",
     [
+        "https://API.Example",
+        "HTTPS://api.example",
+        "https://api.example:443",
+        "https://api.example/",
+        "https://api.example:443//",
+    ],
+)
+def test_a_base_url_has_one_spelling(url: str) -> None:
+    """A campaign belongs to an address: another spelling of it must not buy all rows again."""
+    assert build(base_url=url).base_url == "https://api.example"
+    assert build(base_url="http://127.0.0.1:80").base_url == "http://127.0.0.1"
+    assert build(base_url="http://[::1]:8642/Path/").base_url == "http://[::1]:8642/Path"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
         "api.example.com",
         "ftp://api.example.com",
         "https://",

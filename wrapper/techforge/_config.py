@@ -20,6 +20,7 @@ from techforge.policy.retry import RetryBudget, RetryPolicy
 LIVE_URL = "https://api.techforgeinnovate.com"
 BASE_URL_VARIABLE = "TFI_BASE_URL"
 ACCOUNT_VARIABLE = "TFI_ACCOUNT"
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _PYTHON = ".".join(map(str, sys.version_info[:3]))
 
 
@@ -172,4 +173,12 @@ def _base_url(url: str, *, allow_http: bool) -> str:
     # An empty query, too, would swallow the path of an operation.
     if "?" in checked or "#" in checked or urlsplit(checked).username is not None:
         raise ConfigurationError("base_url: must not hold a query, a fragment or credentials")
-    return checked.rstrip("/")
+    return normalized_url(checked)
+
+
+def normalized_url(url: str) -> str:
+    """Return one spelling of an address: campaigns belong to it (RFC 3986, sections 6.2.2.1 and 6.2.3)."""
+    parts = urlsplit(url)
+    port = f":{parts.port}" if parts.port not in {None, _DEFAULT_PORTS.get(parts.scheme)} else ""
+    host = parts.hostname or ""
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}{parts.path.rstrip('/')}"
