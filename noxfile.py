@@ -54,24 +54,32 @@ nox.options.sessions = [
     "docs",
     "package",
 ]
-# These run on nox's own Python only: tools, and long tests that no event loop has a part in.
+# The default run tries these on one Python only: tests of tools, and slow tests that need no event loop. The
+# nightly run tries every test on every Python.
 TESTS_ONCE = [
+    "tests/batch/test_manifest.py",
+    "tests/batch/test_report.py",
     "tests/chaos",
     "tests/cli",
     "tests/contract",
     "tests/demo",
+    "tests/mock/test_render.py",
+    "tests/mock/test_server.py",
+    "tests/resilience/test_downloads.py::test_a_download_that_is_killed_again_and_again",
     "tests/resilience/test_pace.py",
     "tests/resilience/test_processes.py",
     "tests/resilience/test_targets.py",
     "tests/resilience/test_waiting.py",
     "tests/specs",
+    "tests/testing",
     "tests/tooling",
+    "tests/test_docstrings.py",
     "tests/test_documents.py",
     "tests/unit/test_limiter.py",
 ]
 
-# Several at once, since many wait for the clock; whoever has done its share takes over from others. All must
-# find the same tests in the same order.
+# More processes than cores, because many tests wait for the clock. Each must collect the same tests in the
+# same order.
 PARALLEL = ["pytest", "--numprocesses", "3", "--dist", "worksteal"]
 ORDER = {"PYTHONHASHSEED": "0"}
 
@@ -133,9 +141,9 @@ def tests(session: nox.Session) -> None:
     """Run the tests: with coverage on the Python that runs nox, with uvloop on the others."""
     install(session, "--editable", ".[cli,distributed,mock,parquet]", *group("tests"))
     if session.posargs:
-        session.run("pytest", *session.posargs)
+        session.run("pytest", *session.posargs, env=ORDER)
         return
-    once = [f"--ignore={path}" for path in TESTS_ONCE]
+    once = [f"--{'deselect' if '::' in test else 'ignore'}={test}" for test in TESTS_ONCE]
     if session.python != THIS_PYTHON:
         session.run(*PARALLEL, *once, env=ORDER | UVLOOP)
         return
@@ -212,7 +220,7 @@ def nightly(session: nox.Session) -> None:
     """Run all slow suites: every mutant, every Python, chaos, soak and, with Chromium, the site."""
     session.notify("contract-mutants", ["--all"])
     for python in PYTHONS:
-        session.notify(f"tests-{python}")
+        session.notify(f"tests-{python}", [*PARALLEL[1:], "tests"])
     session.notify("chaos")
     session.notify("soak")
     if chromium() is not None:
