@@ -1,17 +1,8 @@
-"""What changes for those who write Python: the public names of two source trees, compared.
+"""Compare the public names of two source trees: what changes for those who write Python.
 
-griffe says which calls of a function break; the rest is decided here:
-
-- Added is additive, but breaking where it is required, or where users implement the class (a protocol, an
-  abstract method). Removed, and become another kind of thing, is breaking.
-- A type that takes more is additive for a parameter and breaking for a result; one that takes less, the other
-  way round. What cannot be told, and what is both (a field), is breaking.
-- Another default is breaking: the same call does something else. So is another value of an enum's member.
-- A new base is additive: what caught or annotated the old ones still does.
-- attrs classes and typed dicts have no `__init__` to read: their fields are its parameters. What is generated
-  is built by keyword, since the order of its fields is that of the contract.
-
-What a function does, and which errors it raises, is not seen.
+griffe finds the calls that break; the table below judges the rest. attrs classes and typed dicts have no
+`__init__` to read, so their fields are its parameters; in generated code all by keyword, since the contract
+decides the order of fields. What a function does, and which errors it raises, is not compared.
 """
 
 import difflib
@@ -25,12 +16,46 @@ from changes.surface import FIELDS, Surface, Type, has_base, type_of
 
 _KINDS_OF_CALL = {"async", "classmethod", "staticmethod"}
 _INIT = ".__init__"
-_BROKEN_CALLS = {
-    griffe.BreakageKind.PARAMETER_MOVED: "moved among the positional parameters",
-    griffe.BreakageKind.PARAMETER_REMOVED: "removed",
-    griffe.BreakageKind.PARAMETER_CHANGED_KIND: "can no longer be given by position, or by keyword",
-    griffe.BreakageKind.PARAMETER_CHANGED_REQUIRED: "newly required",
-    griffe.BreakageKind.PARAMETER_ADDED_REQUIRED: "added, and required",
+_BREAKAGES = {
+    griffe.BreakageKind.PARAMETER_MOVED: "parameter moved",
+    griffe.BreakageKind.PARAMETER_CHANGED_KIND: "parameter kind",
+    griffe.BreakageKind.PARAMETER_CHANGED_REQUIRED: "parameter required",
+    griffe.BreakageKind.PARAMETER_ADDED_REQUIRED: "parameter added",
+}
+"""What griffe finds; it finds parameters that were removed, too."""
+
+_TABLE = """
+what changed        | level    | message
+--------------------+----------+---------------------------------------------------
+removed             | breaking | removed{renamed}
+added               | additive | added
+implemented         | breaking | {message}, and users implement it
+kind                | breaking | changed from {old} to {new}
+parameter moved     | breaking | moved among the positional parameters
+parameter kind      | breaking | can no longer be given by position, or by keyword
+parameter required  | breaking | newly required
+parameter added     | breaking | added, and required
+parameter optional  | additive | no longer required
+parameter widened   | additive | widened: {old} to {new}
+parameter narrowed  | breaking | narrowed: {old} to {new}
+parameter retyped   | breaking | retyped: {old} to {new}
+default             | breaking | default changed from {old} to {new}
+result widened      | breaking | result widened: {old} to {new}
+result narrowed     | additive | result narrowed: {old} to {new}
+result retyped      | breaking | result retyped: {old} to {new}
+attribute widened   | breaking | widened: {old} to {new}
+attribute narrowed  | additive | narrowed: {old} to {new}
+attribute retyped   | breaking | retyped: {old} to {new}
+value               | breaking | value changed from {old} to {new}
+base removed        | breaking | no longer a {old}
+base added          | additive | now also a {new}
+documentation       | doc-only | documentation changed
+"""
+RULES = {
+    name: (Impact(level), message)
+    for name, level, message in (
+        [cell.strip() for cell in row.split("|", 2)] for row in _TABLE.strip().splitlines()[2:]
+    )
 }
 
 
@@ -59,14 +84,14 @@ class _Comparison:
                 seen.add(paths)
                 self._pair(where, old, new)
         for where in self._removed:
-            self._note(Impact.BREAKING, where, f"removed{self._renamed(where)}")
+            self._note(where, "removed", renamed=self._renamed(where))
         for where in self._added:
-            self._note(Impact.ADDITIVE, where, "added")
+            self._note(where, "added")
         return sorted(
             Change(impact, where, what)
             for where, found in self._found.items()
             for impact, what in found
-            # The attribute and the parameter of one field: the worse says enough.
+            # A field is an attribute and a parameter: the worse change is enough.
             if list(Impact).index(impact) == min(list(Impact).index(other) for other, _ in found)
         )
 
@@ -100,15 +125,18 @@ class _Comparison:
         best = difflib.get_close_matches(where[len(parent) + 1 :].rstrip(")"), names, n=1, cutoff=alike)
         return f"; renamed to {best[0]}?" if best else ""
 
-    def _note(self, impact: Impact, where: str, what: str) -> None:
+    def _note(self, where: str, rule: str, **words: str) -> None:
+        impact, message = RULES[rule]
+        message = message.format_map(words)
         name = where.partition("(")[0]
         thing, owner = self._new.things.get(name), self._new.things.get(_parent(name))
         implemented = (owner is not None and has_base(owner, "typing.Protocol", direct=True)) or (
             thing is not None and "abstractmethod" in thing.labels
         )
         if impact is Impact.ADDITIVE and implemented:
-            impact, what = Impact.BREAKING, f"{what}, and users implement it"
-        self._found.setdefault(where, set()).add((impact, what))
+            self._note(where, "implemented", message=message)
+        else:
+            self._found.setdefault(where, set()).add((impact, message))
 
     def _pair(self, where: str, old: griffe.Object, new: griffe.Object) -> None:
         if isinstance(old, griffe.Function) and isinstance(new, griffe.Function):
@@ -118,73 +146,64 @@ class _Comparison:
         elif isinstance(old, griffe.Class) and isinstance(new, griffe.Class):
             self._bases(where, old, new)
         elif old.kind is not new.kind:
-            self._note(Impact.BREAKING, where, f"changed from {old.kind.value} to {new.kind.value}")
+            self._note(where, "kind", old=old.kind.value, new=new.kind.value)
             return
         if _documentation(old) != _documentation(new):
-            self._note(Impact.DOC_ONLY, where.removesuffix(_INIT), "documentation changed")
+            self._note(where.removesuffix(_INIT), "documentation")
 
     def _function(self, where: str, old: griffe.Function, new: griffe.Function) -> None:
-        calls = [", ".join(sorted(each.labels & _KINDS_OF_CALL)) or "a plain function" for each in (old, new)]
-        if calls[0] != calls[1]:
-            self._note(Impact.BREAKING, where, f"changed from {' to '.join(calls)}")
+        before, after = (
+            ", ".join(sorted(x.labels & _KINDS_OF_CALL)) or "a plain function" for x in (old, new)
+        )
+        if before != after:
+            self._note(where, "kind", old=before, new=after)
         callee = where.removesuffix(_INIT)
         pattern = f"{callee}.{{}}" if FIELDS in old.labels & new.labels else f"{callee}({{}})"
         for breakage in griffe.find_breaking_changes(_box(old), _box(new)):
-            if breakage.kind in _BROKEN_CALLS:
-                parameter = breakage.old_value or breakage.new_value
-                place = pattern.format(parameter.name)
-                if breakage.kind is griffe.BreakageKind.PARAMETER_REMOVED:
-                    self._removed[place] = self._old.text(parameter.annotation)
-                else:
-                    self._note(Impact.BREAKING, place, _BROKEN_CALLS[breakage.kind])
+            parameter = breakage.old_value or breakage.new_value
+            if breakage.kind is griffe.BreakageKind.PARAMETER_REMOVED:
+                self._removed[pattern.format(parameter.name)] = self._old.text(parameter.annotation)
+            elif breakage.kind in _BREAKAGES:
+                self._note(pattern.format(parameter.name), _BREAKAGES[breakage.kind])
         for parameter in new.parameters:
             place = pattern.format(parameter.name)
             if parameter.name not in old.parameters:
                 self._added[place] = self._new.text(parameter.annotation)
                 continue
-            before = old.parameters[parameter.name]
-            self._retyped(place, before.annotation, parameter.annotation, wider=Impact.ADDITIVE)
-            defaults = self._old.text(before.default), self._new.text(parameter.default)
-            if before.required and not parameter.required:
-                self._note(Impact.ADDITIVE, place, "no longer required")
-            elif defaults[0] != defaults[1] and not parameter.required:
-                self._note(Impact.BREAKING, place, f"default changed from {' to '.join(defaults)}")
-        self._retyped(where, old.returns, new.returns, wider=Impact.BREAKING, prefix="result ")
+            known = old.parameters[parameter.name]
+            self._retyped(place, "parameter", known.annotation, parameter.annotation)
+            before, after = self._old.text(known.default), self._new.text(parameter.default)
+            if known.required and not parameter.required:
+                self._note(place, "parameter optional")
+            elif before != after and not parameter.required:
+                self._note(place, "default", old=before, new=after)
+        self._retyped(where, "result", old.returns, new.returns)
 
     def _attribute(self, where: str, old: griffe.Attribute, new: griffe.Attribute) -> None:
         owner = new.parent
-        enum = owner is not None and has_base(owner, "enum.")
-        # The keys of a typed dict are given, and compared as parameters.
+        # The keys of a typed dict are compared as parameters.
         if owner is not None and has_base(owner, "typing.TypedDict"):
             return
-        self._retyped(where, type_of(old), type_of(new), wider=Impact.BREAKING)
+        self._retyped(where, "attribute", type_of(old), type_of(new))
         constant = isinstance(owner, griffe.Module) and new.annotation is None and new.name != "__version__"
-        if enum or constant:
-            values = self._old.text(old.value), self._new.text(new.value)
-            if values[0] != values[1]:
-                self._note(Impact.BREAKING, where, f"value changed from {' to '.join(values)}")
+        before, after = self._old.text(old.value), self._new.text(new.value)
+        if before != after and (constant or (owner is not None and has_base(owner, "enum."))):
+            self._note(where, "value", old=before, new=after)
 
     def _bases(self, where: str, old: griffe.Class, new: griffe.Class) -> None:
-        before, after = _ancestors(self._old, old), _ancestors(self._new, new)
-        for base in _direct(self._old, old) - after:
-            self._note(Impact.BREAKING, where, f"no longer a {base}")
-        for base in _direct(self._new, new) - before:
-            self._note(Impact.ADDITIVE, where, f"now also a {base}")
+        for base in _direct(self._old, old) - _ancestors(self._new, new):
+            self._note(where, "base removed", old=base)
+        for base in _direct(self._new, new) - _ancestors(self._old, old):
+            self._note(where, "base added", new=base)
 
-    def _retyped(self, where: str, old: Type, new: Type, *, wider: Impact, prefix: str = "") -> None:
+    def _retyped(self, where: str, what: str, old: Type, new: Type) -> None:
         if old is None or new is None:
             return
         before, after = self._old.alternatives(old), self._new.alternatives(new)
-        if before == after:
-            return
-        narrower = Impact.BREAKING if wider is Impact.ADDITIVE else Impact.ADDITIVE
-        word, impact = "retyped", Impact.BREAKING
-        if before < after:
-            word, impact = "widened", wider
-        elif after < before:
-            word, impact = "narrowed", narrower
-        types = f"{' | '.join(sorted(before))} to {' | '.join(sorted(after))}"
-        self._note(impact, where, f"{prefix}{word}: {types}")
+        if before != after:
+            how = "widened" if before < after else "narrowed" if after < before else "retyped"
+            types = {"old": " | ".join(sorted(before)), "new": " | ".join(sorted(after))}
+            self._note(where, f"{what} {how}", **types)
 
 
 def _parent(where: str) -> str:
