@@ -262,6 +262,25 @@ def test_nobody_reaches_into_private_parts() -> None:
     assert {path.relative_to(CORE).parts[0] for path in found} <= {"_drivers", "_session.py"}
 
 
+def test_no_private_name_of_httpx_or_httpcore() -> None:
+    """What is private to another package may change in any release: only our own objects are looked into."""
+    sources = {path: path.read_text("utf-8") for path in CORE.rglob("*.py")}
+    users = {path: text for path, text in sources.items() if re.search("import (httpx|httpcore)", text)}
+    assert len(users) > 5
+    private = [
+        f"{module_of(path)}: {ast.unparse(node)}"
+        for path, text in users.items()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Attribute)
+        and re.match("_(?!_)", node.attr)
+        and ast.unparse(node.value) not in {"self", "cls", "super()"}
+        and node.attr != "_session"  # our clients'
+    ]
+    assert private == []
+    drivers = "".join(text for path, text in sources.items() if "_drivers" in path.parts)
+    assert not re.search(r"SLF001|reportPrivateUsage|from http(x|core)\S* import _|getattr\([^)]*\"_", drivers)
+
+
 def test_imports_are_all_loaded_early_for_asyncio() -> None:
     """`AsyncTechForge(…)` loads all modules; an import during a request would hold up the event loop."""
     program = """

@@ -259,7 +259,7 @@ def test_connections_are_kept(both: Any, mock: MockServer, done: Job) -> None:
     for _ in range(4):
         both.storage.sign(done.output_path)
     pool = both._session.driver.http._pool(mock.url)
-    assert [connection.info().rpartition(" ")[2] for connection in pool._idle] == ["4"]
+    assert [connection.http.info().rpartition(" ")[2] for connection in pool._idle] == ["4"]
 
 
 def test_an_http_client_of_ones_own(mock: MockServer, media: dict[str, str], tmp_path: Path) -> None:

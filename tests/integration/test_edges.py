@@ -43,7 +43,7 @@ def test_each_submission_has_a_connection_of_its_own(
     asked = [record.headers.get("connection") for record in mock.journal.requests(operation="createJob")]
     assert asked == ["close"] * 3
     pool = both._session.driver.http._pool(mock.url)
-    assert [connection.info().rpartition(" ")[2] for connection in pool._idle] == ["3"]
+    assert [connection.http.info().rpartition(" ")[2] for connection in pool._idle] == ["3"]
 
 
 def test_a_job_id_in_an_answer_that_was_cut_is_kept(
@@ -120,13 +120,20 @@ def test_other_machines_are_reached_over_the_proxy(
     assert stopwatch.seconds < 1
 
 
-def test_a_proxy_that_cannot_be_is_an_error_of_ours(
-    connect: Callable[..., Any], mock: MockServer, media: dict[str, str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("proxy", "reason"), [("socks9://127.0.0.1:1", "scheme"), ("socks5://127.0.0.1:1", r"httpx\[socks\]")]
+)
+def test_a_proxy_that_cannot_be_used_is_a_configuration_error(
+    connect: Callable[..., Any],
+    media: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    proxy: str,
+    reason: str,
 ) -> None:
-    """What the environment asks for and httpx cannot do is told as what it is."""
-    monkeypatch.setenv("ALL_PROXY", "socks9://127.0.0.1:1")
-    with pytest.raises(ConfigurationError, match="connections"):
-        connect(mock.api_key, base_url=mock.url).jobs.create(**media)
+    """An unknown kind of proxy, or one that needs a package that is missing, says so; nothing is sent."""
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(ConfigurationError, match=f"no connections can be set up: .*{reason}"):
+        connect("key", base_url="https://api.example").jobs.create(**media)
 
 
 def test_nothing_goes_out_after_close(

@@ -6,7 +6,6 @@ import asyncio
 import os
 import socket
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -73,20 +72,6 @@ def test_a_job_is_submitted_on_every_loop(
 
 
 # --- several addresses ----------------------------------------------------------------------------
-
-
-@pytest.fixture
-def silent_port() -> Iterator[int]:
-    """Return a port that answers no connection attempt, as a blackholed address does."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
-        fillers: list[socket.socket] = []
-        with suppress(TimeoutError):
-            # When its backlog is full, the system drops what else comes.
-            while len(fillers) < 8:
-                fillers.append(socket.create_connection(listener.getsockname(), timeout=0.2))
-        yield listener.getsockname()[1]
-        for filler in fillers:
-            filler.close()
 
 
 def resolve_to(runner: asyncio.Runner, *addresses: tuple[int, tuple[Any, ...]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
 from contextlib import suppress
@@ -13,7 +12,7 @@ import trustme
 from support.servers import Server, read_request
 
 from techforge import APIConnectionError, APITimeoutError, DownloadError, Outcome
-from techforge._drivers import aio_streams, deadline
+from techforge._drivers import aio_streams, sync_streams
 from techforge._drivers.pool import tls_context
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from techforge import Job
     from techforge.mock import MockServer
 
-BACKENDS = {"sync": deadline._Backend, "async": aio_streams._Backend}
+BACKENDS = {"sync": sync_streams.SyncNetwork, "async": aio_streams.AsyncNetwork}
 ERRORS = [
     TypeError("unexpected keyword argument"),
     RuntimeError("from the event loop"),
@@ -70,7 +69,7 @@ def breaking(error: Exception, colour: str) -> Any:
     return fails if colour == "sync" else fails_async
 
 
-def break_tls(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def break_tls(monkeypatch: pytest.MonkeyPatch, client: Any, colour: str, error: Exception) -> None:
     """Let a client's handshake raise an error."""
     wrap_socket = ssl.SSLContext.wrap_socket
 
@@ -80,7 +79,8 @@ def break_tls(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
         raise error
 
     monkeypatch.setattr(ssl.SSLContext, "wrap_socket", fails)
-    monkeypatch.setattr(asyncio.StreamWriter, "start_tls", breaking(error, "async"))
+    if colour == "async":
+        monkeypatch.setattr(client._runner.get_loop(), "start_tls", breaking(error, "async"))
 
 
 def assert_not_sent(client: Any, media: dict[str, str]) -> Exception:
@@ -108,7 +108,7 @@ def test_nothing_was_sent_before_a_connection(
     client = connect("key", base_url=url.replace("127.0.0.1", "localhost"), max_retries=1)
     with monkeypatch.context() as broken:
         if phase == "TLS":
-            break_tls(broken, error)
+            break_tls(broken, client, colour, error)
         elif phase == "connecting":
             broken.setattr(BACKENDS[colour], "connect_tcp", breaking(error, colour))
         else:
@@ -178,6 +178,7 @@ def test_nothing_was_sent_before_a_tunnel(
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_nothing_was_sent_before_the_handshake_in_a_tunnel(
     connect: Callable[..., Any],
+    colour: str,
     authority: trustme.CA,
     media: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
@@ -187,8 +188,8 @@ def test_nothing_was_sent_before_the_handshake_in_a_tunnel(
     del authority
     with Server(no_tls) as server:
         monkeypatch.setenv("HTTPS_PROXY", server.url)
-        break_tls(monkeypatch, error)
         client = connect("key", base_url="https://api.example", max_retries=1)
+        break_tls(monkeypatch, client, colour, error)
         assert str(error) in str(assert_not_sent(client, media))
         client.close()
         assert server.connections == 2

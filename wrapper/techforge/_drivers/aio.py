@@ -11,6 +11,9 @@ import httpx
 from techforge import _flow
 from techforge._drivers import CLOSED
 from techforge._drivers.aio_http import AsyncHttp, AsyncStream
+from techforge._drivers.answer import Answer
+from techforge._drivers.deadline import Deadline
+from techforge._logging import logger
 from techforge.errors import ConfigurationError
 
 T = TypeVar("T")
@@ -21,6 +24,19 @@ _NO_LOOP = (
 )
 _TURNS = 5
 """Turns of the event loop in which a task hears of its timeout, cleans up, and is done."""
+
+
+def _noted(cancelled: asyncio.CancelledError, outcome: object) -> asyncio.CancelledError:
+    """Let a cancellation say what had come of the call before; its task's result is lost."""
+    if isinstance(outcome, Exception):
+        note = f"techforge: the call had failed before its task was cancelled: {outcome}"
+    else:
+        note = f"techforge: the call had succeeded before its task was cancelled: {outcome!r}"
+    cancelled.add_note(note)
+    if getattr(outcome, "job_may_exist", True):
+        # A cancelled task's error is often never seen.
+        logger.warning("%s", note)
+    return cancelled
 
 
 class AsyncDriver:
@@ -40,18 +56,62 @@ class AsyncDriver:
         self.check_loop()
         stream = AsyncStream(self.http)
         step = _flow.Step(flow)
+        cancelled: asyncio.CancelledError | None = None
         try:
             while True:
                 try:
                     command = step()
                 except StopIteration as stop:
-                    return cast("T", stop.value)
+                    if cancelled is None:
+                        return cast("T", stop.value)
+                    raise _noted(cancelled, stop.value) from None
+                except Exception as error:
+                    if cancelled is None:
+                        raise
+                    raise _noted(cancelled, error) from error
                 try:
-                    step = _flow.Step(flow, await self._carry_out(command, stream))
+                    if cancelled is not None:
+                        # The flow knows the response now. It begins nothing new.
+                        step, cancelled = _flow.Step(flow, error=cancelled), None
+                    elif isinstance(command, _flow.Send) and not command.call.repeatable:
+                        sending, cancelled = await self._send_once(command)
+                        step = _flow.Step(flow, sending.result())
+                    else:
+                        step = _flow.Step(flow, await self._carry_out(command, stream))
                 except BaseException as error:  # noqa: BLE001 - all of it belongs to the flow
                     step = _flow.Step(flow, error=error)
         finally:
             await stream.close()
+
+    async def _send_once(
+        self, command: _flow.Send
+    ) -> tuple[asyncio.Task[object], asyncio.CancelledError | None]:
+        """Send what must not be sent twice; return how it ended, and a cancellation that came meanwhile.
+
+        Once a response has begun to arrive it is read to its end, since it may name a job: only the deadline
+        and `close` end that. Before the first byte, a cancellation ends the request at once.
+        """
+        received = Answer(Deadline.after(command.timeout))
+        sending = asyncio.create_task(self.http.send(command, received))
+        cancelled: asyncio.CancelledError | None = None
+        turns = _TURNS
+        while not sending.done():
+            try:
+                if cancelled is None or received.has_begun:
+                    await asyncio.wait([sending])
+                elif turns:
+                    # What has arrived at the socket is seen in the next turns.
+                    turns -= 1
+                    await asyncio.sleep(0)
+                else:
+                    sending.cancel()
+                    await asyncio.wait([sending])
+            except asyncio.CancelledError as error:
+                # Some frameworks cancel again and again until the task has ended.
+                cancelled = cancelled or error
+        if cancelled is not None and sending.cancelled():
+            raise cancelled
+        return sending, cancelled
 
     def check_loop(self) -> None:
         """Refuse to run without asyncio, or on an event loop other than the client's."""
@@ -119,4 +179,7 @@ class AsyncDriver:
         # What runs must notice before its connection goes: afterwards its error would be an odd one.
         for _ in range(_TURNS):
             await asyncio.sleep(0)
-        await self.http.close()
+        self.http.close()
+        # Transports close their sockets in turns to come.
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)

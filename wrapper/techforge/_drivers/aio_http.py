@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
-from urllib.parse import urlsplit
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import httpcore
-import httpx
 from attrs import define
 
 from techforge._drivers import CLOSED
-from techforge._drivers.aio_streams import use_own_sockets
+from techforge._drivers.aio_streams import AsyncNetwork
 from techforge._drivers.answer import Answer
-from techforge._drivers.deadline import pools_of
+from techforge._drivers.deadline import Deadline
 from techforge._drivers.facade import (
     NETWORK_ERRORS,
     UNREADABLE,
@@ -25,19 +24,24 @@ from techforge._drivers.facade import (
     origin,
     storage_request,
 )
-from techforge._drivers.pool import AT_ONCE, DIRECT, LIMITS, Pool, Request, connecting, tls_context, was_made
+from techforge._drivers.pool import AT_ONCE, KEEP_ALIVE, Connection, Pool, Request, Route, connecting
 from techforge._masking import mask
 from techforge.errors import ConfigurationError, TechForgeError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    import httpx
+
     from techforge import _flow
 
-    Connections: TypeAlias = Pool[httpcore.AsyncConnectionInterface]
+    AsyncConnection: TypeAlias = Connection[httpcore.AsyncConnectionInterface, AsyncNetwork]
+    Connections: TypeAlias = Pool[AsyncConnection]
+
+T = TypeVar("T")
 
 _GRACE = 0.05
-"""Seconds that the timeouts of httpcore have to speak first: they say more, and clean up more."""
+"""Seconds that the timeouts of the user's own client have to end a request first: they say what was sent."""
 
 
 class AsyncHttp:
@@ -46,17 +50,21 @@ class AsyncHttp:
     def __init__(self, given: httpx.AsyncClient | None, closed: asyncio.Event) -> None:
         self._closed = closed
         self._given = given
-        self._clients: dict[str, httpx.AsyncClient] = {}
         self._pools: dict[str, Connections] = {}
         self._slots, self._downloads = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(AT_ONCE)
+        self._closing_idle: asyncio.TimerHandle | None = None
         self.running: set[asyncio.Timeout] = set()
 
-    async def send(self, command: _flow.Send) -> object:
-        """Send a call to the API, and return what the generated function made of the answer."""
+    async def send(self, command: _flow.Send, received: Answer | None = None) -> object:
+        """Send a call to the API, and return what the generated function made of the answer.
+
+        `received` shows meanwhile how much of the answer has arrived.
+        """
         if self._closed.is_set():
             raise ConfigurationError(CLOSED)
         exchange = self._exchange if self._given is None else self._exchange_by_given
-        facade = _AsyncFacade(command, exchange, self.running)
+        facade = _AsyncFacade(command, exchange, self.running, received)
+        facade.grace = 0.0 if self._given is None else _GRACE
         answer = problem = None
         try:
             answer = await command.call.endpoint.asyncio_detailed(**facade.arguments)
@@ -68,29 +76,23 @@ class AsyncHttp:
         return facade.parsed(answer, problem)
 
     async def _exchange(self, request: Request, answer: Answer) -> None:
+        answer.not_sent = True  # so far
         pool = self._pool(request.base_url)
-        await self._wait(self._slots, request.deadline)
-        try:
+        async with self._slots:
             # On a connection that was idle, nobody knows whether a POST that got no answer was read.
-            connection = await self._idle(pool) if request.repeatable else None
-            await self._exchange_over(connection or pool.new(), pool, request, answer)
-        finally:
-            self._slots.release()
+            exchange = partial(self._exchange_over, pool=pool, request=request, answer=answer)
+            await self._over(pool, exchange, may_reuse=request.repeatable)
 
-    async def open(self, request: httpx.Request, deadline: float) -> Lent:
+    async def open(self, request: httpx.Request, deadline: Deadline) -> Lent:
         """Start a request to storage, over a connection that is lent until the `Lent` is closed."""
         pool = self._pool(origin(request.url))
-        await self._wait(self._downloads, deadline)
-        connection = None
-        try:
-            connection = await self._idle(pool) or pool.new()
-            with connecting(connection):
-                return Lent(pool, connection, await connection.handle_async_request(pool.given(request)))
-        except BaseException:
-            self._downloads.release()
-            if connection is not None:
-                await connection.aclose()
-            raise
+        async with asyncio.timeout(deadline.remaining()):
+            await self._downloads.acquire()
+            try:
+                return await self._over(pool, partial(self._open_over, pool=pool, request=request))
+            except BaseException:
+                self._downloads.release()
+                raise
 
     async def give_back(self, lent: Lent) -> None:
         """Take a connection back."""
@@ -98,41 +100,49 @@ class AsyncHttp:
             await lent.response.aclose()
         finally:
             self._downloads.release()
-            await self._keep(lent.pool, lent.connection)
+            self._keep(lent.pool, lent.connection)
 
     @staticmethod
-    async def _idle(pool: Connections) -> httpcore.AsyncConnectionInterface | None:
-        connection = pool.take()
-        while connection is not None and connection.has_expired():
-            await connection.aclose()
+    async def _over(
+        pool: Connections, send: Callable[[AsyncConnection], Awaitable[T]], *, may_reuse: bool = True
+    ) -> T:
+        """Send over an idle connection, and if the server had closed that one meanwhile, over a new one."""
+        connection = pool.take() if may_reuse else None
+        while connection is not None and connection.http.has_expired():
+            connection.network.close()
             connection = pool.take()
-        return connection
+        if connection is not None:
+            try:
+                return await send(connection)
+            except (httpcore.NetworkError, httpcore.ProtocolError):
+                if connection.network.has_answer:
+                    raise
+        return await send(pool.new())
 
-    async def _keep(self, pool: Connections, connection: httpcore.AsyncConnectionInterface) -> None:
-        surplus = connection if self._closed.is_set() else pool.give(connection)
-        if surplus is not None:
-            await surplus.aclose()
+    def _keep(self, pool: Connections, connection: AsyncConnection) -> None:
+        if self._closed.is_set() or not pool.give(connection):
+            connection.network.close()
+        elif self._closing_idle is None:
+            self._close_idle()
 
-    async def _wait(self, slots: asyncio.Semaphore, deadline: float) -> None:
-        """Wait until one more connection may be in use."""
-        if not slots.locked():
-            await slots.acquire()
-            return
-        try:
-            async with asyncio.timeout(deadline - time.monotonic()):
-                await slots.acquire()
-        except TimeoutError:
-            raise httpcore.PoolTimeout("all connections are in use") from None
+    def _close_idle(self) -> None:
+        """Close what was idle for too long, and see to it that this is done again in time."""
+        for pool in self._pools.values():
+            while (expired := pool.take_expired()) is not None:
+                expired.network.close()
+        times = [pool.next_expiry for pool in self._pools.values() if pool.next_expiry is not None]
+        self._closing_idle = None
+        if times:
+            delay = Deadline(min(times)).remaining()
+            self._closing_idle = asyncio.get_running_loop().call_later(delay, self._close_idle)
 
     async def _exchange_over(
-        self,
-        connection: httpcore.AsyncConnectionInterface,
-        pool: Connections,
-        request: Request,
-        answer: Answer,
+        self, connection: AsyncConnection, pool: Connections, request: Request, answer: Answer
     ) -> None:
+        connection.network.begin(request.deadline)
+        answer.connection = connection.network
         try:
-            response = await connection.handle_async_request(pool.request(request))
+            response = await connection.http.handle_async_request(pool.request(request))
             try:
                 answer.begin(response.status, response.headers)
                 async for chunk in response.aiter_stream():
@@ -140,8 +150,18 @@ class AsyncHttp:
             finally:
                 await response.aclose()
         finally:
-            answer.not_sent = not was_made(connection)
-            await self._keep(pool, connection)
+            answer.not_sent = not connection.network.is_established
+            self._keep(pool, connection)
+
+    @staticmethod
+    async def _open_over(connection: AsyncConnection, pool: Connections, request: httpx.Request) -> Lent:
+        try:
+            with connecting(connection.network):
+                response = await connection.http.handle_async_request(pool.given(request))
+                return Lent(pool, connection, response)
+        except BaseException:
+            connection.network.close()
+            raise
 
     async def _exchange_by_given(self, request: Request, answer: Answer) -> None:
         given = cast("httpx.AsyncClient", self._given)
@@ -159,25 +179,22 @@ class AsyncHttp:
             await response.aclose()
 
     def _pool(self, base_url: str) -> Connections:
-        pool = self._pools.get(base_url)
-        if pool is None:
-            pool = self._pools[base_url] = Pool(base_url, self._client(base_url))
-        return pool
-
-    def _client(self, url: str) -> httpx.AsyncClient:
-        """Return what knows how a URL is reached."""
         if self._closed.is_set():
             raise ConfigurationError(CLOSED)
-        scheme = urlsplit(url).scheme
-        if scheme not in self._clients:
-            try:
-                http = httpx.AsyncClient(verify=tls_context(scheme), limits=LIMITS, mounts={**DIRECT})
-            except Exception as error:
-                raise ConfigurationError(f"no connections can be set up: {mask(str(error))}") from error
-            for pool in pools_of(http):
-                use_own_sockets(pool)
-            self._clients[scheme] = http
-        return self._clients[scheme]
+        pool = self._pools.get(base_url)
+        if pool is None:
+            pool = self._pools[base_url] = self._connections_to(Route.to(base_url))
+        return pool
+
+    def _connections_to(self, route: Route) -> Connections:
+        def connect(origin: httpcore.Origin) -> AsyncConnection:
+            network = AsyncNetwork(route.handshakes)
+            pool = httpcore.AsyncConnectionPool(
+                route.ssl_context, route.proxy, keepalive_expiry=KEEP_ALIVE, network_backend=network
+            )
+            return Connection(pool.create_connection(origin), network)
+
+        return Pool(route.url, connect)
 
     def interrupt(self) -> None:
         """Let all that runs be out of time."""
@@ -185,39 +202,47 @@ class AsyncHttp:
             if not running.expired():
                 running.reschedule(asyncio.get_running_loop().time())
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Close the connections that nobody uses; those in use are closed after it."""
         for pool in self._pools.values():
             while (connection := pool.take()) is not None:
-                await connection.aclose()
-        while self._clients:
-            _, client = self._clients.popitem()
-            await client.aclose()
+                connection.network.close()
+        if self._closing_idle is not None:
+            self._closing_idle.cancel()
 
 
 class _AsyncFacade(Facade):
+    grace = 0.0
+
     def __init__(
         self,
         command: _flow.Send,
         exchange: Callable[[Request, Answer], Awaitable[None]],
         running: set[asyncio.Timeout],
+        answer: Answer | None,
     ) -> None:
         super().__init__(command)
         self._exchange = exchange
         self._running = running
+        self._answer = answer
 
     async def request(self, **kwargs: Any) -> Reply:
-        answer = Answer(self.deadline)
-        running = asyncio.timeout(self._command.timeout + _GRACE)
+        answer = self._answer or Answer(self.deadline)
+        running = asyncio.timeout(self.deadline.remaining() + self.grace)
         try:
             request = self.build(**kwargs)
             async with running:
                 self._running.add(running)
                 await self._exchange(request, answer)
             answer.unpack()
+        except asyncio.CancelledError as error:
+            if self._command.call.repeatable or not answer.status_code:
+                raise
+            # Whoever cancels every task there is must not lose the id in an answer.
+            failure = self.broken(error, answer)
         except Exception as error:
-            if not (answer.not_sent or answer.status_code or isinstance(error, NETWORK_ERRORS)):
-                raise  # a hook's, or a bug of a transport's
+            if self.is_foreign(error, answer):
+                raise
             failure = self.broken(error, answer)
         else:
             return self.accept(answer)
@@ -227,12 +252,12 @@ class _AsyncFacade(Facade):
         raise failure
 
 
-@define
+@define(eq=False)
 class Lent:
     """A connection on which storage is answering."""
 
     pool: Connections
-    connection: httpcore.AsyncConnectionInterface
+    connection: AsyncConnection
     response: httpcore.Response
 
 
@@ -250,8 +275,7 @@ class AsyncStream:
         started = time.monotonic()
         try:
             request = storage_request(command)
-            async with asyncio.timeout(command.timeout + _GRACE):
-                lent = await self._http.open(request, started + command.timeout)
+            lent = await self._http.open(request, Deadline(started + command.timeout))
         except NETWORK_ERRORS as error:
             failure = no_answer(error, method="GET", path=mask(command.url))
         else:

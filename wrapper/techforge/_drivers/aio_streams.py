@@ -1,75 +1,62 @@
-"""Sockets for asyncio, and connections over them.
+"""Sockets for asyncio.
 
 httpcore's own sockets go by way of anyio, which gives each read and write a cancel scope of its own. Here the
-attempt as a whole has one, and connecting another, since of a connection that was never made the outcome is
-known.
+attempt as a whole has one deadline, and its streams need none.
 """
-
-# ruff: noqa: SLF001
-# pyright: reportPrivateUsage=false
-# httpx and httpcore take neither sockets nor locks of ours.
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import contextmanager, nullcontext
 from functools import partial
-from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, cast
 
 import httpcore
 
+from techforge._drivers.network import (
+    ATTEMPT_DELAY,
+    ConnectionState,
+    by_turns,
+    has_input,
+    is_address,
+    raised_as,
+)
+
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Generator
 
-    # As `getaddrinfo` returns it: family, type, protocol, canonical name, address.
-    Address: TypeAlias = tuple[Any, Any, int, str, Any]
+    from techforge._drivers.network import Address
 
-_ATTEMPT_DELAY = 0.25
-"""Seconds after which the next address of a host is tried as well (RFC 8305, section 5)."""
+_BUFFER = 256 * 1024
+"""Bytes that may wait to be read before the server is slowed down."""
 
 
-def use_own_sockets(pool: Any) -> None:
-    """Let a pool of httpcore's make connections of ours; those to a proxy stay its own."""
-    pool._network_backend = _Backend()
-    if not isinstance(pool, httpcore.AsyncHTTPProxy | httpcore.AsyncSOCKSProxy):
-        expiry, backend = pool._keepalive_expiry, pool._network_backend
-        pool.create_connection = partial(
-            _Connection, ssl_context=pool._ssl_context, keepalive_expiry=expiry, network_backend=backend
-        )
+class AsyncNetwork(ConnectionState, httpcore.AsyncNetworkBackend):
+    """Connects to a host, once."""
 
+    _stream: _Stream | None = None
 
-class _Connection(httpcore.AsyncHTTPConnection):
-    """httpcore's, without its locks: it is lent to one call at a time, and they cost a fifth of it."""
-
-    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
-        """Connect, if need be, and send a request."""
-        if self._connection is None:
-            stream = await self._connect(request)
-            self._connection = httpcore.AsyncHTTP11Connection(self._origin, stream, self._keepalive_expiry)
-            self._connection._state_lock = nullcontext()  # type: ignore[assignment]
-        return await self._connection.handle_async_request(request)
-
-
-class _Backend(httpcore.AsyncNetworkBackend):
-    """Connects to hosts."""
-
-    async def connect_tcp(
-        self, host: str, port: int, timeout: float | None = None, *_: Any, **__: Any
-    ) -> httpcore.AsyncNetworkStream:
-        with _told_as(httpcore.ConnectError, httpcore.ConnectTimeout):
-            async with asyncio.timeout(timeout):
-                if host[-1:].isdigit() or ":" in host:
-                    # An IP address: the loop needs no thread to look it up.
-                    return _Stream(*await asyncio.open_connection(host, port))
+    async def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
+        loop, protocol = asyncio.get_running_loop(), partial(_Stream, self)
+        with raised_as(httpcore.ConnectError, httpcore.ConnectTimeout):
+            if is_address(host):
+                # The loop needs no thread to look it up.
+                stream = (await loop.create_connection(protocol, host, port))[1]
+            else:
                 connected = await _connect_to_name(host, port)
                 try:
-                    return _Stream(*await asyncio.open_connection(sock=connected))
+                    stream = (await loop.create_connection(protocol, sock=connected))[1]
                 except BaseException:
                     connected.close()
                     raise
+        self.connected()
+        self._stream = stream
+        return stream
+
+    def close(self) -> None:
+        """Close the connection at once: nothing has to be awaited after the last byte of an answer."""
+        if self._stream is not None:
+            self._stream.close()
 
 
 async def _connect_to_name(host: str, port: int) -> socket.socket:
@@ -80,17 +67,14 @@ async def _connect_to_name(host: str, port: int) -> socket.socket:
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     if len(found) == 1:
         return await _connect_to(found[0])
-    # The families take turns: a host may have many addresses of a family that does not work here.
-    first = [address for address in found if address[0] == found[0][0]]
-    others = [address for address in found if address[0] != found[0][0]]
-    untried = [address for pair in zip_longest(first, others) for address in pair if address]
+    untried = by_turns(found)
     attempts: set[asyncio.Task[socket.socket]] = set()
     problem: BaseException | None = None
     try:
         while untried or attempts:
             if untried:
                 attempts.add(asyncio.create_task(_connect_to(untried.pop(0))))
-            delay = _ATTEMPT_DELAY if untried else None
+            delay = ATTEMPT_DELAY if untried else None
             ended, _ = await asyncio.wait(attempts, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
             for attempt in ended:
                 attempts.discard(attempt)
@@ -123,56 +107,104 @@ def _close_unused(attempt: asyncio.Task[socket.socket]) -> None:
         attempt.result().close()
 
 
-class _Stream(httpcore.AsyncNetworkStream):
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
+class _Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
+    def __init__(self, network: AsyncNetwork) -> None:
+        self._network = network
+        self._transport: asyncio.Transport
+        self._received: list[bytes] = []
+        self._size = 0
+        self._has_ended = False
+        self._problem: Exception | None = None
+        self._reader: asyncio.Future[None] | None = None
         self._unsent = b""
 
-    async def read(self, max_bytes: int, *_: Any, **__: Any) -> bytes:
+    # --- what the event loop calls -----------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._network.has_answer = True
+        self._received.append(data)
+        self._size += len(data)
+        if self._size > _BUFFER:
+            self._transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> bool:
+        self._has_ended = True
+        self._wake()
+        # A server that says no more may still read; TLS has no such state.
+        return self._transport.get_extra_info("ssl_object") is None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._has_ended, self._problem = True, self._problem or exc
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    # --- what httpcore calls -----------------------------------------------------------------------
+
+    async def read(self, *_: Any, **__: Any) -> bytes:
         # uvloop refuses a write to a connection that is closed already; the read then says what happened.
-        if self._unsent and not self._writer.is_closing():
-            self._writer.write(self._unsent)
+        if self._unsent and not self._transport.is_closing():
+            self._transport.write(self._unsent)
         self._unsent = b""
-        with _told_as(httpcore.ReadError, httpcore.ReadTimeout):
-            return await self._reader.read(max_bytes)
+        while not self._received and not self._has_ended:
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        if not self._received and self._problem is not None:
+            raise httpcore.ReadError(str(self._problem)) from self._problem
+        data = b"".join(self._received)
+        self._received.clear()
+        if self._size > _BUFFER:
+            self._transport.resume_reading()
+        self._size = 0
+        return data
 
     async def write(self, buffer: bytes, *_: Any, **__: Any) -> None:
         # Head and body come one by one; they leave together when the answer is asked for.
         self._unsent += buffer
 
     async def aclose(self) -> None:
-        self._writer.close()
+        self.close()
+
+    def close(self) -> None:
+        """Close at once."""
+        if not self._transport.is_closing():
+            self._transport.close()
         # What a TLS connection says for goodbye nobody waits for.
-        await asyncio.sleep(0)
-        self._writer.transport.abort()
+        asyncio.get_running_loop().call_soon(self._transport.abort)
 
     async def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, *_: Any, **__: Any
     ) -> httpcore.AsyncNetworkStream:
         try:
-            with _told_as(httpcore.ConnectError, httpcore.ConnectTimeout):
-                async with asyncio.timeout(timeout):
-                    await self._writer.start_tls(ssl_context, server_hostname=server_hostname)
+            with raised_as(httpcore.ConnectError, httpcore.ConnectTimeout):
+                # None is returned only where the transport is None.
+                self._transport = cast(
+                    "asyncio.Transport",
+                    await asyncio.get_running_loop().start_tls(
+                        self._transport, self, ssl_context, server_hostname=server_hostname
+                    ),
+                )
         except BaseException:
-            self._writer.transport.abort()
+            self._transport.abort()
             raise
+        self._network.handshake_done()
         return self
 
     def get_extra_info(self, info: str) -> Any:
-        # An idle connection has nothing to read but the end.
-        return self._reader.at_eof() if info == "is_readable" else self._writer.get_extra_info(info)
-
-
-@contextmanager
-def _told_as(broken: type[Exception], late: type[Exception]) -> Generator[None]:
-    """Raise what went wrong as httpcore would."""
-    try:
-        yield
-    except TimeoutError as error:
-        raise late(str(error)) from error
-    except OSError as error:
-        raise broken(str(error)) from error
+        if info != "is_readable":
+            return self._transport.get_extra_info(info)
+        # The event loop may not have looked at the socket since the server has closed it.
+        return (
+            bool(self._received)
+            or self._has_ended
+            or has_input(self._transport.get_extra_info("socket").fileno())
+        )

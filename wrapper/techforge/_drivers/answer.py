@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import zlib
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,9 @@ from techforge._masking import SecretBytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from techforge._drivers.deadline import Deadline
+    from techforge._drivers.network import ConnectionState
 
 MAX_ANSWER = 1 << 20
 """Bytes of an API answer that are read; the contract's answers have a few hundred."""
@@ -38,12 +40,19 @@ class Answer:
     """0 before the head has come."""
     headers: Mapping[str, str] = {}
     """Names are lower-case."""
+    connection: ConnectionState | None = None
+    """The connection of ours that it comes over."""
 
-    def __init__(self, deadline: float) -> None:
+    def __init__(self, deadline: Deadline) -> None:
         self._deadline = deadline
         self._packed = True
         self._chunks: list[bytes] = []
         self._size = 0
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a byte of it has arrived."""
+        return bool(self.status_code) or (self.connection is not None and self.connection.has_answer)
 
     def begin(self, status_code: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Take the head."""
@@ -56,7 +65,7 @@ class Answer:
         if self._size > MAX_ANSWER:
             raise UnreadableError(f"more than {MAX_ANSWER} bytes")
         self._chunks.append(chunk)
-        if time.monotonic() > self._deadline:
+        if self._deadline.has_passed:
             raise TimeoutError("the deadline passed")
 
     def take(self, content: bytes) -> None:

@@ -15,7 +15,8 @@ from attrs import define
 from techforge import _flow
 from techforge._answers import job_in, reason_in
 from techforge._drivers.answer import Answer, UnreadableError, named
-from techforge._drivers.pool import Request, Timeouts
+from techforge._drivers.deadline import Deadline
+from techforge._drivers.pool import Request
 from techforge._logging import log_attempt
 from techforge._masking import SecretBytes, excerpt, mask
 from techforge.errors import (
@@ -25,6 +26,7 @@ from techforge.errors import (
     APIResponseError,
     APITimeoutError,
     Outcome,
+    TechForgeError,
     status_error,
 )
 from techforge.policy.retry_after import read_instant, read_retry_after
@@ -51,6 +53,7 @@ UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, Recur
 # word of httpx counts only where httpcore says the same.
 _MEANT_AS_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 _NEVER_SENT = (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout, httpcore.ProxyError)
+_AS_TEXT = {True: "true", False: "false", None: ""}
 
 
 class _SignedURL(httpx.URL):
@@ -87,7 +90,7 @@ class Facade:
         self._built = False
         self._reply: Reply | None = None
         self._started = time.monotonic()
-        self.deadline = self._started + command.timeout
+        self.deadline = Deadline(self._started + command.timeout)
         self.arguments = {**command.call.arguments, "client": self}
 
     def get_httpx_client(self) -> Self:
@@ -111,7 +114,7 @@ class Facade:
         # RFC 3986: what generated code has encoded stays as it is.
         target = quote(url, safe="/%:@!$&'()*+,;=~?")
         if params:
-            target += f"?{urlencode(params, quote_via=quote, safe='')}"
+            target += f"?{_query(params)}"
         sent = {"accept": "application/json", "accept-encoding": "identity", **command.headers}
         for name, value in (headers or {}).items():
             sent[name.lower()] = value
@@ -182,7 +185,14 @@ class Facade:
             error.job_id, error.job_status = job_in(body)
         raise error
 
-    def broken(self, error: Exception, answer: Answer) -> APIError:
+    @staticmethod
+    def is_foreign(error: Exception, answer: Answer) -> bool:
+        """Tell whether an error is to be raised as it is: ours, a hook's, or a bug of a transport's."""
+        if isinstance(error, TechForgeError):
+            return True
+        return not (answer.not_sent or answer.status_code or isinstance(error, NETWORK_ERRORS))
+
+    def broken(self, error: BaseException, answer: Answer) -> APIError:
         """Return the error for an attempt whose answer did not come, or not to its end."""
         if not answer.status_code:
             self._log(type(error).__name__)
@@ -229,6 +239,15 @@ class Facade:
         )
 
 
+def _query(params: Mapping[str, Any]) -> str:
+    """Return a query with the values that httpx would send, encoded as RFC 6570 says."""
+    pairs: list[tuple[str, object]] = []
+    for name, value in params.items():
+        values: list[object] = [*value] if isinstance(value, list | tuple) else [value]
+        pairs += [(name, _AS_TEXT[v] if v is None or isinstance(v, bool) else v) for v in values]
+    return urlencode(pairs, quote_via=quote, safe="")
+
+
 def _dumps(value: object) -> bytes:
     return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
 
@@ -239,7 +258,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def no_answer(
-    error: Exception, *, method: str, path: str, host: str = "storage", not_sent: bool = False
+    error: BaseException, *, method: str, path: str, host: str = "storage", not_sent: bool = False
 ) -> APIError:
     """Return the error for a request that brought no answer, by what may have happened to it."""
     cls: type[APIError] = APIConnectionError
@@ -269,8 +288,7 @@ def storage_request(command: _flow.Open) -> httpx.Request:
     """Return the request for a signed URL."""
     url = _SignedURL(command.url)
     headers = {"accept": "*/*", "accept-encoding": "identity", **command.headers}
-    timeouts = Timeouts(time.monotonic() + command.timeout)
-    request = httpx.Request("GET", url, headers=headers, extensions={"timeout": timeouts})
+    request = httpx.Request("GET", url, headers=headers)
     # The constructor has made a plain URL of it.
     request.url = url
     return request

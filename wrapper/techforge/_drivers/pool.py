@@ -1,35 +1,37 @@
 """Connections to the API: each is lent to one call at a time, and the one that was used last goes out first.
 
 httpcore's own pool looks at all of its connections at each request, so that a request costs more the more
-there are, and without a lock, so that among threads it may close one that is in use. Its connections are
-used here without it; which of them a URL needs, by way of which proxy, is asked of httpx.
+there are, and without a lock, so that among threads it may close one that is in use. Here its connections are
+used without it.
 """
-
-# pyright: reportPrivateUsage=false
-# httpx has no public name for what it would send a URL over.
 
 from __future__ import annotations
 
 import ssl
+import time
 from collections import deque
 from contextlib import contextmanager
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import httpcore
 import httpx
-from attrs import define, field
+from attrs import define, field, frozen
 
-from techforge._drivers.deadline import remaining
+from techforge._drivers.proxies import proxy_for
+from techforge._masking import mask
+from techforge.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from techforge._drivers.deadline import Deadline
+    from techforge._drivers.network import ConnectionState
+
 AT_ONCE = 100
-"""Connections of a client to the API. One that was idle for 5 seconds is given up: servers do so, too."""
-LIMITS = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
-# Nor does anything for this machine go over a proxy: plain http is allowed there because nobody is between.
-DIRECT: dict[str, None] = dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]"))
+"""Connections of a client to the API."""
+KEEP_ALIVE = 5.0
+"""Seconds after which an idle connection is closed: servers do so, too."""
 
 
 @cache
@@ -41,19 +43,28 @@ def tls_context(scheme: str = "https") -> ssl.SSLContext:
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
-class Timeouts(dict[str, float]):
-    """The timeouts of one request, asked for phase by phase: each phase gets what is left of the whole."""
+@frozen
+class Route:
+    """How a base URL is reached."""
 
-    def __init__(self, deadline: float) -> None:
-        # A transport of the user's may add them up instead.
-        super().__init__(dict.fromkeys(("connect", "read", "write", "pool"), remaining(deadline)))
-        self._deadline = deadline
+    url: httpx.URL
+    proxy: httpcore.Proxy | None
+    ssl_context: ssl.SSLContext
 
-    def __getitem__(self, _phase: str) -> float:
-        return remaining(self._deadline)
+    @classmethod
+    def to(cls, base_url: str) -> Route:
+        """Ask the environment for proxies and certificates."""
+        try:
+            url = httpx.URL(base_url)
+            return cls(url, proxy_for(url), tls_context(url.scheme))
+        except Exception as error:
+            raise ConfigurationError(f"no connections can be set up: {mask(str(error))}") from error
 
-    def get(self, phase: str, _default: object = None) -> float:
-        return self[phase]
+    @property
+    def handshakes(self) -> int:
+        """How many TLS handshakes come before a request."""
+        schemes = [self.url.raw_scheme, self.proxy.url.scheme if self.proxy else b""]
+        return schemes.count(b"https")
 
 
 @define
@@ -65,7 +76,7 @@ class Request:
     target: str
     headers: list[tuple[str, str]] = field(repr=False)
     content: bytes | None = field(repr=False)
-    deadline: float
+    deadline: Deadline
     repeatable: bool = True
 
     @property
@@ -80,42 +91,35 @@ class Request:
             self.url,
             headers=self.headers,
             content=self.content,
-            extensions={"timeout": Timeouts(self.deadline)},
+            extensions={"timeout": self.deadline.as_httpcore_timeouts()},
         )
 
 
-class Connection(Protocol):
-    """What connections of both colours have in common."""
-
-    def is_available(self) -> bool: ...
-    def has_expired(self) -> bool: ...
+H = TypeVar("H", bound="httpcore.ConnectionInterface | httpcore.AsyncConnectionInterface")
+N = TypeVar("N", bound="ConnectionState")
 
 
-C = TypeVar("C", bound=Connection)
+@define(eq=False)
+class Connection(Generic[H, N]):
+    """A connection of httpcore's, and the network backend that serves it alone."""
+
+    http: H
+    network: N
+    expires_at: float = 0.0
 
 
-def was_made(connection: object) -> bool:
-    """Return whether a connection was established: connected, through the proxy, and past the TLS handshake.
-
-    If not, the request was not sent, whatever exception says so. A connection of another kind counts as made.
-    """
-    if not getattr(connection, "_connected", True):
-        return False  # a tunnel, whose own connection ends at the proxy
-    inner: Any = connection
-    while hasattr(inner, "_connection"):
-        inner = inner._connection  # noqa: SLF001
-    return inner is not None
+C = TypeVar("C", bound=Connection[Any, Any])
 
 
 @contextmanager
-def connecting(connection: Connection) -> Generator[None]:
-    """Raise whatever goes wrong before a connection is made as httpcore's connect error."""
+def connecting(network: ConnectionState) -> Generator[None]:
+    """Raise whatever goes wrong before a connection is established as httpcore's connect error."""
     try:
         yield
     except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.ProxyError):
         raise
     except Exception as error:
-        if was_made(connection):
+        if network.is_established:
             raise
         late = isinstance(error, (TimeoutError, httpcore.TimeoutException))
         kind = httpcore.ConnectTimeout if late else httpcore.ConnectError
@@ -125,10 +129,8 @@ def connecting(connection: Connection) -> Generator[None]:
 class Pool(Generic[C]):
     """The idle connections to where one base URL leads; safe to share between threads."""
 
-    def __init__(self, base_url: str, http: httpx.Client | httpx.AsyncClient) -> None:
-        url = httpx.URL(base_url)
-        transport: Any = http._transport_for_url(url)  # noqa: SLF001
-        self._connect: Callable[[httpcore.Origin], C] = transport._pool.create_connection  # noqa: SLF001
+    def __init__(self, url: httpx.URL, connect: Callable[[httpcore.Origin], C]) -> None:
+        self._connect = connect
         self._path = url.raw_path.removesuffix(b"/")
         self._url = partial(httpcore.URL, scheme=url.raw_scheme, host=url.raw_host, port=url.port)
         self._origin = self._url(target=b"/").origin
@@ -150,7 +152,6 @@ class Pool(Generic[C]):
             self._url(target=self._path + request.target.encode("ascii")),
             headers=headers,
             content=content,
-            extensions={"timeout": Timeouts(request.deadline)},
         )
 
     def given(self, request: httpx.Request) -> httpcore.Request:
@@ -160,7 +161,6 @@ class Pool(Generic[C]):
             self._url(target=request.url.raw_path),
             headers=request.headers.raw,
             content=request.content or None,
-            extensions=request.extensions,
         )
 
     def new(self) -> C:
@@ -174,16 +174,27 @@ class Pool(Generic[C]):
         except IndexError:
             return None
 
-    def give(self, connection: C) -> C | None:
-        """Keep a connection, if it can be used again; return one to be closed, if there is one."""
-        if not connection.is_available():
-            return connection
+    def give(self, connection: C) -> bool:
+        """Keep a connection for `KEEP_ALIVE` seconds, if it can be used again; tell whether it can."""
+        if not connection.http.is_available():
+            return False
+        connection.expires_at = time.monotonic() + KEEP_ALIVE
         self._idle.append(connection)
-        if len(self._idle) < 2:
+        return True
+
+    def take_expired(self) -> C | None:
+        """Return a connection that was idle for too long; None if there is no such one."""
+        try:
+            # That which was idle for the longest is the first.
+            oldest = self._idle.popleft()
+        except IndexError:
             return None
-        # The one that was idle for the longest; after a time of many calls none might ask for it.
-        oldest = self._idle.popleft()
-        if oldest.has_expired():
+        if time.monotonic() >= oldest.expires_at:
             return oldest
         self._idle.appendleft(oldest)
         return None
+
+    @property
+    def next_expiry(self) -> float | None:
+        """When the next idle connection expires; None if none is idle."""
+        return self._idle[0].expires_at if self._idle else None

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
-from urllib.parse import urlsplit
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import httpcore
-import httpx
 from attrs import define
 
 from techforge._drivers import CLOSED
 from techforge._drivers.answer import Answer
-from techforge._drivers.deadline import guard, remaining, until
+from techforge._drivers.deadline import Deadline
 from techforge._drivers.facade import (
     NETWORK_ERRORS,
     UNREADABLE,
@@ -24,19 +23,22 @@ from techforge._drivers.facade import (
     origin,
     storage_request,
 )
-from techforge._drivers.pool import AT_ONCE, DIRECT, LIMITS, Pool, Request, connecting, tls_context, was_made
+from techforge._drivers.pool import AT_ONCE, KEEP_ALIVE, Connection, Pool, Request, Route, connecting
+from techforge._drivers.sync_streams import GLANCE, SyncNetwork
 from techforge._masking import mask
 from techforge.errors import ConfigurationError, TechForgeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import httpx
+
     from techforge import _flow
 
-    Connections: TypeAlias = Pool[httpcore.ConnectionInterface]
+    SyncConnection: TypeAlias = Connection[httpcore.ConnectionInterface, SyncNetwork]
+    Connections: TypeAlias = Pool[SyncConnection]
 
-_GLANCE = 0.1
-"""Seconds after which a thread that waits for a connection looks whether its client was closed."""
+T = TypeVar("T")
 
 
 class SyncHttp:
@@ -46,7 +48,6 @@ class SyncHttp:
         self._closed = closed
         self._given = given
         self._lock = threading.Lock()
-        self._clients: dict[str, httpx.Client] = {}
         self._pools: dict[str, Connections] = {}
         self._slots, self._downloads = threading.Semaphore(AT_ONCE), threading.Semaphore(AT_ONCE)
 
@@ -68,27 +69,23 @@ class SyncHttp:
         return SyncStream(self)
 
     def _exchange(self, request: Request, answer: Answer) -> None:
+        answer.not_sent = True  # so far
         pool = self._pool(request.base_url)
         self._wait(self._slots, request.deadline)
         try:
             # On a connection that was idle, nobody knows whether a POST that got no answer was read.
-            connection = self._idle(pool) if request.repeatable else None
-            self._exchange_over(connection or pool.new(), pool, request, answer)
+            exchange = partial(self._exchange_over, pool=pool, request=request, answer=answer)
+            self._over(pool, exchange, may_reuse=request.repeatable)
         finally:
             self._slots.release()
 
-    def open(self, request: httpx.Request, deadline: float) -> Lent:
+    def open(self, request: httpx.Request, deadline: Deadline) -> Lent:
         """Start a request to storage, over a connection that is lent until the `Lent` is closed."""
         pool = self._pool(origin(request.url))
         self._wait(self._downloads, deadline)
-        connection = None
         try:
-            connection = self._idle(pool) or pool.new()
-            with until(deadline), connecting(connection):
-                return Lent(pool, connection, connection.handle_request(pool.given(request)))
+            return self._over(pool, partial(self._open_over, pool=pool, request=request, deadline=deadline))
         except BaseException:
-            if connection is not None:
-                connection.close()
             self._downloads.release()
             raise
 
@@ -101,92 +98,104 @@ class SyncHttp:
             self._keep(lent.pool, lent.connection)
 
     @staticmethod
-    def _idle(pool: Connections) -> httpcore.ConnectionInterface | None:
-        connection = pool.take()
-        while connection is not None and connection.has_expired():
-            connection.close()
+    def _over(pool: Connections, send: Callable[[SyncConnection], T], *, may_reuse: bool = True) -> T:
+        """Send over an idle connection, and if the server had closed that one meanwhile, over a new one."""
+        connection = pool.take() if may_reuse else None
+        while connection is not None and connection.http.has_expired():
+            connection.http.close()
             connection = pool.take()
-        return connection
+        if connection is not None:
+            try:
+                return send(connection)
+            except (httpcore.NetworkError, httpcore.ProtocolError):
+                if connection.network.has_answer:
+                    raise
+        return send(pool.new())
 
-    def _keep(self, pool: Connections, connection: httpcore.ConnectionInterface) -> None:
-        surplus = connection if self._closed.is_set() else pool.give(connection)
-        if surplus is not None:
-            surplus.close()
+    def _keep(self, pool: Connections, connection: SyncConnection) -> None:
+        if self._closed.is_set() or not pool.give(connection):
+            connection.http.close()
+        # There is no thread that would close what nobody uses again.
+        for each in tuple(self._pools.values()):
+            while (expired := each.take_expired()) is not None:
+                expired.http.close()
 
     def _exchange_over(
-        self,
-        connection: httpcore.ConnectionInterface,
-        pool: Connections,
-        request: Request,
-        answer: Answer,
+        self, connection: SyncConnection, pool: Connections, request: Request, answer: Answer
     ) -> None:
+        connection.network.begin(request.deadline)
+        answer.connection = connection.network
         try:
-            with until(request.deadline):
-                response = connection.handle_request(pool.request(request))
-                try:
-                    answer.begin(response.status, response.headers)
-                    for chunk in response.iter_stream():
-                        answer.add(chunk)
-                finally:
-                    response.close()
+            response = connection.http.handle_request(pool.request(request))
+            try:
+                answer.begin(response.status, response.headers)
+                for chunk in response.iter_stream():
+                    answer.add(chunk)
+            finally:
+                response.close()
         finally:
-            answer.not_sent = not was_made(connection)
+            answer.not_sent = not connection.network.is_established
             self._keep(pool, connection)
+
+    @staticmethod
+    def _open_over(
+        connection: SyncConnection, pool: Connections, request: httpx.Request, deadline: Deadline
+    ) -> Lent:
+        connection.network.begin(deadline)
+        try:
+            with connecting(connection.network):
+                return Lent(pool, connection, connection.http.handle_request(pool.given(request)))
+        except BaseException:
+            connection.http.close()
+            raise
 
     def _exchange_by_given(self, request: Request, answer: Answer) -> None:
         given = cast("httpx.Client", self._given)
         if given.is_closed:
             raise ConfigurationError(CLOSED)
-        with until(request.deadline):
-            response = given.send(request.for_httpx(), stream=True, follow_redirects=False)
-            try:
-                answer.begin(response.status_code, response.headers.raw)
-                if response.is_stream_consumed:
-                    answer.take(response.content)
-                else:
-                    for chunk in response.iter_raw():
-                        answer.add(chunk)
-            finally:
-                response.close()
+        response = given.send(request.for_httpx(), stream=True, follow_redirects=False)
+        try:
+            answer.begin(response.status_code, response.headers.raw)
+            if response.is_stream_consumed:
+                answer.take(response.content)
+            else:
+                for chunk in response.iter_raw():
+                    answer.add(chunk)
+        finally:
+            response.close()
 
-    def _wait(self, slots: threading.Semaphore, deadline: float) -> None:
+    def _wait(self, slots: threading.Semaphore, deadline: Deadline) -> None:
         """Wait until one more connection may be in use."""
-        while not slots.acquire(timeout=min(_GLANCE, remaining(deadline))):
+        while not slots.acquire(timeout=min(GLANCE, deadline.remaining())):
             if self._closed.is_set():
                 raise ConfigurationError(CLOSED)
-            if time.monotonic() >= deadline:
+            if deadline.has_passed:
                 raise httpcore.PoolTimeout("all connections are in use")
 
     def _pool(self, base_url: str) -> Connections:
         pool = self._pools.get(base_url)
         if pool is None:
-            http = self._client(base_url)
-            pool = self._pools.setdefault(base_url, Pool(base_url, http))
+            with self._lock:
+                if self._closed.is_set():
+                    raise ConfigurationError(CLOSED)
+                pool = self._pools.setdefault(base_url, self._connections_to(Route.to(base_url)))
         return pool
 
-    def _client(self, url: str) -> httpx.Client:
-        """Return what knows how a URL is reached."""
-        scheme = urlsplit(url).scheme
-        with self._lock:
-            if self._closed.is_set():
-                raise ConfigurationError(CLOSED)
-            if scheme not in self._clients:
-                try:
-                    http = httpx.Client(verify=tls_context(scheme), limits=LIMITS, mounts={**DIRECT})
-                except Exception as error:
-                    raise ConfigurationError(f"no connections can be set up: {mask(str(error))}") from error
-                guard(http, self._closed)
-                self._clients[scheme] = http
-            return self._clients[scheme]
+    def _connections_to(self, route: Route) -> Connections:
+        def connect(origin: httpcore.Origin) -> SyncConnection:
+            network = SyncNetwork(route.handshakes, self._closed)
+            pool = httpcore.ConnectionPool(
+                route.ssl_context, route.proxy, keepalive_expiry=KEEP_ALIVE, network_backend=network
+            )
+            return Connection(pool.create_connection(origin), network)
+
+        return Pool(route.url, connect)
 
     def close(self) -> None:
         """Close the connections that nobody uses; those in use are closed after it."""
-        for pool in self._pools.values():
+        for pool in tuple(self._pools.values()):
             while (connection := pool.take()) is not None:
-                connection.close()
-        with self._lock:
-            while self._clients:
-                self._clients.popitem()[1].close()
+                connection.http.close()
 
 
 class _SyncFacade(Facade):
@@ -200,8 +209,8 @@ class _SyncFacade(Facade):
             self._exchange(self.build(**kwargs), answer)
             answer.unpack()
         except Exception as error:
-            if not (answer.not_sent or answer.status_code or isinstance(error, NETWORK_ERRORS)):
-                raise  # a hook's, or a bug of a transport's
+            if self.is_foreign(error, answer):
+                raise
             failure = self.broken(error, answer)
         else:
             return self.accept(answer)
@@ -209,12 +218,12 @@ class _SyncFacade(Facade):
         raise failure
 
 
-@define
+@define(eq=False)
 class Lent:
     """A connection on which storage is answering."""
 
     pool: Connections
-    connection: httpcore.ConnectionInterface
+    connection: SyncConnection
     response: httpcore.Response
 
 
@@ -232,7 +241,7 @@ class SyncStream:
         started = time.monotonic()
         try:
             request = storage_request(command)
-            lent = self._http.open(request, started + command.timeout)
+            lent = self._http.open(request, Deadline(started + command.timeout))
         except NETWORK_ERRORS as error:
             failure = no_answer(error, method="GET", path=mask(command.url))
         else:
@@ -242,9 +251,10 @@ class SyncStream:
 
     def read(self, timeout: float) -> bytes:
         """Return the next bytes."""
+        if self._lent is not None:
+            self._lent.connection.network.deadline = Deadline.after(timeout)
         try:
-            with until(time.monotonic() + timeout):
-                return next(self._chunks, b"")
+            return next(self._chunks, b"")
         except NETWORK_ERRORS as error:
             failure = no_answer(error, method="GET", path="storage")
         raise failure

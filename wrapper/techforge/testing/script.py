@@ -11,10 +11,11 @@ from urllib.parse import parse_qs, quote, unquote
 from uuid import uuid4
 
 import httpcore
-import httpx
 from attrs import field, frozen
 
 from techforge._drivers.aio_http import AsyncHttp
+from techforge._drivers.network import ConnectionState
+from techforge._drivers.pool import Connection, Pool, Route
 from techforge._drivers.sync_http import SyncHttp
 from techforge.testing.clock import (
     AsyncJumpingDriver,
@@ -236,35 +237,37 @@ class _Connection(httpcore.ConnectionInterface, httpcore.AsyncConnectionInterfac
         return False
 
 
-class _Transport(httpx.BaseTransport, httpx.AsyncBaseTransport):
-    """What the pool asks for connections."""
+class _Network(ConnectionState):
+    """No network. `Reply.unreachable()` and `Reply.lost()` say what became of a request."""
 
-    def __init__(self, script: Script) -> None:
-        self._script = script
-        self._pool = self
+    def __init__(self) -> None:
+        super().__init__(handshakes=0)
+        self.connected()
 
-    def create_connection(self, _origin: httpcore.Origin) -> _Connection:
-        return _Connection(self._script)
+    def close(self) -> None:
+        pass
 
 
 class _Http(SyncHttp):
     def __init__(self, script: Script, closed: threading.Event) -> None:
         super().__init__(None, closed)
-        self._reached = httpx.Client(transport=_Transport(script))
+        self._script = script
 
-    def _client(self, url: str) -> httpx.Client:
-        del url
-        return self._reached
+    def _connections_to(self, route: Route) -> Any:
+        return _pool(self._script, route)
 
 
 class _AsyncHttp(AsyncHttp):
     def __init__(self, script: Script, closed: asyncio.Event) -> None:
         super().__init__(None, closed)
-        self._reached = httpx.AsyncClient(transport=_Transport(script))
+        self._script = script
 
-    def _client(self, url: str) -> httpx.AsyncClient:
-        del url
-        return self._reached
+    def _connections_to(self, route: Route) -> Any:
+        return _pool(self._script, route)
+
+
+def _pool(script: Script, route: Route) -> Pool[Connection[_Connection, _Network]]:
+    return Pool(route.url, lambda _origin: Connection(_Connection(script), _Network()))
 
 
 class _Driver(JumpingDriver):
