@@ -1,11 +1,11 @@
-"""Say what another contract would change: for the API's user, for the SDK's, and for the wrapper.
+"""Report what another contract would change: for the API's users, for the SDK's users, and in the wrapper.
 
 Usage:
-    python3 scripts/dev.py -s spec -- FILE-OR-URL            change nothing, and print it
+    python3 scripts/dev.py -s spec -- FILE-OR-URL            report it, and change nothing
     python3 scripts/dev.py -s spec -- --apply FILE-OR-URL    write openapi.json, generated/ and CHANGELOG.md
 
-FILE-OR-URL is an OpenAPI 3 document in one piece, as JSON or YAML. The exit code is 0 when the changes
-could be told, 2 when the document is none, and 1 when it cannot be taken over.
+FILE-OR-URL is one OpenAPI 3 document, as JSON or YAML. Exit codes: 0 the changes were reported, 1 the
+document cannot be applied, 2 it is not a contract.
 """
 
 import argparse
@@ -38,57 +38,50 @@ def main() -> int:
     """Run the command line; the result is its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("candidate", metavar="FILE-OR-URL")
-    parser.add_argument("--apply", action="store_true", help="take it over")
+    parser.add_argument("--apply", action="store_true", help="write it")
     arguments = parser.parse_args()
-    apply = bool(arguments.apply)
     try:
         candidate = read(str(arguments.candidate))
         regenerate.require_pins()
         # Inside the checkout, since only a rename within one filesystem is atomic.
         with TemporaryDirectory(
-            prefix=".regenerate-", dir=ROOT if apply else None, ignore_cleanup_errors=True
+            prefix=".regenerate-", dir=ROOT if arguments.apply else None, ignore_cleanup_errors=True
         ) as folder:
             report = examine(candidate, Path(folder))
             print(report)
-            outcome = take_over(candidate, report, Path(folder)) if apply else ""
+            outcome = apply(candidate, report, Path(folder)) if arguments.apply else ""
     except BadCandidateError as reason:
         print(f"spec: {reason}", file=sys.stderr)
         return 2
-    except RefusedError as reason:
-        print(f"spec: {reason}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"spec: nothing is written: {error}", file=sys.stderr)
+    except (RefusedError, OSError) as reason:
+        print(f"spec: nothing is written: {reason}", file=sys.stderr)
         return 1
     if outcome:
         print(f"\n{outcome}")
     return 0
 
 
-# What it would change
-
-
 @frozen
 class Report:
-    """What a candidate changes."""
+    """What a candidate changes, for whom."""
 
     api: list[Change]
     sdk: list[Change] = field(factory=list[Change])
     wrapper: list[str] = field(factory=list[str])
-    """Where its types no longer fit, as mypy says it; empty if they do."""
+    """mypy's errors; empty if the types fit."""
     todo: list[str] = field(factory=list[str])
-    """What has to be done before the candidate can be taken over."""
+    """What to do before the candidate can be applied."""
     fresh: Path | None = None
-    """The client generated from it; None if the generator gives none."""
+    """The client generated from it; None if the generator failed."""
 
     @property
     def proposal(self) -> Proposal:
-        """The version that follows: the SDK's user decides; a changed API alone is at most a minor change."""
+        """The next version: changes of the SDK decide; those of the API alone are at most minor."""
         return propose(__version__, [*self.sdk, *for_sdk(self.api)])
 
     @property
     def silent(self) -> list[Change]:
-        """What the wrapper may have to know of, while mypy has nothing to say."""
+        """Changes that may concern the wrapper, and that mypy cannot see."""
         return [change for change in self.api if change.silent and change.impact is not Impact.DOC_ONLY]
 
     def __str__(self) -> str:
@@ -101,7 +94,7 @@ class Report:
             "The wrapper": ["its types do not fit; mypy says:", *self.wrapper]
             if self.wrapper
             else ["its types fit" if self.fresh else unknown],
-            "No type tells of these: judge by hand whether the wrapper has to change": _lines(self.silent),
+            "mypy cannot see these: check by hand whether the wrapper has to change": _lines(self.silent),
             "The SDK's version": [self._version()],
         }
         return "\n\n".join(
@@ -116,20 +109,20 @@ class Report:
         why = f"{proposal.reasons[0].where}: {proposal.reasons[0].what}" + (
             f", and {more} more" if more else ""
         )
-        # What the wrapper will have to change is not known yet.
+        # What will have to change in the wrapper is not known yet.
         breaking = any(change.impact is Impact.BREAKING for change in self.api)
         unsure = self.wrapper or self.todo or self.silent or breaking
         least = "at least " if unsure else ""
         return f"{__version__} -> {least}{proposal.version} ({proposal.level}): {why}"
 
 
-def _lines(told: list[Change]) -> list[str]:
-    """Write changes down, the breaking ones first."""
-    return [str(change) for impact in Impact for change in told if change.impact is impact]
+def _lines(found: list[Change]) -> list[str]:
+    """Return changes as text, breaking ones first."""
+    return [str(change) for impact in Impact for change in found if change.impact is impact]
 
 
 def examine(candidate: dict[str, Any], folder: Path) -> Report:
-    """Tell what `candidate` changes; its client and a copy of the wrapper are written below `folder`."""
+    """Return what a candidate changes; write its client and a copy of the wrapper into a folder."""
     contract = json.loads((ROOT / "openapi.json").read_text(encoding="utf-8"))
     report = Report(changes.api.compare(contract, candidate))
     tolerant, todo = regenerate.tolerant(candidate)
@@ -138,7 +131,7 @@ def examine(candidate: dict[str, Any], folder: Path) -> Report:
         regenerate.generate(tolerant, folder)
     except RefusedError as problem:
         todo.append(_shortened(str(problem)))
-        # After a mere warning there is a client, with something left out.
+        # After a warning there is a client, without what the generator does not support.
         if not fresh.exists():
             return evolve(report, todo=todo)
     shutil.copytree(ROOT / "wrapper", folder / "wrapper", ignore=shutil.ignore_patterns("__pycache__"))
@@ -151,35 +144,34 @@ def examine(candidate: dict[str, Any], folder: Path) -> Report:
 
 
 def _shortened(problem: str) -> str:
-    """Leave out the pieces of the document that the generator quotes."""
+    """Return a message of the generator without the parts of the document that it quotes."""
     words = re.sub(r"^\{$.*?^\}$", "", problem, flags=re.MULTILINE | re.DOTALL)
     return "\n    ".join(line for line in words.splitlines() if line and "open an issue" not in line)
 
 
 def check_wrapper(folder: Path) -> list[str]:
-    """Return what mypy says of the wrapper in `folder` with the generated code beside it."""
-    # The mock server reads the contract, not what is generated from it.
+    """Return mypy's errors in the modules that use generated code, which is in the same folder."""
+    uses = re.compile(rf"^\s*(from|import) {regenerate.PACKAGE}\b", re.MULTILINE)
+    modules = [path for path in (folder / "wrapper").rglob("*.py") if uses.search(path.read_text("utf-8"))]
     command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml")]
-    # From a cache it would take errors that came with another candidate.
-    command += ["--cache-dir", os.devnull, "--exclude", "/mock/"]
-    command += ["--no-error-summary", "--no-pretty", "--hide-error-context", "wrapper"]
+    # A cache would have the errors of another candidate; other modules need packages that are not installed.
+    command += ["--cache-dir", os.devnull, "--follow-imports", "silent"]
+    command += ["--no-error-summary", "--no-pretty", "--hide-error-context"]
+    command += [str(path.relative_to(folder)) for path in sorted(modules)]
     result = subprocess.run(command, cwd=folder, check=False, capture_output=True, encoding="utf-8")
     if result.returncode > 1:
         return [f"mypy failed: {result.stdout}{result.stderr}"]
     return [line for line in result.stdout.splitlines() if ": error: " in line]
 
 
-# Taking it over
-
-
-def take_over(candidate: dict[str, Any], report: Report, folder: Path) -> str:
-    """Write openapi.json, generated/ and CHANGELOG.md, all or none; say what is next."""
+def apply(candidate: dict[str, Any], report: Report, folder: Path) -> str:
+    """Write openapi.json, generated/ and CHANGELOG.md, all or none; return what to do next."""
     contract, changelog = ROOT / "openapi.json", ROOT / "CHANGELOG.md"
     text = json.dumps(candidate, indent=2, ensure_ascii=False) + "\n"
     if text.encode() == contract.read_bytes():
-        return "openapi.json says so already; nothing is written."
+        return "openapi.json is the same already; nothing is written."
     if report.todo or report.fresh is None:
-        raise RefusedError("nothing is written: see 'To be done first'")
+        raise RefusedError("see 'To be done first'")
     fresh = {path: folder / "next" / path.name for path in (contract, changelog)}
     (folder / "next").mkdir()
     fresh[contract].write_text(text, encoding="utf-8")
@@ -194,9 +186,9 @@ def take_over(candidate: dict[str, Any], report: Report, folder: Path) -> str:
 
 
 def _with_entry(changelog: str, report: Report) -> str:
-    """Add what a user of the SDK wants to know below the heading of the next release."""
-    told = [change for change in report.api if change.impact is not Impact.DOC_ONLY]
-    lines = [f"- {change}\n" for change in told] or ["- Changes of words alone.\n"]
+    """Return the changelog with the changes of the contract below the heading of the next release."""
+    found = [change for change in report.api if change.impact is not Impact.DOC_ONLY]
+    lines = [f"- {change}\n" for change in found] or ["- Only documentation has changed.\n"]
     entry = f"\n### The API's contract (the next version is {report.proposal.version} or higher)\n" + "".join(
         lines
     )
