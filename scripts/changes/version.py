@@ -1,4 +1,4 @@
-"""The version that changes ask for: Semantic Versioning 2, spelled as PEP 440 does."""
+"""The version that changes require: Semantic Versioning 2, written as in PEP 440."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -9,23 +9,18 @@ from packaging.version import Version
 from changes import Change, Impact
 
 Level = Literal["major", "minor", "patch", "none"]
-
-_LEVELS: dict[Impact, Level] = {
-    Impact.BREAKING: "major",
-    Impact.ADDITIVE: "minor",
-    Impact.DOC_ONLY: "patch",
+# Below 1.0.0 anything may change (Semantic Versioning, item 4); by custom the minor version says so.
+LEVELS: dict[Impact, tuple[Level, Level]] = {
+    Impact.BREAKING: ("major", "minor"),
+    Impact.ADDITIVE: ("minor", "patch"),
+    Impact.DOC_ONLY: ("patch", "patch"),
 }
-# Semantic Versioning, item 4: below 1.0.0 anything may change, and by custom the minor then says so.
-_LEVELS_BELOW_1: dict[Impact, Level] = {
-    Impact.BREAKING: "minor",
-    Impact.ADDITIVE: "patch",
-    Impact.DOC_ONLY: "patch",
-}
+"""For each impact, the level from 1.0.0 on, and below."""
 
 
 @frozen
 class Proposal:
-    """The lowest version that states changes in full, and those that ask for it."""
+    """The lowest version that covers all changes, and the changes that require it."""
 
     version: str
     level: Level
@@ -33,26 +28,24 @@ class Proposal:
 
 
 def propose(current: str, changes: Iterable[Change]) -> Proposal:
-    """Return the version that changes since `current` ask for.
+    """Return the version that changes since `current` require.
 
-    A pre-release announces a version that is not out, so it has room for what that version may bring:
-    after 2.0.0rc1 anything leads to 2.0.0, while something breaking after 1.1.0rc1 does, too.
+    A pre-release announces a version that has not been released, so the changes may be part of that: after
+    2.0.0rc1 any change leads to 2.0.0. After 1.1.0rc1 a breaking change leads to 2.0.0, too.
     """
     version = Version(current)
-    levels = _LEVELS if version.major else _LEVELS_BELOW_1
-    asked: dict[Level, list[Change]] = {"major": [], "minor": [], "patch": []}
-    for change in sorted(changes):
-        asked[levels[change.impact]].append(change)
-    for level, reasons in asked.items():
-        if reasons:
+    level_of = {impact: levels[version.major == 0] for impact, levels in LEVELS.items()}
+    found = sorted(changes)
+    for level in ("major", "minor", "patch"):
+        if reasons := [change for change in found if level_of[change.impact] == level]:
             return Proposal(_raised(version, level), level, reasons)
     return Proposal(current, "none", [])
 
 
 def for_sdk(contract: Iterable[Change]) -> list[Change]:
-    """Return a contract's changes as they count for the SDK's version: none is more than additive.
+    """Return changes of the contract as they count for the SDK's version: as additive at most.
 
-    What breaks its user's Python is seen in the Python; for the rest, a server of that contract is new.
+    What breaks Python code is a change of the SDK; otherwise a server with the new contract is an addition.
     """
     return [
         evolve(change, impact=Impact.ADDITIVE) if change.impact is Impact.BREAKING else change
@@ -61,10 +54,7 @@ def for_sdk(contract: Iterable[Change]) -> list[Change]:
 
 
 def understates(version: str, proposal: Proposal) -> bool:
-    """Tell whether a release of this version would promise more than it keeps.
-
-    A pre-release counts as what it announces.
-    """
+    """Return whether a version is too low; a pre-release counts as the version that it announces."""
     return Version(Version(version).base_version) < Version(Version(proposal.version).base_version)
 
 
@@ -73,6 +63,6 @@ def _raised(version: Version, level: Level) -> str:
     if version.is_prerelease and (
         level == "patch" or (level == "minor" and not patch) or (level == "major" and not (minor or patch))
     ):
-        return f"{major}.{minor}.{patch}"
+        return version.base_version
     raised = {"major": (major + 1, 0, 0), "minor": (major, minor + 1, 0), "patch": (major, minor, patch + 1)}
     return ".".join(map(str, raised[level]))
