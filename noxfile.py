@@ -346,7 +346,7 @@ def sbom(session: nox.Session) -> None:
 
 @nox.session(tags=["change"])
 def regenerate(session: nox.Session) -> None:
-    """Rebuild generated/ from openapi.json."""
+    """Rebuild generated/ from openapi.json, and the sync client from the async one."""
     install(session, *group("codegen"))
     session.run("python", "scripts/regenerate.py", *session.posargs)
 
