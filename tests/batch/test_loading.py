@@ -146,10 +146,21 @@ def test_nothing_is_kept_without_approval(ledger: Ledger) -> None:
     assert set(states(ledger)) == {"done", "failed", "pending"}
 
 
-def test_a_manifest_of_the_same_name_adds_to_no_pending_rows(ledger: Ledger) -> None:
-    """`feb/rows.csv` must not submit what is left of `jan/rows.csv`, unless the user names the campaign."""
-    with pytest.raises(LedgerError, match=r"has 1 pending row, .* --campaign spring"):
-        ledger.load([row("other")], may_add=False)
-    assert ledger.load([row("other"), row("done")], may_add=False).new == 1
-    ledger._db.run(lambda db: db.execute("UPDATE jobs SET state = 'done' WHERE state = 'pending'"))
-    assert ledger.load([row("another")], may_add=False).new == 1
+def test_removed_rows_stop_a_load(ledger: Ledger) -> None:
+    """A pending row that is no longer in the manifest is submitted or dropped only if the user says so."""
+    with pytest.raises(LedgerError, match=r"1 row of the campaign 'spring' is still pending .* withdraw"):
+        ledger.load([row("done"), row("new")], on_removed="stop")
+    assert "new" not in states(ledger)
+    assert ledger.load([row("done"), row("new")], on_removed="submit").pending == 2
+    loaded = ledger.load([row("done")], on_removed="withdraw")
+    assert (loaded.withdrawn, loaded.pending) == (2, 0)
+    assert states(ledger) == {"done": "done", "failed": "failed"}
+
+
+def test_a_row_that_was_sent_is_withdrawn_visibly(ledger: Ledger) -> None:
+    """A response may still arrive for it, so it stays in the ledger; in the manifest again, it is pending."""
+    ledger.apply(changes.claim(3, 1, 0.0, 9.0), changes.put_back(3, 1, 0.0, "429"))
+    assert ledger.load([row("done")], on_removed="withdraw").withdrawn == 1
+    assert states(ledger)["pending"] == "skipped"
+    assert ledger.load([row("done"), row("pending")]).pending == 1
+    assert states(ledger)["pending"] == "pending"

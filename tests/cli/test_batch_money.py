@@ -102,7 +102,7 @@ def test_a_manifest_of_the_same_name_in_another_folder(here: Path, mock: MockSer
         manifest(here / folder, "rows.csv", f"{folder}-1", f"{folder}-2")
     techforge("run", "jan/rows.csv", "--max-jobs", "1")
     stopped = techforge("run", "feb/rows.csv")
-    assert (stopped.exit_code, "--campaign rows" in stopped.stderr) == (2, True)
+    assert (stopped.exit_code, "--campaign NAME" in stopped.stderr) == (2, True)
     assert posts(mock) == 1
     assert techforge("run", "feb/rows.csv", "--campaign", "rows").exit_code == 0
     assert posts(mock) == 4
@@ -223,6 +223,20 @@ def test_a_key_stands_for_one_content(here: Path, mock: MockServer) -> None:
     assert b"edited" in mock.journal.requests(operation="createJob")[-1].body
 
 
+def test_rows_removed_from_the_manifest_are_not_bought(here: Path, mock: MockServer) -> None:
+    """Rows that a budget held back, and that the user then deleted, are submitted only on request."""
+    manifest(here, "A.csv", "1", "2", "3")
+    techforge("run", "A.csv", "--max-jobs", "1")
+    manifest(here, "A.csv", "1")
+    stopped = techforge("run", "A.csv")
+    assert (stopped.exit_code, "2 rows of the campaign 'A' are still pending" in stopped.stderr) == (2, True)
+    assert "2 withdrawn" in techforge("run", "A.csv", "--on-removed", "withdraw").stderr
+    assert posts(mock) == 1
+    manifest(here, "A.csv", "1", "3")
+    assert techforge("run", "A.csv", "--max-jobs", "1").exit_code == 0
+    assert posts(mock) == 2
+
+
 def test_a_misspelt_column_stops_the_run(here: Path, mock: MockServer) -> None:
     """Its values would be missing from every job that is paid for."""
     manifest(here, "A.csv", "1", header="langauge")
@@ -269,6 +283,41 @@ def test_fetch_downloads_what_is_missing(here: Path, mock: MockServer) -> None:
     assert posts(mock) == 3
 
 
+def test_no_file_of_another_campaign_is_replaced(here: Path, mock: MockServer) -> None:
+    """Two campaigns with one key and one folder: the second video stays in storage, and is reported."""
+    manifest(here, "A.csv", "1")
+    manifest(here, "B.csv", "1")
+    techforge("run", "A.csv", "--out", "v")
+    before = (here / "v" / "1.mp4").stat()
+    ran = techforge("run", "B.csv", "--out", "v")
+    assert "not downloaded, because v/1.mp4 exists" in ran.stderr
+    assert "1 video not downloaded to v. Next: techforge batch fetch --out v --campaign B" in ran.stderr
+    assert (here / "v" / "1.mp4").stat().st_mtime_ns == before.st_mtime_ns
+    taken = techforge("fetch", "--out", "v", "--campaign", "B")
+    assert (taken.exit_code, "this campaign did not download it" in taken.stderr) == (4, True)
+    assert techforge("fetch", "--out", "w", "--campaign", "B").exit_code == 0
+    assert techforge("fetch", "--out", "v", "--campaign", "A").exit_code == 0
+    assert posts(mock) == 2
+
+
+def test_a_later_folder_is_empty_and_says_so(here: Path, mock: MockServer) -> None:
+    """A campaign that is done is not downloaded by `run --out`; the hint is `fetch`."""
+    manifest(here, "A.csv", "1")
+    techforge("run", "A.csv")
+    assert (
+        "1 video not downloaded to v. Next: techforge batch fetch --out v"
+        in techforge("run", "A.csv", "--out", "v").stderr
+    )
+    assert posts(mock) == 1
+
+
+def test_a_name_that_no_file_system_takes_is_not_paid_for(here: Path, mock: MockServer) -> None:
+    """File names are limited in bytes."""
+    manifest(here, "A.csv", "🎬" * 62)
+    assert techforge("run", "A.csv", "--out", "v").exit_code == 2
+    assert posts(mock) == 0
+
+
 def test_run_remembers_its_options(here: Path, mock: MockServer) -> None:
     """The same manifest, run again without options, puts its videos where the first run did."""
     manifest(here, "A.csv", "1", "2")
@@ -284,7 +333,7 @@ def test_skipped_rows_stay_visible(here: Path, mock: MockServer) -> None:
     good = (here / "A.csv").read_text()
     (here / "A.csv").write_text(good + "\n2,nonsense,https://x.example/a,c")
     ran = techforge("run", "A.csv", "--skip-bad")
-    assert (ran.exit_code, "1 row skipped because they are bad" in ran.stderr) == (4, True)
+    assert (ran.exit_code, "1 row skipped" in ran.stderr) == (4, True)
     assert json.loads(techforge("status", "--json").stdout)["skipped"] == 1
     (line,) = techforge("rows", "--state", "skipped", "--json").stdout.splitlines()
     row = json.loads(line)
@@ -330,6 +379,36 @@ def test_rows_are_listed_and_addressed(here: Path, mock: MockServer) -> None:
         assert techforge(*wrong).exit_code == 2
     assert techforge("resume").exit_code == 4
     assert posts(mock) == 4
+
+
+def test_a_job_given_by_hand_can_be_corrected(here: Path, mock: MockServer) -> None:
+    """It must be a UUID; a wrong one is replaced as long as its video was not found."""
+    manifest(here, "A.csv", "1")
+    mock.faults.add("close=after-body;operation=createJob")
+    techforge("run", "A.csv")
+    (record,) = mock.journal.requests(operation="createJob")
+    assert techforge("unknown", "--job", "1=typo").exit_code == 2
+    assert techforge("unknown", "--job", "1=15a6331b-3837-4ae8-8fa7-d3ead3388d77").exit_code == 0
+    assert techforge("unknown", "--job", f"1={record.job_id}").exit_code == 0
+    assert techforge("resume").exit_code == 0
+    assert posts(mock) == 1
+
+
+def test_unknown_rows_count_as_failures(here: Path, mock: MockServer) -> None:
+    """`--max-failures` stops a campaign whose every submission ends in doubt."""
+    manifest(here, "A.csv", *map(str, range(20)))
+    mock.faults.add("status=502;operation=createJob;times=0")
+    assert techforge("run", "A.csv", "--max-failures", "3", "--concurrency", "1").exit_code == 5
+    assert posts(mock) == 3
+
+
+def test_a_run_waits_for_a_job_until_its_timeout(here: Path, mock: MockServer) -> None:
+    """v1.0.0 never reports a failed job: after `--job-timeout` its row stays submitted, and the run ends."""
+    manifest(here, "A.csv", "1")
+    mock.faults.add("status=404;operation=generateSignedPath;times=0")
+    ran = techforge("run", "A.csv", "--job-timeout", "0.2")
+    assert (ran.exit_code, "1 row left" in ran.stderr) == (6, True)
+    assert posts(mock) == 1
 
 
 def test_unknown_rows_are_settled_by_key(here: Path, mock: MockServer) -> None:
@@ -382,6 +461,33 @@ def test_a_run_gives_up(here: Path, mock: MockServer) -> None:
     assert "2 rows are still pending" in ran.stderr
     assert ran.stderr.count("the API refuses the key") >= 2
     assert json.loads(techforge("status", "--json").stdout)["pending"] == 2
+
+
+def test_a_second_process_leaves_no_campaign_behind(here: Path, mock: MockServer) -> None:
+    """While one runs, another manifest is refused, and `resume` stays unambiguous."""
+    manifest(here, "A.csv", "1")
+    manifest(here, "B.csv", "1")
+    techforge("load", "A.csv")
+    with Ledger("techforge.sqlite", "A") as ledger, ledger.alone():
+        assert "another process is running" in techforge("run", "B.csv").stderr
+        assert [one.name for one in ledger.campaigns()] == ["A"]
+    assert techforge("resume").exit_code == 0
+    assert posts(mock) == 1
+
+
+def test_a_ledger_with_two_names_is_refused(here: Path, mock: MockServer) -> None:
+    """SQLite does not see the claims made under another name."""
+    manifest(here, "A.csv", "1")
+    techforge("load", "A.csv")
+    os.link("techforge.sqlite", "other.sqlite")
+    for place in ("techforge.sqlite", "other.sqlite"):
+        refused = techforge("resume", "--ledger", place)
+        assert (refused.exit_code, "hard link" in refused.stderr) == (2, True)
+    (here / "other.sqlite").unlink()
+    (here / "link.sqlite").symlink_to("techforge.sqlite")
+    with Ledger("techforge.sqlite") as ledger, ledger.alone():
+        assert "another process" in techforge("resume", "--ledger", "link.sqlite").stderr
+    assert posts(mock) == 0
 
 
 def test_bad_places_are_one_sentence(here: Path, mock: MockServer) -> None:

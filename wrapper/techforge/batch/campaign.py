@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from techforge._config import Settings
     from techforge._session import Session
     from techforge.batch.dispatch import Dispatcher
-    from techforge.batch.loading import Loaded, OnConflict
+    from techforge.batch.loading import Loaded, OnConflict, OnRemoved
 
     Manifest: TypeAlias = str | os.PathLike[str] | Iterable[Mapping[str, Any]]
     LedgerPath: TypeAlias = str | os.PathLike[str]
@@ -89,6 +89,14 @@ def campaign_of(manifest: Manifest | None) -> str | None:
     return Path(manifest).stem if isinstance(manifest, str | os.PathLike) else DEFAULT_CAMPAIGN
 
 
+def removed_rows_of(manifest: Manifest | None, campaign: str | None) -> OnRemoved:
+    """Return what to do with pending rows that a manifest does not have, if nobody said so.
+
+    A file is the whole of its campaign. A campaign that the user names may grow by several manifests.
+    """
+    return "stop" if campaign is None and isinstance(manifest, str | os.PathLike) else "submit"
+
+
 def open_campaign(
     place: LedgerPath, settings: Settings, campaign: str | None, manifest: Manifest | None = None
 ) -> Ledger:
@@ -118,7 +126,7 @@ def load(
     skip_bad: bool = False,
     allow_columns: Collection[str] = (),
     on_conflict: OnConflict = "stop",
-    may_add: bool = True,
+    on_removed: OnRemoved = "submit",
     approve: Callable[[Loaded], object] | None = None,
 ) -> Loading:
     """Check every row of a manifest, and add those that are new; `Ledger.load` says what else happens.
@@ -149,7 +157,9 @@ def load(
             raise BadManifestError(bad, count)
 
     try:
-        loaded = ledger.load(rows(), source=source, on_conflict=on_conflict, may_add=may_add, approve=approve)
+        loaded = ledger.load(
+            rows(), source=source, on_conflict=on_conflict, on_removed=on_removed, approve=approve
+        )
     except TechForgeError as error:
         if not sum(ledger.counts().values()):
             said = str(error).partition("\n")[0].rstrip(":")
@@ -200,6 +210,7 @@ class AsyncBatch:
         skip_bad: bool = False,
         allow_columns: Collection[str] = (),
         on_conflict: OnConflict = "stop",
+        on_removed: OnRemoved | None = None,
         dispatcher: Dispatcher | None = None,
         on_progress: OnProgress | None = None,
         **options: Unpack[RunOptions],
@@ -211,7 +222,9 @@ class AsyncBatch:
         that it has already are not added again. A row ends as `done`, `failed`, or `unknown`: its submission
         was not answered, and it is not sent again. `skip_bad` leaves bad rows out, as `skipped`.
         `on_conflict` says what to do with a row_key whose content has changed: `stop`, `keep` the first
-        content, or `replace` it where no job was made. `allow_columns` names columns of your own that look
+        content, or `replace` it where no job was made. `on_removed` says what to do with pending rows that
+        are no longer in the file: `stop` (the default for a file without `campaign`), `submit` them as well,
+        or `withdraw` them. `allow_columns` names columns of your own that look
         like a misspelt field.
         `on_progress` is called with the `Run` about ten times a second. `options` are those of `RunOptions`.
 
@@ -240,7 +253,7 @@ class AsyncBatch:
                     skip_bad=skip_bad,
                     allow_columns=allow_columns,
                     on_conflict=on_conflict,
-                    may_add=campaign is not None or not isinstance(manifest, str | os.PathLike),
+                    on_removed=on_removed or removed_rows_of(manifest, campaign),
                 )
             if await asyncio.to_thread(book.is_pending):
                 await self._session.run(probe(self._session.settings))
@@ -393,6 +406,7 @@ class Batch:
         skip_bad: bool = False,
         allow_columns: Collection[str] = (),
         on_conflict: OnConflict = "stop",
+        on_removed: OnRemoved | None = None,
         dispatcher: Dispatcher | None = None,
         on_progress: OnProgress | None = None,
         **options: Unpack[RunOptions],
@@ -404,7 +418,9 @@ class Batch:
         that it has already are not added again. A row ends as `done`, `failed`, or `unknown`: its submission
         was not answered, and it is not sent again. `skip_bad` leaves bad rows out, as `skipped`.
         `on_conflict` says what to do with a row_key whose content has changed: `stop`, `keep` the first
-        content, or `replace` it where no job was made. `allow_columns` names columns of your own that look
+        content, or `replace` it where no job was made. `on_removed` says what to do with pending rows that
+        are no longer in the file: `stop` (the default for a file without `campaign`), `submit` them as well,
+        or `withdraw` them. `allow_columns` names columns of your own that look
         like a misspelt field.
         `on_progress` is called with the `Run` about ten times a second. `options` are those of `RunOptions`.
 
@@ -428,6 +444,7 @@ class Batch:
                 skip_bad=skip_bad,
                 allow_columns=allow_columns,
                 on_conflict=on_conflict,
+                on_removed=on_removed,
                 dispatcher=dispatcher,
                 on_progress=on_progress,
                 **options,

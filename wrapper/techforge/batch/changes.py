@@ -82,12 +82,18 @@ def failed(n: int, reason: str, now: float) -> Change:
     return _change("state = 'failed', reason = ?, ended_at = ?", "state = 'submitted'", (reason, now), n)
 
 
-def done(n: int, file: str | None, now: float) -> Change:
-    """Note that a row's video is there."""
-    changes = "state = 'done', file = ?, ended_at = ?, reason = NULL"
-    return _change(changes, "state = 'submitted'", (file, now), n)
+def corrected(n: int, attempt: int, job_id: str) -> Change:
+    """Note the job that a person knows of, in place of none or of another one; it is polled immediately."""
+    changes = "state = 'submitted', job_id = ?, next_at = 0, reason = NULL, ended_at = NULL"
+    return _change(changes, "state IN ('unknown', 'submitted') AND attempts = ?", (job_id,), n, attempt)
+
+
+def done(n: int, file: str | None, now: float, reason: str | None = None) -> Change:
+    """Note that a row's video exists; the reason says why it was not downloaded."""
+    changes = "state = 'done', file = ?, ended_at = ?, reason = ?"
+    return _change(changes, "state = 'submitted'", (file, now, reason), n)
 
 
 def fetched(n: int, file: str) -> Change:
     """Note where the video of a finished row was downloaded to."""
-    return _change("file = ?", "state = 'done'", (file,), n)
+    return _change("file = ?, reason = NULL", "state = 'done'", (file,), n)

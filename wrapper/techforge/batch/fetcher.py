@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attrs import evolve
@@ -11,12 +12,11 @@ from techforge._flows.download import download_video
 from techforge._masking import mask
 from techforge.batch import changes
 from techforge.batch.ledger import Entry, Ledger, State
-from techforge.errors import TechForgeError
+from techforge.errors import TargetExistsError, TechForgeError
 from techforge.models import Job
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
-    from pathlib import Path
 
     from techforge._session import AsyncSession
     from techforge.batch.options import Options
@@ -47,7 +47,7 @@ async def fetch(session: AsyncSession, ledger: Ledger, options: Options) -> Asyn
 def _missing(ledger: Ledger, options: Options) -> Iterator[tuple[Entry, Path]]:
     for row in ledger.entries(State.DONE):
         target = options.target(row)
-        if target is not None and not target.exists():
+        if target is not None and not (row.file and Path(row.file) == target and target.exists()):
             yield row, target
 
 
@@ -56,6 +56,9 @@ async def _download(session: AsyncSession, ledger: Ledger, row: Entry, target: P
         file = await session.run(
             download_video(Job(row.job_id or "", row.project_id), target, session.settings)
         )
+    except TargetExistsError:
+        why = f"{target} exists, and this campaign did not download it; choose another folder or --name"
+        return evolve(row, file=None, reason=why)
     except TechForgeError as error:
         return evolve(row, file=None, reason=mask(str(error)))
     await asyncio.to_thread(ledger.apply, changes.fetched(row.n, str(file)))

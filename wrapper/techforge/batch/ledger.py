@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from techforge.batch.account import Account
     from techforge.batch.changes import Change
     from techforge.batch.database import Connection, Database
-    from techforge.batch.loading import OnConflict
+    from techforge.batch.loading import OnConflict, OnRemoved
     from techforge.batch.manifest import BadRow, Row
 
 DEFAULT_CAMPAIGN = "default"
@@ -182,6 +182,8 @@ class Ledger:
             known = ", ".join(map(str, there)) or "none"
             wanted = "no campaign" if self._wanted is None else f"no campaign {self._wanted!r}"
             raise NoLedgerError(f"there is {wanted} in {self.name}; its campaigns: {known}")
+        if not found and self._wanted is not None and not self._wanted.isprintable():
+            raise LedgerError(f"{self._wanted!r} cannot name a campaign: use printable characters")
         self._chosen = found[0] if found else self._create_campaign(self._wanted or DEFAULT_CAMPAIGN)
         return self._chosen
 
@@ -263,22 +265,30 @@ class Ledger:
         *,
         source: str = "rows",
         on_conflict: OnConflict = "stop",
-        may_add: bool = True,
+        on_removed: OnRemoved = "submit",
         approve: Callable[[Loaded], object] | None = None,
     ) -> Loaded:
         """Add the rows that are not there yet: all, or none if the iterable raises.
 
         A `BadRow` is kept as a skipped row of its `source`, until that is loaded again. A key stands for one
         content: `on_conflict` says what to do where it has another one, `stop`, `keep` what is known, or
-        `replace` it where nothing was submitted. With `may_add=False` the rows must have something in common
-        with pending rows that are there. `approve` is called before anything is kept; what it raises
-        leaves the ledger as it was.
+        `replace` it where nothing was submitted. `on_removed` says what to do with pending rows that are not
+        among these: `stop`, `submit` them as well, or `withdraw` them. `approve` is called before anything is
+        kept; what it raises leaves the ledger as it was.
 
         Raises:
             RowConflictError: a key has another content.
-            LedgerError: the rows do not belong to this campaign.
+            LedgerError: pending rows were removed, or rows of an earlier version's campaign are among these.
         """
-        return load(self._db, self.campaign, rows, source, on_conflict, may_add=may_add, approve=approve)
+        return load(
+            self._db,
+            self.campaign,
+            rows,
+            source,
+            on_conflict=on_conflict,
+            on_removed=on_removed,
+            approve=approve,
+        )
 
     # --- and change -------------------------------------------------------------------------------
 
@@ -332,6 +342,12 @@ class Ledger:
             return sum(db.execute(statement + one, (*wanted, *value)).rowcount for value in values)
 
         return self._db.run(work)
+
+    def correct(self, key: str, job_id: str) -> bool:
+        """Note the job of an unknown row, or another job for a row whose video was not found yet."""
+        entry = self.row_of(key)
+        change = entry and changes.corrected(entry.n, entry.attempts, job_id)
+        return bool(change and self.apply(change)[0])
 
     def settle(self, project_id: str, job_id: str) -> bool:
         """Note the job of an unknown row of any campaign, as a job service or a webhook knows it.
@@ -417,6 +433,12 @@ class Ledger:
             FROM jobs WHERE campaign = ?"""
         ((known, possible),) = self._db.read(statement, (self._id,))
         return int(known or 0), int(possible or 0)
+
+    def count_without_file(self) -> int:
+        """Return how many videos exist that were not downloaded."""
+        statement = "SELECT count(*) FROM jobs WHERE campaign = ? AND state = 'done' AND file IS NULL"
+        ((count,),) = self._db.read(statement, (self._id,))
+        return int(count)
 
     def row_of(self, key: str) -> Entry | None:
         """Return the row with a key, if there is one."""

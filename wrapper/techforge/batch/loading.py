@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from techforge.batch.manifest import Row
 
 OnConflict: TypeAlias = Literal["stop", "keep", "replace"]
+OnRemoved: TypeAlias = Literal["stop", "submit", "withdraw"]
 _SHOWN = 20
 """Conflicts that an error shows; it knows how many more there are."""
 
@@ -30,7 +31,8 @@ class Loaded:
 
     `new` rows were added. `known` rows were there already, from earlier runs. `duplicates` repeat another
     row of the manifest. `replaced` rows have other content than before. `skipped` rows are bad and were left
-    out. `waiting` rows of earlier runs are still pending, whether or not the manifest holds them.
+    out. `withdrawn` rows of earlier runs are no longer in the manifest and will not be submitted. `waiting`
+    rows of earlier runs are still pending.
     """
 
     new: int = 0
@@ -38,6 +40,7 @@ class Loaded:
     duplicates: int = 0
     replaced: int = 0
     skipped: int = 0
+    withdrawn: int = 0
     waiting: int = 0
 
     @property
@@ -87,13 +90,13 @@ def load(
     campaign: Campaign,
     rows: Iterable[Row | BadRow],
     source: str,
-    on_conflict: OnConflict,
     *,
-    may_add: bool,
+    on_conflict: OnConflict,
+    on_removed: OnRemoved,
     approve: Callable[[Loaded], object] | None,
 ) -> Loaded:
     """Add rows to a campaign; `Ledger.load` says how."""
-    loading = _Loading(database, campaign.id, source, on_conflict)
+    loading = _Loading(database, campaign, source, on_conflict, on_removed)
 
     def values() -> Iterator[tuple[object, ...]]:
         for row in rows:
@@ -108,12 +111,6 @@ def load(
 
     def work(db: Connection) -> Loaded:
         loaded = loading.run(db)
-        if not may_add and loaded.new and not loaded.known and loaded.waiting:
-            raise LedgerError(
-                f"the campaign {campaign.name!r} has {counted(loaded.waiting, 'pending row')}, "
-                f"and none is in this manifest. To add its rows to that campaign, name it: --campaign "
-                f"{campaign.name}. To start another campaign, give another name"
-            )
         if approve is not None:
             approve(loaded)
         return loaded
@@ -126,12 +123,18 @@ class _Loading:
     """The statements that move rows from the table `arriving` into the campaign."""
 
     database: Database
-    campaign: int
+    owner: Campaign
     source: str
     on_conflict: OnConflict
+    on_removed: OnRemoved
+
+    @property
+    def campaign(self) -> int:
+        return self.owner.id
 
     def run(self, db: Connection) -> Loaded:
         self._take_over_earlier_rows(db)
+        withdrawn = self._check_removed_rows(db)
         waiting = self._count(db, "jobs WHERE campaign = ? AND state = 'pending'", self.campaign)
         duplicates = self._remove_duplicates(db)
         replaced = self._check_known_rows(db)
@@ -152,7 +155,7 @@ class _Loading:
             "FROM arriving WHERE true ORDER BY place ON CONFLICT DO NOTHING",
             (self.campaign,),
         ).rowcount
-        loaded = Loaded(added - skipped, known, duplicates, replaced, skipped)
+        loaded = Loaded(added - skipped, known, duplicates, replaced, skipped, withdrawn)
         pending = self._count(db, "jobs WHERE campaign = ? AND state = 'pending'", self.campaign)
         return evolve(loaded, waiting=max(waiting, pending - loaded.new))
 
@@ -184,6 +187,30 @@ class _Loading:
                     names = f"{self.campaign}:{kept}", f"{earlier}:{kept}"
                     db.execute("UPDATE facts SET name = ? WHERE name = ?", names)
                 return
+
+    def _check_removed_rows(self, db: Connection) -> int:
+        """Withdraw the pending rows that are no longer in the manifest; raise if nobody said what to do."""
+        removed = (
+            "campaign = ? AND state = 'pending' "
+            "AND NOT EXISTS (SELECT 1 FROM arriving WHERE arriving.key = jobs.key)"
+        )
+        count = self._count(db, f"jobs WHERE {removed}", self.campaign)
+        if not count or self.on_removed == "submit":
+            return 0
+        if self.on_removed == "stop":
+            are = "is" if count == 1 else "are"
+            raise LedgerError(
+                f"{counted(count, 'row')} of the campaign {self.owner.name!r} {are} still pending and not in "
+                "this manifest, so nothing was submitted. If you removed them, --on-removed withdraw drops "
+                "them; --on-removed submit submits them as well. If this is another campaign, name it: "
+                "--campaign NAME"
+            )
+        # A response may still arrive for a row that was sent before: it keeps its place in the ledger.
+        reason = "it was removed from the manifest"
+        skipped = f"state = 'skipped', reason = ? WHERE attempts > 0 AND {removed}"
+        db.execute(f"UPDATE jobs SET {skipped}", (reason, self.campaign))  # noqa: S608
+        db.execute(f"DELETE FROM jobs WHERE {removed}", (self.campaign,))  # noqa: S608
+        return count
 
     def _remove_duplicates(self, db: Connection) -> int:
         """Let each key be there once; raise where its contents differ and nobody said which one counts."""
@@ -224,6 +251,12 @@ class _Loading:
 
     def _refresh(self, db: Connection) -> None:
         """Let pending rows have what the manifest says now: URLs that were signed again, other metadata."""
+        db.execute(
+            "UPDATE jobs SET state = 'pending', reason = NULL WHERE campaign = ? AND state = 'skipped' "
+            "AND EXISTS (SELECT 1 FROM arriving "
+            "WHERE arriving.key = jobs.key AND arriving.state = 'pending')",
+            (self.campaign,),
+        )
         db.execute(
             f"UPDATE jobs SET {_NEW_VALUES} FROM arriving "  # noqa: S608
             "WHERE jobs.campaign = ? AND jobs.key = arriving.key AND jobs.state = 'pending' "

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from techforge.tracking import AsyncTracker, Tracker
 
 
+_LONGEST_NAME = 240
+"""Bytes of a file name: file systems take 255, and a download adds an ending until it is complete."""
+
+
 class RunOptions(TypedDict, total=False):
     """The options of `client.batch.run(...)` and `client.batch.work(...)`. Durations are seconds.
 
@@ -38,7 +42,7 @@ class RunOptions(TypedDict, total=False):
     max_jobs: int | None
     """Jobs that this run may submit; the other rows stay pending."""
     max_failures: int | None
-    """Rows that may fail in this run; then nothing more is submitted."""
+    """Rows that may fail or become unknown in this run; then nothing more is submitted."""
     retry_server_errors: bool
     """Submit a row again after a 5xx, as the API's documentation recommends, at most twice. Default False.
 
@@ -124,6 +128,8 @@ class Options:
         except (LookupError, ValueError, AttributeError, TypeError) as error:
             problem = f"cannot be filled in for row {row.key!r}: {type(error).__name__} {error}"
             raise InvalidArgumentError("name", problem) from None
+        if len(os.fsencode(name)) > _LONGEST_NAME:
+            raise InvalidArgumentError("name", f"is too long a file name for row {row.key!r}: {name!r}")
         if name != PurePath(name).name or "\\" in name or "\0" in name or name in {".", ".."}:
             raise InvalidArgumentError("name", f"is no file name for row {row.key!r}: {name!r}")
         return Path(self.out, name)

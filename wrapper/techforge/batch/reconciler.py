@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from techforge._flows.download import download_video
 from techforge._flows.wait import look
+from techforge._logging import logger
 from techforge._masking import mask
 from techforge.batch import changes
 from techforge.batch.database import LedgerError
 from techforge.batch.ledger import State
 from techforge.batch.submitter import IDLE
-from techforge.errors import JobFailedError
+from techforge.errors import JobFailedError, TargetExistsError
 from techforge.models import Job
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Reconciler:
             if video is None:
                 await self._look_again(row, min(_LONGEST_LOOK, max(_FIRST_LOOK, elapsed / 4)))
                 return
-            file = await self._fetch(row, video)
+            file, reason = await self._fetch(row, video)
         except JobFailedError as error:
             await self._fail(row, mask(str(error)))
         except LedgerError:
@@ -93,9 +94,9 @@ class Reconciler:
             await self._look_again(row, pause)
         else:
             self._times.append(elapsed)
-            change = changes.done(row.n, file, run.ledger.now())
+            change = changes.done(row.n, file, run.ledger.now(), reason)
             if await run.change(change, State.SUBMITTED, State.DONE):
-                run.tell(row, State.DONE, file=file)
+                run.tell(row, State.DONE, file=file, reason=reason)
 
     async def _look_again(self, row: Entry, pause: float) -> None:
         await self._run.write(changes.look_again(row.n, self._run.ledger.now() + pause))
@@ -107,16 +108,22 @@ class Reconciler:
             self._run.failures += 1
             self._run.tell(row, State.FAILED, reason=reason)
 
-    async def _fetch(self, row: Entry, video: Video) -> str | None:
+    async def _fetch(self, row: Entry, video: Video) -> tuple[str | None, str | None]:
+        """Download a video; return its file, or None and why there is none."""
         target = self._run.options.target(row)
         if target is None:
-            return None
+            return None, None
         async with self._downloads:
             if _is_there(target, video, row.posted_at or math.inf):
-                return str(target)
+                return str(target), None
             session = self._run.session
-            fetching = download_video(video, target, session.settings, overwrite=True)
-            return str(await session.run(fetching))
+            try:
+                return str(await session.run(download_video(video, target, session.settings))), None
+            except TargetExistsError:
+                # A person's own file, or another row's: neither may be lost.
+                reason = f"not downloaded, because {target} exists and is not the file of this row"
+                logger.warning("row %r: %s", row.key, reason)
+                return None, reason
 
 
 def _is_there(target: Path, video: Video, since: float) -> bool:

@@ -42,6 +42,13 @@ class SQLite:
             raise LedgerError(f"{self.name} is a folder; name a file for the ledger, in it for example")
         if not Path(self.name).parent.is_dir():
             raise LedgerError(f"there is no folder {Path(self.name).parent} for the ledger; create it first")
+        # SQLite keeps recent claims in a file beside this one, and finds it by name.
+        self._path = Path(self.name).resolve()
+        if self._path.exists() and self._path.stat().st_nlink > 1:
+            raise LedgerError(
+                f"{self.name} has another name (a hard link), and claims made under one name are not seen "
+                "under the other: remove one of them"
+            )
         try:
             self._db = sqlite3.connect(self.name, isolation_level=None, check_same_thread=False, timeout=30)
         except sqlite3.Error as error:
@@ -99,7 +106,7 @@ class SQLite:
         if self.name == ":memory:":
             yield  # no other process can see it
             return
-        with Path(f"{self.name}.lock").open("ab") as file:
+        with Path(f"{self._path}.lock").open("ab") as file:
             if sys.platform != "win32":
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

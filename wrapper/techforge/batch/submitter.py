@@ -225,6 +225,7 @@ class Submitter:
     async def _doubt(self, row: Entry, reason: str, job_id: str | None) -> None:
         change = changes.unknown(row.n, row.attempts, reason, job_id, self._run.ledger.now())
         if await self._run.change(change, State.POSTING, State.UNKNOWN):
+            self._run.failures += 1
             self._run.tell(row, State.UNKNOWN, reason=reason, job_id=job_id)
 
     async def _fail(self, row: Entry, reason: str, job_id: str | None) -> None:

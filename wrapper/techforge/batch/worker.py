@@ -90,7 +90,7 @@ class Worker(Run):
     def is_spent(self) -> bool:
         """Tell whether all workers together have had as many failures as they may."""
         most = self._bounds.failed
-        return most is not None and self.counts[State.FAILED] >= most
+        return most is not None and self.counts[State.FAILED] + self.counts[State.UNKNOWN] >= most
 
     async def _serve(self) -> None:
         """Let the dispatcher hand chunks out, again if it fails: what was lost with it will be found."""
@@ -169,7 +169,8 @@ def set_bounds(ledger: Ledger, options: Options) -> Bounds:
     last = None if options.max_jobs is None else ledger.nth_pending(options.max_jobs)
     failed = None
     if options.max_failures is not None:
-        failed = ledger.counts()[State.FAILED] + options.max_failures
+        counts = ledger.counts()
+        failed = counts[State.FAILED] + counts[State.UNKNOWN] + options.max_failures
     bounds = Bounds(last, failed)
     ledger.update("bounds", lambda _: asdict(bounds))
     return bounds

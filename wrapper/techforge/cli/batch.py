@@ -11,20 +11,22 @@ import json
 import shlex
 import signal
 import sys
+from contextlib import ExitStack, contextmanager, suppress
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
+from uuid import UUID
 
 import typer
 from attrs import frozen
 from rich.console import Console
 
-from techforge._answers import is_job_id
+from techforge._config import normalized_url
 from techforge._masking import mask, mask_all
 from techforge._session import session_of
-from techforge.batch import Entry, Ledger, Loaded, State, bar, changes, load, read, write_report
-from techforge.batch.campaign import LEDGER, Loading, open_campaign
+from techforge.batch import Entry, Ledger, LedgerError, Loaded, State, bar, load, read, write_report
+from techforge.batch.campaign import LEDGER, Loading, open_campaign, removed_rows_of
 from techforge.batch.database import postgres_url, without_password
 from techforge.batch.dispatch import default_dispatcher, enqueue
 from techforge.batch.options import Options
@@ -43,10 +45,10 @@ from techforge.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Generator, Iterable
 
     from techforge import ClientOptions, TechForge
-    from techforge.batch.loading import OnConflict
+    from techforge.batch.loading import OnConflict, OnRemoved
     from techforge.batch.options import RunOptions
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
@@ -59,6 +61,14 @@ class Conflicts(StrEnum):
     STOP = "stop"
     KEEP = "keep"
     REPLACE = "replace"
+
+
+class Removed(StrEnum):
+    """What to do with pending rows that are no longer in the manifest."""
+
+    STOP = "stop"
+    SUBMIT = "submit"
+    WITHDRAW = "withdraw"
 
 
 class Retryable(StrEnum):
@@ -104,6 +114,17 @@ AllowPrivateMedia = Annotated[
 OnConflictOption = Annotated[
     Conflicts, typer.Option(help="If the content under a row_key has changed: stop, keep the first, replace.")
 ]
+OnRemovedOption = Annotated[
+    Removed | None,
+    typer.Option(
+        help="If pending rows are no longer in the manifest: stop, submit them as well, withdraw them. "
+        "With --campaign they are submitted, else the run stops."
+    ),
+]
+JobTimeout = Annotated[
+    float | None,
+    typer.Option(min=0, help="Seconds to poll a job; then its row stays `submitted`. Else a day."),
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Submit without asking.")]
 AskAbove = Annotated[int, typer.Option(min=0, help="Ask before a run that submits more jobs than this.")]
 Price = Annotated[str | None, typer.Option(help="Your price for one job, to show what a run costs.")]
@@ -127,10 +148,12 @@ def run(
     max_failures: MaxFailures = None,
     retry_server_errors: RetryServerErrors = None,
     give_up_after: GiveUpAfter = None,
+    job_timeout: JobTimeout = None,
     allow_private_media: AllowPrivateMedia = None,
     skip_bad: SkipBad = False,
     allow_column: AllowColumn = None,
     on_conflict: OnConflictOption = Conflicts.STOP,
+    on_removed: OnRemovedOption = None,
     price: Price = None,
     ask_above: AskAbove = ASK_ABOVE,
     yes: Yes = False,
@@ -149,11 +172,12 @@ def run(
         "max_outstanding": max_outstanding,
         "retry_server_errors": retry_server_errors,
         "give_up_after": give_up_after,
+        "job_timeout": job_timeout,
         "max_rate": max_rate,
         "allow_private_media": allow_private_media,
         "price": None if price is None else str(_price(price)),
     }
-    source = _Source(manifest, skip_bad, tuple(allow_column or ()), on_conflict, campaign is not None)
+    source = _Source(manifest, skip_bad, tuple(allow_column or ()), on_conflict, on_removed, campaign)
     with told(), connected(shows_warnings=True) as client:
         source.check_readable()  # before a ledger is made
         # Nothing is left behind by a dry run.
@@ -171,9 +195,10 @@ def run(
                 book.remove_if_empty()
                 raise
             order = _Order(options.price, max_jobs, ask_above, is_approved=yes, is_dry_run=dry_run)
-            if not _load(book, source, client, order):
-                return
-            book.remember(remembered)
+            with _alone(book):
+                if not _load(book, source, client, order):
+                    return
+                book.remember(remembered)
             campaign = book.campaign_name
         budget = {"max_jobs": max_jobs, "max_failures": max_failures}
         _run(client, ledger, campaign, "run", options, budget, as_json=as_json)
@@ -187,6 +212,7 @@ def load_rows(
     skip_bad: SkipBad = False,
     allow_column: AllowColumn = None,
     on_conflict: OnConflictOption = Conflicts.STOP,
+    on_removed: OnRemovedOption = None,
     ask_above: AskAbove = ASK_ABOVE,
     yes: Yes = False,
 ) -> None:
@@ -194,14 +220,20 @@ def load_rows(
 
     `resume`, or workers, submit them. If the last run stopped at a budget, `resume` continues without it.
     """
-    source = _Source(manifest, skip_bad, tuple(allow_column or ()), on_conflict, campaign is not None)
+    source = _Source(manifest, skip_bad, tuple(allow_column or ()), on_conflict, on_removed, campaign)
     with told(), connected(shows_warnings=True) as client:
         source.check_readable()
         with open_campaign(ledger, session_of(client).settings, campaign, manifest) as book:
             options = _Remembered.of(book.remembered())
             client = options.applied_to(client)  # noqa: PLW2901
             # Nobody submits the rows of a file before `resume`, which asks; workers may be waiting for them.
-            order = _Order(options.price, None, ask_above, is_approved=yes or not book.is_shared)
+            order = _Order(
+                options.price,
+                None,
+                ask_above,
+                is_approved=yes or not book.is_shared,
+                submits="Workers submit" if book.is_shared else "resume submits",
+            )
             if _load(book, source, client, order) and book.is_shared:
                 asyncio.run(enqueue(default_dispatcher(ledger, book.campaign.id), book.chunks()))
 
@@ -339,7 +371,7 @@ def retry(
     ledger: LedgerPlace = DEFAULT,
     campaign: CampaignName = None,
 ) -> None:
-    """Let failed rows be submitted again by `resume`: all of them, or those with these keys."""
+    """Let failed rows be submitted again by `resume`: those with these keys, or all with `--state failed`."""
     with told(), Ledger(ledger, campaign, api=_api(), new=False) as book, book.alone():
         if not key and state is None:
             raise InvalidArgumentError("retry", "name the rows by their keys, or give --state failed")
@@ -364,6 +396,7 @@ def unknown(
 ) -> None:
     """List the rows for which a job may exist, and settle them."""
     with told(), Ledger(ledger, campaign, api=_api(), new=False) as book, book.alone():
+        _check_loaded(book)
         book.abandon(book.now() if book.is_shared else None)
         resume_command = _command("resume", ledger, book)
         _check_keys(book, key, State.UNKNOWN, "Only unknown rows can be settled here")
@@ -373,8 +406,9 @@ def unknown(
         if check:
             with connected(shows_warnings=True) as client:
                 found = client.batch.check_unknown(book)
+            are = "is" if found == 1 else "are"
             _say(
-                f"{counted(found, 'row')} of them have a video, and are submitted now. Next: {resume_command}"
+                f"Videos found for {counted(found, 'row')}, which {are} submitted now. Next: {resume_command}"
             )
         if resubmit:
             count = book.retry(State.UNKNOWN, key or None)
@@ -415,8 +449,8 @@ class _Source:
     skip_bad: bool
     allow_columns: tuple[str, ...]
     on_conflict: Conflicts
-    is_named: bool
-    """Whether the user has named the campaign, so that rows of another manifest may be in it."""
+    on_removed: Removed | None
+    campaign: str | None
 
     def check_readable(self) -> None:
         next(read(self.manifest, allow_columns=self.allow_columns), None)
@@ -431,7 +465,9 @@ class _Source:
             skip_bad=self.skip_bad,
             allow_columns=self.allow_columns,
             on_conflict=cast("OnConflict", str(self.on_conflict)),
-            may_add=self.is_named,
+            on_removed=cast("OnRemoved", str(self.on_removed))
+            if self.on_removed
+            else removed_rows_of(self.manifest, self.campaign),
             approve=approve,
         )
 
@@ -445,6 +481,7 @@ class _Order:
     ask_above: int
     is_approved: bool = False
     is_dry_run: bool = False
+    submits: str = "This run submits"
 
     def jobs(self, loaded: Loaded) -> int:
         return loaded.pending if self.max_jobs is None else min(loaded.pending, self.max_jobs)
@@ -465,8 +502,8 @@ class _Order:
             else ""
         )
         cost = f" Cost at {self.price} per job: {self.price * jobs}." if self.price is not None else ""
-        would = "would submit" if self.is_dry_run else "submits"
-        _say(f"This run {would} {counted(jobs, 'job')}{of}.{cost}")
+        submits = "This run would submit" if self.is_dry_run else self.submits
+        _say(f"{submits} {counted(jobs, 'job')}{of}.{cost}")
         held_back = loaded.pending - jobs
         if held_back:
             _say(f"{counted(held_back, 'row')} held back by --max-jobs {self.max_jobs}.")
@@ -539,6 +576,18 @@ def _price(text: str) -> Decimal:
     return price
 
 
+@contextmanager
+def _alone(book: Ledger) -> Generator[None]:
+    """Keep other processes from running campaigns of a file; if one does, nothing is left behind."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(book.alone())
+        except LedgerError:
+            book.remove_if_empty()
+            raise
+        yield
+
+
 # --- running --------------------------------------------------------------------------------------
 
 
@@ -598,7 +647,7 @@ def _run(
             _say(f"Stopped. Continue with: {_command(again, ledger, book)}")
         raise typer.Exit(Code.INTERRUPTED) from None
     with _open(ledger, campaign) as book:
-        _end(book, ledger, again, options.price, as_json=as_json)
+        _end(book, ledger, again, options.price, str(options.run.get("out") or ""), as_json=as_json)
 
 
 def _why_not_begun(error: APIError) -> str:
@@ -611,7 +660,7 @@ def _why_not_begun(error: APIError) -> str:
     return f"{refused} {keys.WEB_APP} Nothing was submitted."
 
 
-def _end(book: Ledger, ledger: str, again: str, price: Decimal | None, *, as_json: bool) -> None:
+def _end(book: Ledger, ledger: str, again: str, price: Decimal | None, out: str, *, as_json: bool) -> None:
     counts, bounds = book.counts(), Bounds.kept_in(book)
     if not as_json:
         _say_counts(counts)
@@ -625,9 +674,13 @@ def _end(book: Ledger, ledger: str, again: str, price: Decimal | None, *, as_jso
         _say(f"{counted(count, 'row')} {said}. Next: {_command('unknown --check', ledger, book)}")
     if counts[State.SKIPPED]:
         _say(
-            f"{counted(counts[State.SKIPPED], 'row')} skipped because they are bad. "
+            f"{counted(counts[State.SKIPPED], 'row')} skipped. "
             f"See: {_command('rows --state skipped', ledger, book)}"
         )
+    missing = book.count_without_file()
+    if out and missing:
+        later = _command(f"fetch --out {shlex.quote(out)}", ledger, book)
+        _say(f"{counted(missing, 'video')} not downloaded to {out}. Next: {later}")
     left = counts[State.PENDING] + counts[State.POSTING] + counts[State.SUBMITTED]
     if counts[State.PENDING] and (bounds.last or bounds.failed):
         again = "resume"
@@ -647,14 +700,14 @@ def _code(counts: dict[State, int], left: int) -> int:
 
 def _settle(book: Ledger, known: str) -> None:
     row, _, job_id = known.rpartition("=")
-    entry = book.row_of(row)
-    if not row or not is_job_id(job_id):
-        raise InvalidArgumentError("job", f"{known!r} is not KEY=JOB or PROJECT=JOB")
-    if entry is not None and entry.state is State.UNKNOWN:
-        found = book.apply(changes.submitted(entry.n, entry.attempts, job_id, 0.0))[0]
-    else:
-        found = book.settle(row, job_id)
-    if not found:
+    try:
+        UUID(job_id)
+    except ValueError:
+        raise InvalidArgumentError(
+            "job", f"{known!r} is not KEY=JOB or PROJECT=JOB with a job's UUID"
+        ) from None
+    # A key may be corrected until the video is found; a project stands for an unknown row only.
+    if not book.correct(row, job_id) and not book.settle(row, job_id):
         raise InvalidArgumentError("job", f"no unknown row has the key or project {row!r}")
 
 
@@ -663,7 +716,9 @@ def _settle(book: Ledger, known: str) -> None:
 
 def _api() -> str:
     """Return the API's address: it chooses between campaigns of the same name."""
-    return keys.base_url().rstrip("/")
+    with suppress(ValueError):
+        return normalized_url(keys.base_url())
+    return keys.base_url()
 
 
 def _open(ledger: str, campaign: str) -> Ledger:
@@ -712,6 +767,7 @@ def _say_loaded(loaded: Loaded) -> None:
     parts += [counted(loaded.duplicates, "duplicate") + " in the manifest"] if loaded.duplicates else []
     parts += [f"{loaded.replaced:,} replaced"] if loaded.replaced else []
     parts += [f"{loaded.skipped:,} skipped"] if loaded.skipped else []
+    parts += [f"{loaded.withdrawn:,} withdrawn"] if loaded.withdrawn else []
     _say(", ".join(parts) + ".")
 
 
