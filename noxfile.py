@@ -131,7 +131,7 @@ def typing(session: nox.Session) -> None:
 
 @nox.session(tags=["quick"])
 def drift(session: nox.Session) -> None:
-    """Check that generated/ matches openapi.json."""
+    """Check that generated/ matches openapi.json, and the sync client the async one."""
     install(session, *group("codegen"))
     session.run("python", "scripts/regenerate.py", "--check")
 
