@@ -1,8 +1,7 @@
-"""Whether the version of a checkout says what has changed since the last release.
+"""Check that the version of a checkout is high enough for what changed since the last release.
 
-The SDK's version speaks of the SDK: what its user's Python meets decides it. What changed in openapi.json
-counts as well, though never as more than additive (`version.for_sdk`). The last release is the newest tag
-`v*` that HEAD builds upon; pre-releases do not count, and neither does the one that the checkout itself is.
+Changes of the SDK decide; changes of openapi.json count as additive at most (`version.for_sdk`). The last
+release is the newest tag `v*` among HEAD's ancestors; pre-releases and the checkout's own tag do not count.
 """
 
 import json
@@ -22,35 +21,33 @@ _RELEASED = ("wrapper", "generated", "openapi.json")
 
 
 class RefusedError(Exception):
-    """A reason not to release, in words for whoever wants to."""
+    """Why this version must not be released."""
 
 
 def check(root: Path) -> str:
-    """Return, in a line, why the version is right.
+    """Return in one line why the version is high enough.
 
     Raises:
-        RefusedError: it is not, or that cannot be found out.
+        RefusedError: it is not, or the last release cannot be found.
     """
     version = (root / VERSION).read_text(encoding="utf-8").partition('"')[2].partition('"')[0]
     headings = re.findall(
         r"^## (\d\S*)(?: \((.*)\))?$", (root / "CHANGELOG.md").read_text("utf-8"), flags=re.MULTILINE
     )
     if version not in dict(headings):
-        raise RefusedError(
-            f"CHANGELOG.md does not tell of {version}: give it a heading `## {version} (...)`."
-        )
+        raise RefusedError(f"CHANGELOG.md has no heading for {version}: add `## {version} (...)`.")
     tags = _tags(root, version)
     if tags and Version(version) < (newest := max(tags)):
         raise RefusedError(
-            f"{version} is lower than {tags[newest]}, which it builds upon. Raise it in {VERSION}."
+            f"{version} is lower than {tags[newest]}, an ancestor of it. Raise it in {VERSION}."
         )
 
     earlier = [Version(name) for name, when in headings if re.fullmatch(r"\d{4}-\d\d-\d\d", when)]
     expected = max((each for each in earlier if each < Version(version)), default=None)
     if expected and expected not in tags:
         raise RefusedError(
-            f"CHANGELOG.md tells of a release {expected}, but no tag v{expected} leads here, and what has "
-            f"changed since cannot be told. {_advice(root)}"
+            f"CHANGELOG.md has a release {expected}, but HEAD has no ancestor with the tag v{expected} to "
+            f"compare it with. {_advice(root)}"
         )
     last = max((each for each in tags if not each.is_prerelease), default=None)
     if last is None:
@@ -60,10 +57,10 @@ def check(root: Path) -> str:
     if understates(version, proposal):
         reasons = "".join(f"\n  {change}" for change in proposal.reasons)
         raise RefusedError(
-            f"{version} understates what has changed since {tags[last]}:{reasons}\n"
-            f"Write {proposal.version} or higher into {VERSION}, and into CHANGELOG.md."
+            f"{version} is too low for what changed since {tags[last]}:{reasons}\n"
+            f"Write {proposal.version} or higher to {VERSION} and CHANGELOG.md."
         )
-    return f"{version} says enough: the changes since {tags[last]} ask for {proposal.version}."
+    return f"{version} is high enough: the changes since {tags[last]} require {proposal.version}."
 
 
 def _changes(root: Path, tag: str) -> list[Change]:
@@ -82,7 +79,7 @@ def _changes(root: Path, tag: str) -> list[Change]:
 
 
 def _tags(root: Path, version: str) -> dict[Version, str]:
-    """Return the tagged versions that HEAD builds upon, without the one that the checkout itself is."""
+    """Return the tagged versions among HEAD's ancestors, without the checkout's own."""
     if not (root / ".git").exists():
         return {}
     tags: dict[Version, str] = {}

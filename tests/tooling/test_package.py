@@ -90,13 +90,13 @@ def test_the_version_says_enough(repository: Path, edits: list[Edit], too_low: s
     edit(repository, *edits)
     release(repository, too_low)
     git(repository, "commit", "--all", "--quiet", "--message", "Two")
-    with pytest.raises(RefusedError, match=rf"{too_low} understates .* v1\.0\.0:\n  ") as refused:
+    with pytest.raises(RefusedError, match=rf"{too_low} is too low .* v1\.0\.0:\n  ") as refused:
         check(repository)
-    assert f"Write {enough} or higher into wrapper/techforge/_version.py" in str(refused.value)
+    assert f"Write {enough} or higher to wrapper/techforge/_version.py" in str(refused.value)
 
     for version in (enough, "7.0.0"):
         release(repository, version)
-        assert check(repository) == f"{version} says enough: the changes since v1.0.0 ask for {enough}."
+        assert check(repository) == f"{version} is high enough: the changes since v1.0.0 require {enough}."
 
 
 def test_what_is_not_committed_counts(repository: Path) -> None:
@@ -110,7 +110,7 @@ def test_what_users_do_not_see_asks_for_nothing(repository: Path) -> None:
     """A change inside leaves the version as it may be."""
     edit(repository, INSIDE)
     git(repository, "commit", "--all", "--quiet", "--message", "Two")
-    assert check(repository) == "1.0.0 says enough: the changes since v1.0.0 ask for 1.0.0."
+    assert check(repository) == "1.0.0 is high enough: the changes since v1.0.0 require 1.0.0."
 
 
 def test_a_tagged_release_is_compared_with_the_one_before(repository: Path) -> None:
@@ -139,7 +139,7 @@ def test_pre_releases_are_not_compared_with(repository: Path) -> None:
     release(repository, "1.1.0")
     git(repository, "commit", "--all", "--quiet", "--message", "Three")
 
-    assert check(repository) == "1.1.0 says enough: the changes since v1.0.0 ask for 1.1.0."
+    assert check(repository) == "1.1.0 is high enough: the changes since v1.0.0 require 1.1.0."
 
 
 @pytest.mark.parametrize("version", ["0.9.0", "1.0.0rc1"])
@@ -165,7 +165,7 @@ def test_a_missing_tag_is_an_error(repository: Path) -> None:
     """Without the release that the changelog tells of, nothing is compared, and that must not pass."""
     git(repository, "tag", "--delete", "v1.0.0")
     release(repository, "1.1.0")
-    with pytest.raises(RefusedError, match=r"release 1\.0\.0, but no tag .* `git fetch --tags`"):
+    with pytest.raises(RefusedError, match=r"release 1\.0\.0, but HEAD has no .* `git fetch --tags`"):
         check(repository)
 
 
@@ -195,7 +195,7 @@ def test_the_first_release_has_nothing_to_be_compared_with(repository: Path) -> 
 def test_the_changelog_tells_of_the_version(repository: Path) -> None:
     """What is released has a heading of its own."""
     release(repository, "1.1.0", heading="Unreleased")
-    with pytest.raises(RefusedError, match=r"CHANGELOG\.md does not tell of 1\.1\.0"):
+    with pytest.raises(RefusedError, match=r"CHANGELOG\.md has no heading for 1\.1\.0"):
         check(repository)
 
 
@@ -261,6 +261,6 @@ def test_nothing_is_built_before(
 
     built.clear()
     edit(repository, BREAKING)
-    with pytest.raises(SystemExit, match=r"package: 1\.0\.0 understates"):
+    with pytest.raises(SystemExit, match=r"package: 1\.0\.0 is too low"):
         package.main()
     assert built == []
