@@ -10,8 +10,8 @@
 .mp4
 """
 
+import importlib
 import sys
-from importlib import import_module
 
 from techforge._async.client import AsyncTechForge
 from techforge._config import ClientOptions
@@ -87,4 +87,4 @@ __all__ = [
 ]
 
 if "IPython" in sys.modules:
-    import_module("techforge.notebook")  # so that IPython shows jobs and videos as HTML
+    importlib.import_module("techforge.notebook")  # so that IPython shows jobs and videos as HTML
