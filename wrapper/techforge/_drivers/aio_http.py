@@ -89,7 +89,8 @@ class AsyncHttp:
         async with asyncio.timeout(deadline.remaining()):
             await self._downloads.acquire()
             try:
-                return await self._over(pool, partial(self._open_over, pool=pool, request=request))
+                opened_over = partial(self._open_over, pool=pool, request=request, deadline=deadline)
+                return await self._over(pool, opened_over)
             except BaseException:
                 self._downloads.release()
                 raise
@@ -154,7 +155,10 @@ class AsyncHttp:
             self._keep(pool, connection)
 
     @staticmethod
-    async def _open_over(connection: AsyncConnection, pool: Connections, request: httpx.Request) -> Lent:
+    async def _open_over(
+        connection: AsyncConnection, pool: Connections, request: httpx.Request, deadline: Deadline
+    ) -> Lent:
+        connection.network.begin(deadline)
         try:
             with connecting(connection.network):
                 response = await connection.http.handle_async_request(pool.given(request))
