@@ -1,4 +1,4 @@
-"""Ten small changes of the contract: each overlay in this folder holds what is to be said of it."""
+"""Ten small changes of the contract: each overlay in this folder has the report that we expect."""
 
 import json
 import re
@@ -22,7 +22,7 @@ def test_there_are_ten() -> None:
 
 @pytest.mark.parametrize("path", CHANGES, ids=lambda path: path.stem)
 def test_verdict(path: Path, tmp_path: Path) -> None:
-    """What the API's user, the SDK's user and the wrapper's author are told is just what we expect."""
+    """The report for the API's user, the SDK's user and the wrapper's author is as expected."""
     change: dict[str, Any] = load_file(str(path))
     expected = change["x-expected"]
     candidate = tmp_path / "candidate.json"
@@ -31,7 +31,7 @@ def test_verdict(path: Path, tmp_path: Path) -> None:
 
     report = spec.examine(read(str(candidate)), tmp_path)
 
-    # Where in its file a line stands is no part of the verdict.
+    # Line numbers are no part of the verdict.
     wrapper = [
         re.sub(r"wrapper/techforge/(.+?):\d+: error: (.*?)  \[.*", r"\1: \2", line) for line in report.wrapper
     ]
