@@ -1,14 +1,12 @@
-"""The public names of a source tree, and what is behind each; griffe reads it, and nothing is imported.
+"""The public names of a source tree. griffe reads it; nothing is imported.
 
-Public is what a module without a leading underscore lists in `__all__`, the modules of `techforge_api.api`,
-the members of all these, and what an attribute leads to (`client.jobs` to `Jobs`).
+Public are the names in `__all__` of modules without a leading underscore, the modules of `techforge_api.api`,
+the members of all these, and the members of an attribute's class (`client.jobs` has those of `Jobs`).
 """
 
-import ast
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import griffe
 
@@ -18,7 +16,7 @@ FIELDS = "fields"
 
 Type = str | griffe.Expr | None
 
-# Without a handler, Python would print what griffe remarks about sources that are not public.
+# Without a handler, Python prints griffe's remarks about private sources.
 logging.getLogger("griffe").addHandler(logging.NullHandler())
 
 
@@ -27,11 +25,10 @@ class Surface:
 
     def __init__(self, root: Path) -> None:
         self.things: dict[str, griffe.Object] = {}
-        """What each dotted public name stands for."""
+        """What each public name refers to."""
         self._names: dict[str, str] = {}
         loader = griffe.GriffeLoader(
             search_paths=[root / folder for folder in PACKAGES],
-            extensions=griffe.Extensions(_SetByMethods()),
             allow_inspection=False,
         )
         packages = [loader.load(package, try_relative_path=False) for package in PACKAGES.values()]
@@ -67,11 +64,11 @@ class Surface:
         for each in reversed([cls, *cls.mro()]):
             _construct(each)
         for name, member in cls.all_members.items():
-            # Python calls the special methods, and attrs its own.
+            # Python calls special methods; those of attrs are not for users.
             special = name.startswith("__") and member.is_function and not name.startswith("__attrs_")
             if name.startswith("_") and not special:
                 continue
-            # What an attribute leads to is not for users to build.
+            # Users do not construct the class of an attribute.
             if name == "__init__" and above:
                 continue
             thing = self.things[f"{where}.{name}"] = _resolved(member, f"{where}.{name}")
@@ -101,7 +98,7 @@ class Surface:
         return frozenset({self.text(type_)})
 
     def text(self, type_: Type) -> str:
-        """Return a type or a default in words that do not depend on where our own code keeps things."""
+        """Return a type or a default as text, with public names instead of private modules."""
         if not isinstance(type_, griffe.Expr):
             return str(type_)
         if not isinstance(type_, griffe.ExprName | griffe.ExprAttribute):
@@ -117,11 +114,11 @@ class Surface:
         found = self._find(name.canonical_path)
         if not isinstance(found, griffe.Attribute) or found.canonical_path in self._names:
             return None
-        # A call makes a thing (a type variable, say), and its name says more.
+        # The name of a type variable says more than the call that makes it.
         return None if isinstance(found.value, griffe.ExprCall) else found.value
 
     def shape(self, where: str) -> str:
-        """Return what a thing looks like but for its name; two alike may be one that was renamed."""
+        """Return what a thing looks like without its name: if two look alike, it may have been renamed."""
         thing = self.things[where]
         if isinstance(thing, griffe.Function):
             parameters = [f"{p.name}: {self.text(p.annotation)}" for p in thing.parameters]
@@ -133,7 +130,7 @@ class Surface:
 
 
 def type_of(thing: griffe.Object) -> Type:
-    """Return the type of an attribute, as far as its source names one."""
+    """Return the type of an attribute, if its source has one."""
     if not isinstance(thing, griffe.Attribute):
         return None
     value = thing.value
@@ -143,36 +140,15 @@ def type_of(thing: griffe.Object) -> Type:
         if isinstance(method, griffe.Function) and value.name in method.parameters:
             return method.parameters[value.name].annotation
         return None
-    if thing.annotation is None and isinstance(value, griffe.ExprCall):
-        return value.function
     return thing.annotation
 
 
 def has_base(cls: griffe.Object, prefix: str, *, direct: bool = False) -> bool:
-    """Tell whether a base class has a full name that begins so."""
+    """Return whether the full name of a base class starts with a prefix."""
     if not isinstance(cls, griffe.Class):
         return False
     bases = [base for each in ([cls] if direct else [cls, *cls.mro()]) for base in each.bases]
     return any(isinstance(base, griffe.Expr) and base.canonical_path.startswith(prefix) for base in bases)
-
-
-class _SetByMethods(griffe.Extension):
-    """Attributes that methods set; griffe itself looks into `__init__` only."""
-
-    def on_function_instance(
-        self, *, node: ast.AST | griffe.ObjectNode, func: griffe.Function, **_: Any
-    ) -> None:
-        cls = func.parent
-        if not isinstance(cls, griffe.Class) or not isinstance(node, ast.FunctionDef):
-            return
-        for statement in node.body:
-            if not isinstance(statement, ast.Assign):
-                continue
-            for target in statement.targets:
-                if isinstance(target, ast.Attribute) and ast.unparse(target.value) == "self":
-                    value = griffe.safe_get_expression(statement.value, parent=cls)
-                    attribute = griffe.Attribute(target.attr, value=value, parent=cls)
-                    cls.members.setdefault(target.attr, attribute)
 
 
 def _resolved(member: griffe.Object | griffe.Alias, where: str) -> griffe.Object:
@@ -184,7 +160,7 @@ def _resolved(member: griffe.Object | griffe.Alias, where: str) -> griffe.Object
 
 
 def _construct(cls: griffe.Class) -> None:
-    """Give a class the `__init__` that attrs, TypedDict or `object` would."""
+    """Add the `__init__` of attrs, TypedDict or `object` to a class."""
     if "__init__" in cls.members:
         return
     parameters = list(_fields(cls))
@@ -210,7 +186,7 @@ def _fields(cls: griffe.Class) -> Iterator[griffe.Parameter]:
     for base in cls.mro():
         yield from _fields(base)
     for member in cls.members.values():
-        # A property has no such label, and neither has a ClassVar.
+        # Properties and ClassVars do not have this label.
         if not isinstance(member, griffe.Attribute) or "instance-attribute" not in member.labels:
             continue
         parameter = _key(cls, member) if typed_dict else _field(member)

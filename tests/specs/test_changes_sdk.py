@@ -77,8 +77,8 @@ result narrowed || def f() -> int | None: ... || def f() -> int: ... || +f: resu
 result retyped || def f() -> int: ... || def f() -> str: ... || !f: result retyped: int to str
 attribute retyped || class A:⏎  a: int⏎  def __init__(self, b: str):⏎    self.b = b || class A:⏎  a: str⏎  def __init__(self, b: str | None):⏎    self.b = b || +A(b): widened: str to None | str && !A.a: retyped: int to str && !A.b: widened: str to None | str
 attribute narrowed || class A:⏎  a: int | None || class A:⏎  a: int || +A.a: narrowed: None | int to int
-attribute set by a method || class A:⏎  def _use(self):⏎    self.a = 1⏎    self.b = 2 || class A:⏎  def _use(self):⏎    self.a = 1 || !A.b: removed
-what an attribute leads to || class _B:⏎  def __init__(self, x): ...⏎  def f(self): ...⏎class A:⏎  def _use(self):⏎    self.b = _B(1) || class _C:⏎  def __init__(self): ...⏎  def g(self, a: int): ...⏎class A:⏎  def _use(self):⏎    self.b = _C() || +A.b.g: added && !A.b: retyped: _B to _C && !A.b.f: removed
+attribute set by __init__ || class A:⏎  def __init__(self):⏎    self.a = 1⏎    self.b = 2 || class A:⏎  def __init__(self):⏎    self.a = 1 || !A.b: removed
+the class of an attribute || class _B:⏎  def f(self): ...⏎class A:⏎  b: _B || class _C:⏎  def g(self, a: int): ...⏎class A:⏎  b: _C || +A.b.g: added && !A.b: retyped: _B to _C && !A.b.f: removed
 constructor || class A: ... || class A:⏎  def __init__(self, a: int): ... || !A(a): added, and required
 inherited || class _A:⏎  def f(self): ...⏎class B(_A): ...⏎class C(B): ... || class _A: ...⏎class B(_A): ...⏎class C(B): ... || !B.f: removed
 a change that is inherited || class _A:⏎  def f(self, a: int): ...⏎class B(_A): ...⏎class C(B): ... || class _A:⏎  def f(self): ...⏎class B(_A): ...⏎class C(B): ... || !B.f(a): removed
