@@ -261,13 +261,14 @@ def test_a_name_that_cannot_be(
 def test_a_file_of_another_campaign_is_not_taken_for_this_ones(
     client: TechForge, quick: MockServer, tmp_path: Path
 ) -> None:
-    """Of the same name and size, but older than the row's job: it is fetched."""
+    """Of the same name and size, but older than the row's job: it is kept, and the row says so."""
     (entry,) = client.batch.run(rows(1, row_key="a"), ledger=tmp_path / "l", out=tmp_path)
-    video = Path(str(entry.file)).read_bytes()
-    (tmp_path / "a.mp4").write_bytes(bytes(len(video)))
+    theirs = bytes(len(Path(str(entry.file)).read_bytes()))
+    (tmp_path / "a.mp4").write_bytes(theirs)
     os.utime(tmp_path / "a.mp4", (1, 1))
-    list(client.batch.run(rows(1, row_key="a"), ledger=tmp_path / "l2", out=tmp_path))
-    assert (tmp_path / "a.mp4").read_bytes() == video
+    (entry,) = client.batch.run(rows(1, row_key="a"), ledger=tmp_path / "l2", out=tmp_path)
+    assert (tmp_path / "a.mp4").read_bytes() == theirs
+    assert (entry.state, entry.file, "exists" in str(entry.reason)) == (State.DONE, None, True)
     del quick
 
 
