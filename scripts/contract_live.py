@@ -1,8 +1,8 @@
 """Compare the live API with openapi.json, using only requests that cost nothing and change nothing.
 
 Usage:
-    python3 scripts/dev.py -s contract-live -- --dry-run                    print the requests, send nothing
-    python3 scripts/dev.py -s contract-live -- --api-key-env TFI_API_KEY    print them, ask, send them
+    python3 scripts/dev.py contract-live --dry-run                    print the requests, send nothing
+    python3 scripts/dev.py contract-live --api-key-env TFI_API_KEY    print them, ask, send them
 
 The key is read from the environment variable that you name. Only `--paid-job` creates a job: one, sent once.
 
@@ -56,7 +56,7 @@ PAUSE, TIMEOUT, LOOK = 1.0, 30.0, 10.0
 BODY_LIMIT, EXCERPT = 100_000, 600
 WRONG_KEY = "made-up-by-contract-live"
 JSON = "application/json"
-UNKNOWN_OBJECT = f"{uuid4()}/{uuid4()}/output.mp4"
+UNKNOWN_OBJECT = Job(str(uuid4()), str(uuid4())).output_path
 JOB_ID = re.compile(r"job[^\s?&#]{0,80}?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})", re.IGNORECASE)
 
 

@@ -1,8 +1,8 @@
 """Report what another contract would change: for the API's users, for the SDK's users, and in the wrapper.
 
 Usage:
-    python3 scripts/dev.py -s spec -- FILE-OR-URL            report it, and change nothing
-    python3 scripts/dev.py -s spec -- --apply FILE-OR-URL    write openapi.json, generated/ and CHANGELOG.md
+    python3 scripts/dev.py spec FILE-OR-URL            report it, and change nothing
+    python3 scripts/dev.py spec --apply FILE-OR-URL    write openapi.json, generated/ and CHANGELOG.md
 
 FILE-OR-URL is one OpenAPI 3 document, as JSON or YAML. Exit codes: 0 the changes were reported, 1 the
 document cannot be applied, 2 it is not a contract.

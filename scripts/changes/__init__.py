@@ -6,7 +6,7 @@ from attrs import frozen
 
 
 class Impact(StrEnum):
-    """What a change asks of whoever relied on what was there before."""
+    """What a change means for code that relies on the previous state."""
 
     BREAKING = "breaking"
     ADDITIVE = "additive"
@@ -15,15 +15,15 @@ class Impact(StrEnum):
 
 @frozen(order=True)
 class Change:
-    """One change that a reader may care about."""
+    """One change."""
 
     impact: Impact
     where: str
-    """The place, as its reader names it: `POST /jobs/v2 request body.language`, `techforge.Job.id`."""
+    """For example `POST /jobs/v2 request body.language`, or `techforge.Job.id`."""
     what: str
-    """What happened there, in a few words: `removed`, `type changed from string to integer`."""
+    """For example `removed`, or `type changed from string to integer`."""
     silent: bool = False
-    """Whether no type of Python tells those who use generated code of it."""
+    """Whether the types of generated code do not show it."""
 
     def __str__(self) -> str:
         return f"{self.impact}: {self.where}: {self.what}"
