@@ -15,7 +15,6 @@ import json
 import multiprocessing
 import os
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,6 +27,7 @@ from typing import Any, Literal
 from attrs import asdict, frozen
 
 from contract import CHECKS, REPORTS, ROOT, suite
+from dev import default_seed
 
 REPORT = REPORTS.with_name("contract-mutants.json")
 ORIGINAL = "the unmodified server"
@@ -98,15 +98,6 @@ def main(arguments: Sequence[str]) -> int:
         print(f"Trying a sample: {len(names) - 1} of {len(mutants)} mutants. To repeat it:")
         print(f"    python3 scripts/dev.py contract-mutants --seed {seed}", flush=True)
     return report(tried(names), len(names))
-
-
-def default_seed() -> str:
-    """Return the commit of the checkout, so that each commit tries another sample; without git, the day."""
-    try:
-        command = ["git", "rev-parse", "--short", "HEAD"]
-        return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return time.strftime("%Y-%m-%d", time.gmtime())
 
 
 def sampled(mutants: Iterable[str], seed: str) -> list[str]:

@@ -18,6 +18,7 @@ import hashlib
 import importlib.util
 import os
 import subprocess
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,15 @@ def group(name: str) -> list[str]:
     """Return a dependency group; the pip that comes with Python 3.11 knows none."""
     requirements: list[str] = pyproject()["dependency-groups"][name]
     return requirements
+
+
+def default_seed() -> str:
+    """Return the commit of the checkout, so that each commit tries another sample; without git, the day."""
+    try:
+        command = ["git", "rev-parse", "--short", "HEAD"]
+        return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return time.strftime("%Y-%m-%d", time.gmtime())
 
 
 def environment(name: str, *requirements: str) -> Path:
