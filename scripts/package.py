@@ -51,7 +51,7 @@ def check_contents(wheel: Path) -> None:
     expected |= {f"{about}/{name}" for name in names}
     for source in (ROOT / "wrapper", ROOT / "generated"):
         # Whatever else lies among the sources, an editor's copy or somebody's keys, is not to be published.
-        files = (path for pattern in ("*.py", "py.typed") for path in source.rglob(pattern))
+        files = (path for pattern in ("*.py", "*.html", "py.typed") for path in source.rglob(pattern))
         expected |= {path.relative_to(source).as_posix() for path in files}
     with ZipFile(wheel) as archive:
         actual = set(archive.namelist())

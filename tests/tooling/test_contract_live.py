@@ -92,7 +92,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Ser
     return service
 
 
-@pytest.mark.parametrize("check", FREE, ids=str)
+@pytest.mark.parametrize("check", FREE, ids=lambda check: check.name)
 def test_no_free_request_can_create_a_job(check: contract_live.Check) -> None:
     """The money rule: no body has a value, and openapi.json rejects the body of each POST."""
     assert check.is_safe
