@@ -103,7 +103,7 @@ def use_in_tasks(run: Run, address: Address, path: str) -> None:
 def watch(run: Run, client: Any) -> None:
     """Note what a client's limiter does now; no user needs to know, so there is no public name for it."""
     limiter = client._session.settings.limiter
-    run.samples.append((time.time(), limiter.rate, limiter._in_flight, limiter._most))
+    run.samples.append((time.time(), limiter.rate, limiter._in_flight, limiter._concurrency_limit))
 
 
 def measure(colour: str, allowed: tuple[float, float], seconds: float) -> Run:

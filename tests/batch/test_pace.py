@@ -132,7 +132,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Workers:
 def wait_for_turn(simulation: Workers, worker: SharedLimiter) -> Any:
     """Ask for a turn, and take it from the ledger."""
     ticket = worker.ticket()
-    assert worker.ask(ticket, simulation.clock) > 0
+    assert worker.acquire(ticket, simulation.clock) > 0
     worker.meet()
     return ticket
 
@@ -142,10 +142,10 @@ def test_a_machine_that_slept_does_not_make_up_for_it(alone: Workers) -> None:
     worker = alone.workers[0]
     ticket = wait_for_turn(alone, worker)
     alone.clock += 10
-    assert worker.ask(ticket, alone.clock) > 0
+    assert worker.acquire(ticket, alone.clock) > 0
     worker.meet()
     alone.clock += 0.1
-    assert worker.ask(ticket, alone.clock) == 0
+    assert worker.acquire(ticket, alone.clock) == 0
 
 
 def test_turns_of_the_pace_before_are_lost(alone: Workers) -> None:
@@ -153,12 +153,12 @@ def test_turns_of_the_pace_before_are_lost(alone: Workers) -> None:
     first, second = alone.workers[:2]
     tickets = [first.ticket() for _ in range(5)]
     for ticket in tickets:
-        first.ask(ticket, alone.clock)
+        first.acquire(ticket, alone.clock)
     first.meet()
     assert len(first._turns) == 5
     late = [second.ticket() for _ in range(3)]
     for ticket in late:
-        second.refused(ticket, alone.clock, 0.0, 0.0)
+        second.record_refused(ticket, alone.clock, 0.0, 0.0)
     alone.clock += 0.05
     second.meet()
     first.meet()
@@ -177,20 +177,20 @@ def test_a_slow_database_loses_no_turn(alone: Workers, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Workers, "update_for_account", slow)
     ticket = wait_for_turn(alone, worker)
-    assert worker.ask(ticket, alone.clock) == 0
+    assert worker.acquire(ticket, alone.clock) == 0
 
 
 def test_a_clock_that_was_set_back_does_not_stop_all(alone: Workers) -> None:
     """The pace goes on from now."""
     worker = alone.workers[0]
-    worker.leave(wait_for_turn(alone, worker))
+    worker.release(wait_for_turn(alone, worker))
     alone.clock -= 3600
     worker._turns.clear()
     alone.clock += 1.1
     for _ in range(10):
         ticket = wait_for_turn(alone, worker)
         alone.clock += 0.11
-        assert worker.ask(ticket, alone.clock) == 0
+        assert worker.acquire(ticket, alone.clock) == 0
 
 
 def test_where_the_ledger_is_slow_more_turns_are_taken(
@@ -206,7 +206,7 @@ def test_where_the_ledger_is_slow_more_turns_are_taken(
 
     monkeypatch.setattr(Workers, "update_for_account", slow)
     for _ in range(40):
-        worker.ask(worker.ticket(), alone.clock)
+        worker.acquire(worker.ticket(), alone.clock)
     worker.meet()
     assert len(worker._turns) == 5
     worker.meet()

@@ -136,7 +136,7 @@ async def test_cancelling_ends_the_wait_for_a_turn(
     with pytest.raises(asyncio.CancelledError):
         await task
     assert time.monotonic() - began < 0.1
-    assert async_client._session.settings.limiter._line == []
+    assert async_client._session.settings.limiter._queue == []
     assert (await async_client.storage.sign(done.output_path)).path == done.output_path
 
 

@@ -80,7 +80,7 @@ class Simulation:
         return self.latency / 2 * (0.5 + self.dice.random())
 
     def _ask(self, caller: int, ticket: Any) -> None:
-        wait = self.of(caller).ask(ticket, self.clock)
+        wait = self.of(caller).acquire(ticket, self.clock)
         if wait:
             self._at(wait + self.dice.random() * 0.002, self._ask, caller, ticket)
         else:
@@ -93,9 +93,9 @@ class Simulation:
         self.answers.append((self.clock, good))
         if good:
             self.served[caller] += 1
-            self.of(caller).accepted(ticket, self.clock)
-            self.of(caller).leave(ticket)
+            self.of(caller).record_accepted(ticket, self.clock)
+            self.of(caller).release(ticket)
             ticket = self.of(caller).ticket()
         else:
-            self.of(caller).refused(ticket, self.clock, self.api.retry_after, self.dice.random())
+            self.of(caller).record_refused(ticket, self.clock, self.api.retry_after, self.dice.random())
         self._at(0.001, self._ask, caller, ticket)

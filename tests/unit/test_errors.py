@@ -159,7 +159,7 @@ def test_the_text_says_what_happened_and_what_to_do() -> None:
     error.attempts = 3
     assert str(error) == (
         "POST /jobs/v2: 429: slow down (attempts: 3, request id: req-7, retry after: 2.5 s). "
-        "Nothing was done. Reduce concurrency and try again later; if this persists, contact support to "
+        "Nothing was done. Reduce concurrency and try again later. If this persists, contact support to "
         "raise your rate limit."
     )
 
@@ -167,7 +167,7 @@ def test_the_text_says_what_happened_and_what_to_do() -> None:
 def test_an_error_about_a_missing_video_says_how_to_wait() -> None:
     """Of a job's video it is not said that it will never be there."""
     error = status_error(404, "", method="GET", path="/")
-    assert error.advice == "Nothing was done; trying again will not help until the request changes."
+    assert error.advice == "Nothing was done. The same request will fail again: correct it first."
     error.job = JOB
     assert error.advice == (
         f"The video of job {JOB_ID} is not there yet. Wait for it with jobs.wait(job), then download it."
@@ -177,8 +177,8 @@ def test_an_error_about_a_missing_video_says_how_to_wait() -> None:
 @pytest.mark.parametrize(
     ("status", "polls", "said"),
     [
-        ("unknown", 1, "was not done after 1.5 s and 1 poll. The job goes on."),
-        ("queued", 2, "was not done after 1.5 s and 2 polls (last status: queued). The job goes on."),
+        ("unknown", 1, "was not done after 1.5 s and 1 poll. The job continues."),
+        ("queued", 2, "was not done after 1.5 s and 2 polls (last status: queued). The job continues."),
     ],
 )
 def test_a_status_that_nobody_reported_is_not_told(status: str, polls: int, said: str) -> None:

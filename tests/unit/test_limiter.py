@@ -80,7 +80,7 @@ def test_it_is_off_until_the_first_429() -> None:
     """Who is never refused never waits."""
     limiter = Limiter()
     tickets = [limiter.ticket() for _ in range(1000)]
-    assert not any(limiter.ask(ticket, 0.0) for ticket in tickets)
+    assert not any(limiter.acquire(ticket, 0.0) for ticket in tickets)
     assert limiter.rate == math.inf
 
 
@@ -106,25 +106,25 @@ def test_fewer_at_once_after_a_429() -> None:
     """A 429 halves how many are under way; with each round of answers it is two more."""
     limiter = Limiter()
     tickets = [limiter.ticket() for _ in range(41)]
-    assert not any(limiter.ask(ticket, 0.0) for ticket in tickets)
-    limiter.refused(tickets[0], 0.1, None, 0.0)
-    assert limiter._most == 20
+    assert not any(limiter.acquire(ticket, 0.0) for ticket in tickets)
+    limiter.record_refused(tickets[0], 0.1, None, 0.0)
+    assert limiter._concurrency_limit == 20
     for ticket in tickets[1:21]:
-        limiter.accepted(ticket, 0.2)
-    assert limiter._most == pytest.approx(22, abs=0.1)
+        limiter.record_accepted(ticket, 0.2)
+    assert limiter._concurrency_limit == pytest.approx(22, abs=0.1)
 
 
 def test_a_pause_is_for_all() -> None:
     """While a Retry-After runs nobody sends; a shorter one does not end it."""
     limiter = Limiter()
     first, second, third = (limiter.ticket() for _ in range(3))
-    assert limiter.ask(first, 0.0) == limiter.ask(second, 0.0) == 0
-    limiter.refused(first, 1.0, 30.0, 0.5)
-    limiter.refused(second, 1.0, 5.0, 0.5)
-    assert [limiter.ask(ticket, 2.0) for ticket in (third, first)] == [29.0, 29.0]
+    assert limiter.acquire(first, 0.0) == limiter.acquire(second, 0.0) == 0
+    limiter.record_refused(first, 1.0, 30.0, 0.5)
+    limiter.record_refused(second, 1.0, 5.0, 0.5)
+    assert [limiter.acquire(ticket, 2.0) for ticket in (third, first)] == [29.0, 29.0]
     # And then in their order: who was refused comes first.
-    assert limiter.ask(third, 31.0) > 0
-    assert limiter.ask(first, 31.0) == 0
+    assert limiter.acquire(third, 31.0) > 0
+    assert limiter.acquire(first, 31.0) == 0
 
 
 def test_a_wave_of_429s_counts_once() -> None:
@@ -132,11 +132,11 @@ def test_a_wave_of_429s_counts_once() -> None:
     limiter = Limiter()
     tickets = [limiter.ticket() for _ in range(64)]
     for ticket in tickets:
-        limiter.ask(ticket, 0.0)
-    limiter.refused(tickets[0], 0.1, None, 0.0)
+        limiter.acquire(ticket, 0.0)
+    limiter.record_refused(tickets[0], 0.1, None, 0.0)
     rate = limiter.rate
     for ticket in tickets[1:]:
-        limiter.refused(ticket, 5.0, None, 0.0)
+        limiter.record_refused(ticket, 5.0, None, 0.0)
     assert limiter.rate == rate == 4
 
 
@@ -144,14 +144,14 @@ def test_who_leaves_holds_nobody_up() -> None:
     """A caller that gives up, waiting or under way, leaves its place to the next."""
     limiter = Limiter(max_rate=1, max_in_flight=1)
     first, second, third = (limiter.ticket() for _ in range(3))
-    assert limiter.ask(first, 0.0) == 0
-    assert limiter.ask(second, 0.0) > 0
-    assert limiter.ask(third, 0.0) > limiter.ask(second, 0.0)
-    limiter.leave(second)
-    limiter.leave(second)
-    assert limiter.ask(third, 5.0) > 0
-    limiter.leave(first)
-    assert limiter.ask(third, 5.0) == 0
+    assert limiter.acquire(first, 0.0) == 0
+    assert limiter.acquire(second, 0.0) > 0
+    assert limiter.acquire(third, 0.0) > limiter.acquire(second, 0.0)
+    limiter.release(second)
+    limiter.release(second)
+    assert limiter.acquire(third, 5.0) > 0
+    limiter.release(first)
+    assert limiter.acquire(third, 5.0) == 0
 
 
 def test_a_lost_answer_is_under_way_no_more() -> None:
@@ -159,8 +159,8 @@ def test_a_lost_answer_is_under_way_no_more() -> None:
     limiter = Limiter(max_in_flight=2)
     first, second = limiter.ticket(), limiter.ticket()
     for _ in range(5):
-        assert limiter.ask(first, 0.0) == 0
-    assert limiter.ask(second, 0.0) == 0
+        assert limiter.acquire(first, 0.0) == 0
+    assert limiter.acquire(second, 0.0) == 0
     assert limiter._in_flight == 2
 
 
@@ -168,24 +168,24 @@ def test_a_child_process_waits_for_no_parent(monkeypatch: pytest.MonkeyPatch) ->
     """What another process has in flight, and who waits there, is nothing to a child."""
     limiter = Limiter(max_in_flight=1)
     ours, theirs, waiting = (limiter.ticket() for _ in range(3))
-    assert limiter.ask(theirs, 0.0) == 0
-    assert limiter.ask(waiting, 0.0) > 0
+    assert limiter.acquire(theirs, 0.0) == 0
+    assert limiter.acquire(waiting, 0.0) > 0
     monkeypatch.setattr("os.getpid", lambda: -1)
-    assert limiter.ask(ours, 0.0) == 0
+    assert limiter.acquire(ours, 0.0) == 0
 
 
 def test_an_abandoned_call_is_cleaned_up_at_any_moment() -> None:
     """The garbage collector may do it in a thread that is just asking for another call."""
     limiter = Limiter(max_in_flight=1)
     abandoned = limiter.ticket()
-    assert limiter.ask(abandoned, 0.0) == 0
+    assert limiter.acquire(abandoned, 0.0) == 0
 
     def collected() -> None:
         with lock:
-            limiter.leave(abandoned)
+            limiter.release(abandoned)
 
     thread = threading.Thread(target=collected, daemon=True)
     thread.start()
     thread.join(5)
     assert not thread.is_alive()
-    assert limiter.ask(limiter.ticket(), 0.0) == 0
+    assert limiter.acquire(limiter.ticket(), 0.0) == 0

@@ -1,4 +1,4 @@
-"""What a client is set to. The environment is read when a client is built, never at import."""
+"""The options of a client. The environment is read when a client is created, never at import."""
 
 import os
 import random
@@ -25,7 +25,7 @@ _PYTHON = ".".join(map(str, sys.version_info[:3]))
 
 
 class ClientOptions(TypedDict, total=False):
-    """The options of a client, and of `client.with_options(...)`. Durations are seconds.
+    """The options of a client, and of `client.with_options(...)`. All durations are in seconds.
 
     >>> patient = client.with_options(max_retries=5, timeout=10.0)
     >>> patient.storage.sign(done.output_path).path == done.output_path
@@ -33,36 +33,38 @@ class ClientOptions(TypedDict, total=False):
     """
 
     base_url: str
-    """Where the API is: by default `TFI_BASE_URL`, else the live API."""
+    """The address of the API. Default: the environment variable `TFI_BASE_URL`, else the live API."""
     account: str
-    """A name for the account that pays, which stays the same when its key is replaced.
+    """A name for the account that pays. Campaigns belong to an account; a name survives a change of its key.
 
-    By default `TFI_ACCOUNT`, else a fingerprint of the key. Campaigns belong to an account.
+    Default: the environment variable `TFI_ACCOUNT`, else a fingerprint of the key.
     """
     timeout: float
-    """One attempt, from connecting to the last byte of the answer. Default 60."""
+    """Timeout of one attempt, from connecting to the last byte of the response. Default 60."""
     max_retries: int
-    """Further attempts after the first; a 429 is none, unless this is 0. Default 2."""
+    """How often a failed request is sent again; after a 429 without limit, unless this is 0. Default 2."""
     retry_timeout: float
-    """One call, all its attempts and pauses; a longer `Retry-After` fails at once. Default 120."""
+    """Timeout of one call with all its attempts. A longer `Retry-After` fails at once. Default 120."""
     resubmit_on_server_error: bool
-    """Whether `jobs.create` retries after a 500, 503 or another 5xx of the API, as its documentation
-    recommends; never after a gateway's 502, 504 or 520 to 530. Default True."""
+    """Whether `jobs.create` retries after a 500, 503 or another 5xx, as the API's documentation recommends.
+
+    A gateway's 502, 504 or 520 to 530 is never retried, since the job may exist. Default True.
+    """
     max_rate: float
-    """Requests a second to the API, for all callers together, if the account's limit is known."""
+    """Requests per second to the API, for all callers together. Default: found from 429 responses."""
     max_in_flight: int
-    """Requests to the API that are under way at once, for all callers together."""
+    """Requests to the API in flight at the same time, for all callers together. Default: unlimited."""
     default_headers: Mapping[str, str]
-    """Headers for every request to the API; `with_options` adds to them."""
+    """Additional headers for every request to the API. `with_options` adds to them."""
     allow_http: bool
-    """Allow plain http beyond this machine, for the API and for signed URLs. Default False."""
+    """Allow unencrypted http to other machines, for the API and for signed URLs. Default False."""
     allow_private_media: bool
-    """Allow media URLs that only a private network can reach. Default False, unless `base_url` is in one."""
+    """Allow media URLs in a private network. Default False, or True if `base_url` is in one itself."""
 
 
 @frozen(kw_only=True)
 class Settings:
-    """The checked options of one client, and the clock and random that its flows use."""
+    """The checked options of one client, and the clock and random numbers that its flows use."""
 
     api_key: str | KeyProvider = field(repr=False)
     base_url: str
@@ -75,7 +77,7 @@ class Settings:
     budget: RetryBudget = field(factory=RetryBudget, repr=False)
     limiter: Limiter = field(factory=Limiter, repr=False)
     claim: Callable[[], Awaitable[None] | None] | None = field(default=None, repr=False)
-    """Called once for a submission, when its turn has come, before it is sent; what it raises stops it."""
+    """Called once per submission, after the rate limiter has admitted it. If it raises, nothing is sent."""
     now: Callable[[], float] = field(default=time.monotonic, repr=False)
     random: Callable[[], float] = field(default=random.random, repr=False)
 
@@ -86,28 +88,28 @@ class Settings:
         options: ClientOptions,
         environ: Mapping[str, str] = os.environ,
     ) -> Self:
-        """Read the environment and check everything.
+        """Return checked settings from the options and the environment.
 
         Raises:
-            ConfigurationError: there is no key, or it does not belong to the base URL's host.
+            ConfigurationError: there is no key, or it must not be sent to the base URL's host.
             InvalidArgumentError: an option is wrong.
         """
-        # An empty argument is a mistake, and not a way to the live API.
+        # An empty base_url= is a mistake. Do not replace it by the live API.
         base_url = options.get("base_url", environ.get(BASE_URL_VARIABLE) or LIVE_URL)
-        bare = cls(
+        defaults = cls(
             api_key=resolve_api_key(api_key, environ),
             base_url=base_url,
             account=environ.get(ACCOUNT_VARIABLE) or None,
             headers={"user-agent": f"techforge-python/{__version__} python/{_PYTHON}"},
         )
-        return bare.with_options({**options, "base_url": base_url})
+        return defaults.with_options({**options, "base_url": base_url})
 
     def with_options(self, options: ClientOptions) -> Self:
-        """Return the same settings with some of them changed, and checked."""
+        """Return a copy with some options changed and checked."""
         unknown = options.keys() - ClientOptions.__annotations__.keys()
         if unknown:
             allowed = ", ".join(sorted(ClientOptions.__annotations__))
-            raise InvalidArgumentError(min(unknown), f"is not an option of a client; there are {allowed}")
+            raise InvalidArgumentError(min(unknown), f"is not a client option. The options are {allowed}")
         allow_http = options.get("allow_http", self.allow_http)
         settings = evolve(
             self,
@@ -145,39 +147,39 @@ class Settings:
         return Limiter(**limits) if limits.keys() & options.keys() else self.limiter
 
     def __getstate__(self) -> NoReturn:
-        """Keep the key, and connections that serve one process, out of pickles."""
-        raise TypeError("a client of techforge cannot be pickled; build one in each process")
+        """Refuse to pickle: settings contain the API key, and connections belong to one process."""
+        raise TypeError("a techforge client cannot be pickled; create one in each process")
 
     @property
     def allows_private_media(self) -> bool:
-        """Whether media URLs may be private: if that is allowed, or if the API itself is private."""
+        """Whether media URLs may be private: by option, or because the API is in a private network."""
         return self.allow_private_media or _checks.is_private_host(urlsplit(self.base_url).hostname or "")
 
     def check_key(self, api_key: str) -> None:
-        """Refuse a key that must not go to this base URL."""
+        """Raise a `ConfigurationError` if the key must not be sent to this base URL."""
         check_key_for_host(api_key, urlsplit(self.base_url).hostname or "")
 
     def once(self) -> Self:
-        """Return the same settings without retries, for loops that try again by themselves."""
+        """Return a copy without retries, for loops that retry themselves."""
         return evolve(self, retry=evolve(self.retry, max_retries=0))
 
 
 def _account(name: object) -> str:
     if not isinstance(name, str) or not name.isprintable() or not name.strip():
-        raise InvalidArgumentError("account", "must be a name, such as 'acme'")
+        raise InvalidArgumentError("account", "must be a non-empty name such as 'acme'")
     return name
 
 
 def _base_url(url: str, *, allow_http: bool) -> str:
     checked = _checks.secure_url("base_url", url, allow_http=allow_http)
-    # An empty query, too, would swallow the path of an operation.
+    # The path of an operation is appended, so even an empty query would take it in.
     if "?" in checked or "#" in checked or urlsplit(checked).username is not None:
-        raise ConfigurationError("base_url: must not hold a query, a fragment or credentials")
+        raise ConfigurationError("base_url: must not contain a query, a fragment or credentials")
     return normalized_url(checked)
 
 
 def normalized_url(url: str) -> str:
-    """Return one spelling of an address: campaigns belong to it (RFC 3986, sections 6.2.2.1 and 6.2.3)."""
+    """Return the normalized URL, since campaigns belong to it (RFC 3986, sections 6.2.2.1 and 6.2.3)."""
     parts = urlsplit(url)
     port = f":{parts.port}" if parts.port not in {None, _DEFAULT_PORTS.get(parts.scheme)} else ""
     host = parts.hostname or ""

@@ -1,12 +1,12 @@
 """Every error that the SDK raises.
 
     TechForgeError
-    ├── ConfigurationError (ValueError)      a client cannot be built, or is closed
-    ├── InvalidArgumentError (ValueError)    a call is wrong; nothing was sent
+    ├── ConfigurationError (ValueError)      the client cannot be created, or is closed
+    ├── InvalidArgumentError (ValueError)    an argument is wrong; nothing was sent
     ├── APIError
-    │   ├── APIConnectionError               no answer
-    │   │   └── APITimeoutError
-    │   ├── APIStatusError                   an answer that says no
+    │   ├── APIConnectionError               no response
+    │   │   └── APITimeoutError              no response in time
+    │   ├── APIStatusError                   the API responded with an error status
     │   │   ├── BadRequestError              400
     │   │   ├── AuthenticationError          401
     │   │   ├── PermissionDeniedError        403
@@ -15,15 +15,15 @@
     │   │   ├── UnprocessableEntityError     422
     │   │   ├── RateLimitError               429
     │   │   └── InternalServerError          5xx
-    │   └── APIResponseError                 an answer that cannot be read
+    │   └── APIResponseError                 the response cannot be read
     ├── JobError
-    │   ├── JobFailedError                   the tracker says that the job failed
-    │   ├── JobTimeoutError (TimeoutError)   not done in time; waiting can go on
+    │   ├── JobFailedError                   the tracker reports that the job failed
+    │   ├── JobTimeoutError (TimeoutError)   not done in time; you can wait again
     │   └── JobOutcomeUnknownError           a job may exist; it was not submitted again
-    └── DownloadError                        the file is not there; what arrived is kept
-        └── TargetExistsError (FileExistsError)
+    └── DownloadError                        the download is incomplete; the received part is kept
+        └── TargetExistsError (FileExistsError)  the target file exists
 
-All of them survive pickle, and none holds the API key or a signed URL's query.
+All errors can be pickled. None contains the API key or the query of a signed URL.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ if TYPE_CHECKING:
 
 
 GATEWAY = frozenset({502, 504, *range(520, 531)})
-"""Statuses that only a gateway sends. The server behind it may have done what it was asked to do."""
+"""Statuses that only a gateway sends. The server behind it may have processed the request."""
 
 
 class Outcome(Enum):
-    """What a failed request may have done at the server."""
+    """What the server may have done with a failed request."""
 
     NOT_SENT = "not sent"
-    """The request never reached the server: DNS, connect, TLS or pool failure."""
+    """The request was not sent: name resolution, connecting or TLS failed."""
     REFUSED = "refused"
-    """The server asked to come back later (429)."""
+    """The server rejected the request because of its rate limit (429)."""
     SERVER_FAILED = "server failed"
-    """The server answered 5xx. The API's documentation recommends to retry with backoff."""
+    """The server responded with 5xx. The API's documentation recommends retrying with backoff."""
     UNKNOWN = "unknown"
-    """The request may have been carried out: no readable answer, or a submission answered by a gateway."""
+    """The request may have been processed: no readable response, or a gateway responded to a submission."""
     DEFINITIVE = "definitive"
-    """The server said no, and asking again will not change it."""
+    """The server rejected the request, and would reject it again."""
 
 
 def _restore(cls: type[TechForgeError], args: tuple[Any, ...], state: dict[str, Any]) -> TechForgeError:
@@ -64,29 +64,29 @@ def _restore(cls: type[TechForgeError], args: tuple[Any, ...], state: dict[str, 
 
 
 def _portable(value: object) -> object:
-    foreign = isinstance(value, BaseException) and not isinstance(value, TechForgeError)
-    return TechForgeError(f"{type(value).__name__}: {value}") if foreign else value
+    is_foreign = isinstance(value, BaseException) and not isinstance(value, TechForgeError)
+    return TechForgeError(f"{type(value).__name__}: {value}") if is_foreign else value
 
 
 class TechForgeError(Exception):
     """Base of every error that the SDK raises."""
 
     job: Job | None = None
-    """The job that the failed call was about, where one exists."""
+    """The job that the failed call was about, or None."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The default would call __init__ with args alone, and lose what is passed by keyword. An error that
-        # is not ours, a tracker's say, may not survive pickle itself: its text does.
+        # The default calls __init__ with `args` only, and so loses keyword arguments. Errors from user code,
+        # such as a tracker's, may not be picklable: keep their text.
         state = {name: _portable(value) for name, value in self.__dict__.items()}
         return _restore, (type(self), self.args, state)
 
 
 class ConfigurationError(TechForgeError, ValueError):
-    """A client cannot be built from what was given, or has been closed."""
+    """The client cannot be created from these options, or has been closed."""
 
 
 class InvalidArgumentError(TechForgeError, ValueError):
-    """An argument is wrong; nothing was sent."""
+    """An argument is wrong, and nothing was sent. `field` names the argument."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
@@ -94,12 +94,21 @@ class InvalidArgumentError(TechForgeError, ValueError):
 
 
 class APIError(TechForgeError):
-    """A request that did not bring the answer it should have.
+    """A request to the API or to storage failed.
 
-    `outcome` says what may have happened at the server, `job_may_exist` whether a job may have been
-    created by any of the `attempts`. `retry_after` is in seconds. `body` is an excerpt, masked. `job_id` is
-    the id of a job that the answer names, `job_status` its status where the answer could be read,
-    `project_id` the project to look in for a job that may exist.
+    Attributes:
+        message: what happened, without the advice that `str(error)` adds.
+        outcome: what the server may have done with the last request.
+        method, path: the request; the path has no query.
+        status_code: the HTTP status, None without a response.
+        request_id: the API's id of the request, for its support.
+        retry_after: the pause that the server asked for, in seconds, or None.
+        body: the beginning of the response, with secrets masked.
+        attempts: how many requests were sent.
+        job_may_exist: True if any of these attempts may have created a job.
+        job_id: the id of the job that the response names, or None.
+        job_status: the status of that job, None if the response was not readable as the API documents it.
+        project_id: the project in which to look for a job that may exist.
     """
 
     def __init__(
@@ -140,41 +149,41 @@ class APIError(TechForgeError):
 
     @property
     def advice(self) -> str:
-        """What to do about it."""
+        """What to do next, as a sentence."""
         if self.job is not None:
-            return "The job goes on: wait again with jobs.wait(error.job)."
+            return "The job continues: wait again with jobs.wait(error.job)."
         if self.job_may_exist:
             where = f" in project {self.project_id}" if self.project_id else ""
             return f"A job may exist{where}: look for it before you submit again."
         if self.status_code in {401, 403}:
             return (
-                "Nothing was done; check the API key (api_key= or TFI_API_KEY). "
-                "Keys are made in the web app, under /api-access."
+                "Nothing was done. Check the API key (api_key= or TFI_API_KEY). "
+                "You create keys in the web app, under /api-access."
             )
         return {
-            Outcome.NOT_SENT: "Nothing was sent; check the network and base_url, then try again.",
-            Outcome.REFUSED: "Nothing was done. Reduce concurrency and try again later; if this persists, "
+            Outcome.NOT_SENT: "Nothing was sent. Check the network and base_url, then try again.",
+            Outcome.REFUSED: "Nothing was done. Reduce concurrency and try again later. If this persists, "
             "contact support to raise your rate limit.",
             Outcome.SERVER_FAILED: "Try again later; contact support if it persists.",
             Outcome.UNKNOWN: "Try again later.",
-            Outcome.DEFINITIVE: "Nothing was done; trying again will not help until the request changes.",
+            Outcome.DEFINITIVE: "Nothing was done. The same request will fail again: correct it first.",
         }[self.outcome]
 
 
 class APIConnectionError(APIError):
-    """The API could not be reached, or the connection broke before its answer was there."""
+    """The connection failed, or broke before the response was complete."""
 
 
 class APITimeoutError(APIConnectionError):
-    """The API did not answer in time."""
+    """There was no response in time."""
 
 
 class APIResponseError(APIError):
-    """The API answered something that cannot be read."""
+    """The response cannot be read, for example because it is a proxy's HTML page."""
 
 
 class APIStatusError(APIError):
-    """The API answered with an error status."""
+    """The response has an error status."""
 
 
 class BadRequestError(APIStatusError):
@@ -186,18 +195,18 @@ class AuthenticationError(APIStatusError):
 
 
 class PermissionDeniedError(APIStatusError):
-    """403: the API key may not do this."""
+    """403: the API key lacks a permission."""
 
 
 class NotFoundError(APIStatusError):
     """404: there is nothing at this path.
 
-    `job` is set if it is the path of a job's video, which may still come.
+    `job` is set if this is the path of a job's video. The video may appear later: wait for it.
     """
 
     @property
     def advice(self) -> str:
-        """What to do about it."""
+        """What to do next, as a sentence."""
         if self.job is None:
             return super().advice
         return (
@@ -211,13 +220,13 @@ class ConflictError(APIStatusError):
 
 
 class UnprocessableEntityError(APIStatusError):
-    """422: the request is well-formed, and still not valid."""
+    """422: the request is well-formed but not valid."""
 
 
 class RateLimitError(APIStatusError):
-    """429: too many requests; `retry_after` holds the pause that the API asked for, if it did.
+    """429: too many requests. `retry_after` is the pause that the API asked for, or None.
 
-    Without a `status_code`, nothing was sent: the pace of the client left no time for it.
+    If `status_code` is None, nothing was sent: the client's rate limiter left no time before the deadline.
     """
 
 
@@ -246,17 +255,17 @@ def status_error(
     retry_after: float | None = None,
     body: str = "",
 ) -> APIStatusError:
-    """Return the error for a status of 300 or above; `reason` is what the answer says of itself."""
+    """Return the error for a status of 300 or above; `reason` is the error text of the response."""
     cls = InternalServerError if status_code >= 500 else _BY_STATUS.get(status_code, APIStatusError)
     if status_code >= 500:
         outcome = Outcome.SERVER_FAILED
     elif status_code == 429:
         outcome = Outcome.REFUSED
     else:
-        # RFC 9110, section 15.5.9: after a 408 a client may ask again. What was read of it is not known.
+        # A 408 does not say how much of the request the server has read (RFC 9110, section 15.5.9).
         outcome = Outcome.UNKNOWN if status_code == 408 else Outcome.DEFINITIVE
     if 300 <= status_code < 400:
-        reason = "a redirect, which is not followed so that the key stays with the API; check base_url"
+        reason = "a redirect. It was not followed, so that the key goes to no other host; check base_url"
     message = f"{status_code}" + (f": {reason}" if reason else "")
     return cls(
         message,
@@ -271,27 +280,32 @@ def status_error(
 
 
 class JobError(TechForgeError):
-    """Something is wrong with a job rather than with a request."""
+    """A job failed, was not done in time, or has an unknown outcome."""
 
 
 class JobFailedError(JobError):
-    """The tracker reported that the job failed; `job` is the job, `reason` what was said of it."""
+    """The tracker reported that `job` failed. `reason` is its explanation, or None."""
 
     def __init__(self, job: Job, reason: str | None) -> None:
-        why = (reason or "no reason was given").rstrip(".")
+        explanation = (reason or "no reason was given").rstrip(".")
         super().__init__(
-            f"job {job.id} (project {job.project_id}) failed: {why}. "
-            "It will not finish; correct the input and create a new job."
+            f"job {job.id} (project {job.project_id}) failed: {explanation}. "
+            "It will not finish. Correct the input and create a new job."
         )
         self.job: Job = job  # pyright: ignore[reportIncompatibleVariableOverride] - here always known
         self.reason = reason
 
 
 class JobTimeoutError(JobError, TimeoutError):
-    """The job was not done in time. It goes on, and so can the wait.
+    """The job was not done in time. It continues on the server, and you can wait again.
 
-    Carries the `job`, its `last_status`, the `elapsed` seconds, the number of `polls`, the `last_error`
-    of a poll if there was one, and `retry_after` if the API asked for a pause beyond the deadline.
+    Attributes:
+        job: the job, to pass to `jobs.wait` again.
+        last_status: the last status that the API or the tracker reported.
+        elapsed: how long the wait took, in seconds.
+        polls: how many times the job was polled.
+        last_error: the error of the last failed poll, or None.
+        retry_after: the pause that the API asked for, in seconds, if it ends after the deadline.
     """
 
     def __init__(
@@ -303,14 +317,14 @@ class JobTimeoutError(JobError, TimeoutError):
         polls: int,
         last_error: Exception | None = None,
     ) -> None:
-        # A job made from its ids has the status "unknown" until somebody reports one: that says nothing.
-        known = [f"last status: {last_status}"] if last_status != "unknown" else []
-        known += [f"last poll: {last_error}"] if last_error else []
+        # A job made from its ids has the status "unknown" until a status is reported: do not show that.
+        details = [f"last status: {last_status}"] if last_status != "unknown" else []
+        details += [f"last poll: {last_error}"] if last_error else []
         super().__init__(
             f"job {job.id} (project {job.project_id}) was not done after {elapsed:.1f} s and "
             + ("1 poll" if polls == 1 else f"{polls} polls")
-            + (f" ({'; '.join(known)})" if known else "")
-            + ". The job goes on. Wait again with jobs.wait(error.job), or from another process with "
+            + (f" ({'; '.join(details)})" if details else "")
+            + ". The job continues. Wait again with jobs.wait(error.job), or from another process with "
             f"jobs.wait(jobs.from_ids({job.id!r}, {job.project_id!r}))."
         )
         self.job: Job = job  # pyright: ignore[reportIncompatibleVariableOverride] - here always known
@@ -322,27 +336,31 @@ class JobTimeoutError(JobError, TimeoutError):
 
 
 class JobOutcomeUnknownError(JobError):
-    """A job may or may not have been created, and it was not submitted again.
+    """A job may have been created, and it was not submitted again, since you could pay twice.
 
-    `sent` is the body that was sent (URL queries masked), `project_id` the project to look for,
-    `job_id` the job's id if the answer held one, `error` the failure itself.
+    Attributes:
+        error: the `APIError` that left the outcome unknown. Its `method`, `path`, `status_code`,
+            `request_id`, `retry_after`, `attempts` and `body` are attributes of this error, too.
+        sent: the request body, with URL queries masked.
+        project_id: the project in which to look for the job.
+        job_id: the id of the job, if the response contained one.
     """
 
     def __init__(self, error: APIError, *, sent: Mapping[str, Any], project_id: str) -> None:
-        known = error.job_id
+        job_id = error.job_id
         super().__init__(
             f"{error.method} {error.path}: {error.message} (attempts: {error.attempts}). "
             + (
-                f"The answer holds a job id: go on with jobs.from_ids({known!r}, {project_id!r})."
-                if known
-                else f"A job may exist in project {project_id}; it was not submitted again. Look for that "
+                f"The response contains a job id: continue with jobs.from_ids({job_id!r}, {project_id!r})."
+                if job_id
+                else f"A job may exist in project {project_id}. It was not submitted again. Look for that "
                 "project in your job service, webhook events or web app before you submit again."
             )
         )
         self.error = error
         self.sent = dict(sent)
         self.project_id = project_id
-        self.job_id = known
+        self.job_id = job_id
         self.outcome = Outcome.UNKNOWN
         self.job_may_exist = True
         self.method = error.method
@@ -355,11 +373,14 @@ class JobOutcomeUnknownError(JobError):
 
 
 class DownloadError(TechForgeError):
-    """A download did not finish; nothing was put at its target.
+    """A download did not finish. The target file was not created or changed.
 
-    `path` is the storage key, `target` the file that was to be written, `received` the number of bytes
-    that are kept beside it for the next try, `error` the last failure of a request if there was one, and
-    `retry_after` the pause in seconds that it asked for.
+    Attributes:
+        path: the storage key.
+        target: the file that was to be written.
+        received: how many bytes are kept in `<target>.part`; the next download resumes there.
+        error: the last `APIError`, or None.
+        retry_after: the pause that the server asked for, in seconds, or None.
     """
 
     def __init__(
@@ -374,4 +395,4 @@ class DownloadError(TechForgeError):
 
 
 class TargetExistsError(DownloadError, FileExistsError):
-    """There is a file at the target already, and `overwrite=True` was not given."""
+    """The target file exists, and `overwrite=True` was not given."""

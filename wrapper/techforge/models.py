@@ -1,4 +1,4 @@
-"""What calls return: small frozen values that can be compared, stored and pickled."""
+"""The values that calls return. They are frozen, and can be compared, stored and pickled."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 NO_STATUS = "unknown"
-"""The status of a job that nobody has reported one for: one made from its ids, for instance."""
+"""The status of a job before any was reported, for example of a job made from its ids."""
 
 
 def _default_output_path(job: Job) -> str:
@@ -24,12 +24,18 @@ def _default_output_path(job: Job) -> str:
 class Job:
     """A job that the API has accepted.
 
-    `id` and `project_id` are all that is needed to find its video again, in any process. `status` is
-    what was last heard of it. `output_path` is the storage key of its video, by default
-    `ai-talking-videos/{project_id}/outputs/{id}.mp4`.
+    Store `id` and `project_id`: with them, `jobs.from_ids` finds the job again in any process.
 
-    `attempts` is the number of requests that `create` sent. `may_have_duplicates` is True if one of the
-    failed ones may have created a job too; look for it in the project. Neither counts when jobs are compared.
+    Attributes:
+        id: the job's id.
+        project_id: the project that the job belongs to.
+        status: the last status that was reported, `unknown` before the first.
+        message: the API's message about the job, or None.
+        output_path: the storage key of the video, by default
+            `ai-talking-videos/{project_id}/outputs/{id}.mp4`.
+        attempts: how many requests `create` sent. It is ignored when jobs are compared.
+        may_have_duplicates: True if a failed attempt may have created another job, which you find in the
+            same project. It is ignored when jobs are compared.
 
     >>> job = Job("15a6331b-3837-4ae8-8fa7-d3ead3388d77", "468ea7a0-66e1-4357-a760-236e54167f3e")
     >>> job.output_path
@@ -49,8 +55,12 @@ class Job:
 class SignedUrl:
     """A short-lived URL that serves one storage object without an API key.
 
-    `expires_at` is aware, or None where the API names no expiry. The query of `url` grants access: it
-    is masked in the repr, and is not to be logged or published.
+    The query of `url` grants access: the repr masks it, and you should not log or publish it.
+
+    Attributes:
+        path: the storage key.
+        url: the URL.
+        expires_at: when the URL stops working, as an aware datetime, or None if the API does not say.
 
     >>> client.storage.sign(done.output_path).path == done.output_path
     True
@@ -63,10 +73,14 @@ class SignedUrl:
 
 @frozen
 class Video:
-    """A finished video: the job it belongs to and where it can be had.
+    """A finished video.
 
-    `signed` is the URL that was valid when the video was found. `size` is in bytes; it, `etag` and
-    `content_type` are what storage says, None where it says nothing.
+    Attributes:
+        job: the job that made the video.
+        signed: a signed URL, valid when the video was found.
+        size: the size in bytes, None if storage does not say.
+        etag: the ETag, None if storage does not say.
+        content_type: the content type, None if storage does not say.
 
     >>> video = client.jobs.wait(done)
     >>> video.job.id == done.id, video.content_type
@@ -86,10 +100,10 @@ class Video:
 
     @property
     def url(self) -> str:
-        """The signed URL; it stops working at `expires_at`."""
+        """The signed URL. It stops working at `expires_at`."""
         return self.signed.url
 
     @property
     def expires_at(self) -> datetime | None:
-        """When `url` stops working, aware, or None where the API does not say."""
+        """When `url` stops working, as an aware datetime, or None if the API does not say."""
         return self.signed.expires_at

@@ -1,4 +1,4 @@
-"""What `jobs.create` takes: the fields of the contract, with their types."""
+"""The arguments of `jobs.create`: the fields of the API's contract, with their types."""
 
 from collections.abc import Mapping, Sequence
 from typing import Required, TypedDict
@@ -6,7 +6,7 @@ from uuid import UUID
 
 
 class JobParams(TypedDict, total=False):
-    """What `jobs.create` takes. What is not given is not sent, and the API decides.
+    """The arguments of `jobs.create`. Omitted optional fields are not sent: the API's default applies.
 
     >>> params: JobParams = {"image_url": "https://cdn.example.com/image.png",
     ...                      "audio_url": "https://cdn.example.com/audio.mp3", "output_size": 400}
@@ -15,11 +15,11 @@ class JobParams(TypedDict, total=False):
     """
 
     image_url: Required[str]
-    """Publicly reachable http(s) URL of the source image. A path, or a private host, is refused."""
+    """URL of the source image. The API must be able to fetch it: paths and private hosts are refused."""
     audio_url: Required[str]
-    """Publicly reachable http(s) URL of the narration audio. A path, or a private host, is refused."""
+    """URL of the narration audio. The API must be able to fetch it: paths and private hosts are refused."""
     project_id: str | UUID | None
-    """Project that the job belongs to; a fresh UUID by default."""
+    """Project that the job belongs to; a new UUID by default."""
     job_type: str
     """Kind of job; `ai_talking_video` by default."""
     is_clone_required: bool | None
@@ -29,16 +29,16 @@ class JobParams(TypedDict, total=False):
     version: int | None
     """Model version: 4, 5 or 6."""
     output_size: int | None
-    """Edge of the output, in pixels."""
+    """Edge length of the output, in pixels."""
     crop: bool | None
     """Crop the image before rendering."""
     dynamic_scale: float | None
-    """Scale factor while rendering."""
+    """Scale factor during rendering."""
     iteration_count: int | None
-    """Refinement passes."""
+    """Number of refinement passes."""
     expand_ratio: float | None
-    """How far the canvas is expanded."""
+    """Ratio by which the canvas is expanded."""
     values: Sequence[str] | None
-    """Further tuning parameters."""
+    """Additional tuning parameters."""
     extra: Mapping[str, object] | None
-    """Fields that this version of the SDK does not know, sent as they are."""
+    """Fields that this version of the SDK does not know. They are sent unchanged."""

@@ -1,4 +1,4 @@
-"""Plugging in what knows more of a job than storage does: a job service, or a webhook's events."""
+"""Trackers report a job's status from your own job service or webhook events."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ if TYPE_CHECKING:
 DONE = frozenset({"done", "success"})
 FAILED = frozenset({"failed"})
 WAITING = "waiting"
-"""The status that a `JobUpdate` shows as long as nobody has reported one."""
+"""The status in a `JobUpdate` before any status was reported."""
 
 
 def _plain(status: str) -> str:
-    # str() of a member of a (str, Enum) is "Status.FAILED", and not its value.
+    # str() of a (str, Enum) member is "Status.FAILED" instead of its value.
     return str.__str__(status)
 
 
 @frozen
 class JobState:
-    """What a tracker knows of a job.
+    """The state of a job, as a tracker reports it.
 
-    `status` is compared without regard to case: `done` and `success` mean that the video is there,
-    `failed` that it never will be; any other keeps the wait going. `output_path` overrides the
-    storage key of the video.
+    Attributes:
+        status: `done` or `success` if the video is ready, `failed` if the job failed; any other status
+            means that the job continues. Upper and lower case are the same.
+        message: an explanation, for example why the job failed.
+        output_path: the storage key of the video, if it is not the default one.
 
     >>> JobState("failed", message="no face found").message
     'no face found'
@@ -39,9 +41,14 @@ class JobState:
 
 @frozen
 class JobUpdate:
-    """What `on_update` is told after each poll; `elapsed` is in seconds since the wait began.
+    """The argument of `on_update`: the progress of a wait.
 
-    `status` is the last one that the API or the tracker reported, or `waiting` as long as there is none.
+    Attributes:
+        job: the job.
+        status: the last status that the API or the tracker reported, `waiting` before the first.
+        message: the tracker's last message, or None.
+        elapsed: seconds since the wait began.
+        polls: how many times the job was polled.
 
     >>> updates = []
     >>> video = client.jobs.wait(done, on_update=updates.append)
@@ -57,7 +64,7 @@ class JobUpdate:
 
 
 class Tracker(Protocol):
-    """Where a job stands, according to the user's own job service or webhook store.
+    """Reports the status of jobs, for example from your job service or your webhook events.
 
     >>> class Events:
     ...     def check(self, job):
@@ -67,13 +74,13 @@ class Tracker(Protocol):
     """
 
     def check(self, job: Job) -> JobState | str | None:
-        """Return where the job stands: a status, a `JobState` that says more, None for no news."""
+        """Return the job's status, a `JobState` with details, or None if there is no news."""
         ...
 
 
 class AsyncTracker(Protocol):
-    """The same for `AsyncTechForge`."""
+    """A `Tracker` for `AsyncTechForge`."""
 
     async def check(self, job: Job) -> JobState | str | None:
-        """Return where the job stands: a status, a `JobState` that says more, None for no news."""
+        """Return the job's status, a `JobState` with details, or None if there is no news."""
         ...

@@ -34,7 +34,7 @@ def request(
     try:
         return (yield from _request(call, settings, deadline, attempts or Attempts(), ticket))
     finally:
-        settings.limiter.leave(ticket)
+        settings.limiter.release(ticket)
 
 
 def _request(
@@ -63,7 +63,7 @@ def _request(
             attempts.in_doubt = in_doubt
             raise
         else:
-            settings.limiter.accepted(ticket, settings.now())
+            settings.limiter.record_accepted(ticket, settings.now())
             return answer
         in_doubt |= not call.repeatable and failure.outcome in _MAY_HAVE_RUN
         attempts.in_doubt = in_doubt
@@ -104,7 +104,7 @@ def _request(
 
 def _turn(settings: Settings, ticket: Ticket, deadline: float, failure: APIError | None) -> Flow[None]:
     """Wait until a request may be sent; if there is no time for that, raise the last failure."""
-    while wait := settings.limiter.ask(ticket, settings.now()):
+    while wait := settings.limiter.acquire(ticket, settings.now()):
         if settings.now() + wait + LEAST > deadline:
             if failure is None:
                 failure = RateLimitError(
@@ -126,9 +126,9 @@ def _claimed(call: Call[T], settings: Settings, deadline: float, attempts: Attem
 def _tell(settings: Settings, ticket: Ticket, failure: APIError) -> None:
     """Let the limiter know of an answer, if there was one."""
     if failure.status_code == 429:
-        settings.limiter.refused(ticket, settings.now(), failure.retry_after, settings.random())
+        settings.limiter.record_refused(ticket, settings.now(), failure.retry_after, settings.random())
     elif failure.status_code is not None:
-        settings.limiter.accepted(ticket, settings.now())
+        settings.limiter.record_accepted(ticket, settings.now())
 
 
 def time_for(settings: Settings, deadline: float, failure: APIError | None = None) -> float:

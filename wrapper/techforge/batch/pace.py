@@ -83,19 +83,19 @@ class Pace(Limiter):
     def hear(self, accepted: int, refused: Iterable[tuple[int, float | None]], now: float) -> None:
         """Count answers; a 429 is told by the epoch of its turn, and its `Retry-After`."""
         for _ in range(accepted):
-            self.accepted(Ticket(0, sent=now), now)
+            self.record_accepted(Ticket(0, sent_at=now), now)
         self._recent = [*self._recent, *[0] * accepted][-_WINDOW:]
         for epoch, retry_after in refused:
             self._recent = [*self._recent, 1][-_WINDOW:]
-            self.refused(Ticket(0, epoch), now, retry_after, random.random())  # noqa: S311
+            self.record_refused(Ticket(0, epoch), now, retry_after, random.random())  # noqa: S311
 
     def turns(self, count: int, now: float) -> list[float]:
         """Return the instants of the next turns."""
         # Whether anybody wants to send is seen in the line; turns that are booked are wanted, too.
-        self._line = [0] if count or self._tokens < 0 else []
+        self._queue = [0] if count or self._tokens < 0 else []
         if self._filled > now + 1.0:
             self._filled = now  # the clock was set back, which must not stop all
-        self._fill(now)
+        self._refill(now)
         # Unused turns are lost: together with others they would be too many in a second.
         self._tokens = min(self._tokens, 1.0)
         begin, rate = max(now, self._paused_until), self.rate
@@ -103,10 +103,10 @@ class Pace(Limiter):
         self._tokens -= count if rate < math.inf else 0
         return found
 
-    def _cut(self, now: float, jitter: float) -> None:
+    def _cut_rate(self, now: float, jitter: float) -> None:
         if sum(self._recent) >= _MANY:
             epoch = self._epoch
-            super()._cut(now, jitter)
+            super()._cut_rate(now, jitter)
             if epoch != self._epoch:
                 self._recent.clear()
 
@@ -141,34 +141,34 @@ class SharedLimiter(Limiter):
                 await asyncio.to_thread(self.meet)
             await asyncio.sleep(_OFTEN)
 
-    def accepted(self, ticket: Ticket, now: float) -> None:
+    def record_accepted(self, ticket: Ticket, now: float) -> None:
         """Count an answer that was no 429."""
         del now
         with lock:
-            self._land(ticket)
+            self._request_finished(ticket)
             self._heard.accepted += 1
 
-    def refused(self, ticket: Ticket, now: float, retry_after: float | None, jitter: float) -> None:
+    def record_refused(self, ticket: Ticket, now: float, retry_after: float | None, jitter: float) -> None:
         """Count a 429."""
         del now, jitter
         with lock:
-            self._land(ticket)
+            self._request_finished(ticket)
             self._heard.refused.append((ticket.epoch, retry_after))
 
-    def _turn(self, place: int, now: float) -> float:
+    def _seconds_until_served(self, position: int, now: float) -> float:
         if self._rate == math.inf:
             return 0.0
         while self._turns and self._turns[0][0] < now - _STALE:
             self._turns.popleft()
-        if place < len(self._turns):
-            return self._turns[place][0] - now
-        return max(_OFTEN, min((place + 1 - len(self._turns)) / self._rate, _LATEST))
+        if position < len(self._turns):
+            return self._turns[position][0] - now
+        return max(_OFTEN, min((position + 1 - len(self._turns)) / self._rate, _LATEST))
 
-    def _take(self, place: int) -> int:
+    def _take_token(self, position: int) -> int:
         if self._rate == math.inf:
             return self._epoch
-        _, epoch = self._turns[place]
-        del self._turns[place]
+        _, epoch = self._turns[position]
+        del self._turns[position]
         return epoch
 
     def _is_due(self) -> bool:
@@ -182,7 +182,7 @@ class SharedLimiter(Limiter):
         if self._rate == math.inf:
             return 0
         ahead = min(max(_AHEAD, 2 * self._meeting), _STALE)
-        return min(len(self._line), math.ceil(self._rate * ahead)) - len(self._turns)
+        return min(len(self._queue), math.ceil(self._rate * ahead)) - len(self._turns)
 
     def meet(self) -> None:
         """Tell what was heard, and take turns."""

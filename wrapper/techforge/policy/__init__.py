@@ -1,1 +1,1 @@
-"""Decisions without I/O: state in, decision out; clock and random are the caller's."""
+"""Decisions without I/O. The caller passes the time and random numbers."""

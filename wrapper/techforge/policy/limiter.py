@@ -1,4 +1,4 @@
-"""How fast, and how many at once: one pace for all callers of a client."""
+"""The rate limiter: how fast, and how many requests at once, all callers of a client may send."""
 
 import math
 import os
@@ -9,66 +9,68 @@ from attrs import define
 
 from techforge.policy.lock import lock
 
-_CUT = 0.9
-"""What is left, after a 429, of the rate that the API was found to allow."""
-_PERIOD, _REQUESTS = 12.0, 75
-"""Seconds, and requests, at least, until the whole of it is tried again."""
-_BEYOND = 1.5
-"""How far above what was known to be allowed a rate is a discovery."""
-_SHORT, _ENOUGH = 1.0, 10
-"""Seconds, and answers, in which too little is seen to judge a rate by."""
-_FIRST = 4.0
-"""Requests a second to begin with, where the first 429 comes before anything is known."""
-_LEAST = 0.125
-"""Requests a second below which no 429 brings the rate."""
-_DOUBLING = math.log(2)
-"""The rate's growth in a second, at the most."""
-_LATE = 0.1
-"""Seconds by which callers may wake up late without loss of pace."""
-_SOONEST, _LATEST = 0.001, 1.0
-"""Seconds until a caller looks again whether fewer requests are under way."""
+BACKOFF_FACTOR = 0.9
+"""After a 429, continue at this fraction of the measured limit."""
+RECOVERY_SECONDS, RECOVERY_REQUESTS = 12.0, 75
+"""After a cut, probe the full measured limit again after this long and this many requests."""
+OUTGROWN_FACTOR = 1.5
+"""A rate above this multiple of the last known limit has outgrown that estimate."""
+MIN_WINDOW_SECONDS, MIN_WINDOW_RESPONSES = 1.0, 10
+"""Ignore a 429 that arrives before this much evidence has been collected."""
+INITIAL_RATE = 4.0
+"""Requests per second after a first 429 that arrives before any throughput was measured."""
+MIN_RATE = 0.125
+"""No 429 reduces the rate below this, in requests per second."""
+MAX_GROWTH = math.log(2)
+"""The rate at most doubles each second: this is its largest exponential growth per second."""
+WAKEUP_SLACK = 0.1
+"""Tokens may accumulate for this many seconds, so that a caller that wakes up late loses no throughput."""
+MIN_WAIT, MAX_SLOT_WAIT = 0.001, 1.0
+"""Shortest wait, and longest wait for another request to finish, in seconds."""
 
 
 @define(eq=False)
 class Ticket:
-    """One call's place in the line; a call that is refused keeps it."""
+    """The position of one call in the queue. A call keeps it when the API answers 429."""
 
     number: int
     epoch: int = 0
-    sent: float = 0.0
+    sent_at: float = 0.0
     in_flight: bool = False
 
 
 class Limiter:
-    """The pace of one client, shared by all its threads and tasks; it does nothing before the first 429.
+    """A rate limiter shared by all threads and tasks of a client.
 
-    A token bucket. From a 429 on the rate is nine tenths of what the API has accepted since the 429
-    before; then it grows, slowly where that was the limit, and faster the longer no 429 comes. A
-    `Retry-After` is a pause for all. How many requests are under way at once is halved, and recovers slowly.
-    `max_rate`, in requests a second, and `max_in_flight` hold from the start. Callers are served in the
-    order in which they came. Safe to share between threads and tasks.
+    It is a token bucket, inactive until the API answers 429 for the first time. After a 429 the rate drops
+    to 90 % of the throughput measured since the previous 429. It then follows a cubic curve, as in
+    TCP CUBIC: slow near the last known limit, faster the longer no 429 occurs. A 429 also halves the number
+    of requests in flight, which recovers slowly. A `Retry-After` pauses all callers.
+
+    `max_rate` (requests per second) and `max_in_flight` apply from the first request on. Callers are
+    served first come, first served.
 
     >>> limiter = Limiter(max_rate=2)
     >>> first, second = limiter.ticket(), limiter.ticket()
-    >>> limiter.ask(first, now=0.0), round(limiter.ask(second, now=0.0), 1)
+    >>> limiter.acquire(first, now=0.0), round(limiter.acquire(second, now=0.0), 1)
     (0.0, 0.4)
     """
 
     def __init__(self, max_rate: float = math.inf, max_in_flight: float = math.inf) -> None:
         self.max_rate, self.max_in_flight = max_rate, max_in_flight
-        self._numbers = count()
-        self._line: list[int] = []
+        self._ticket_numbers = count()
+        self._queue: list[int] = []
         self._in_flight = 0
-        self._process = os.getpid()
-        self._most = max_in_flight
-        self._took = _LATE
-        # The rate grows from a floor: twofold each second, until a second 429 shows a ceiling as well.
+        self._pid = os.getpid()
+        self._concurrency_limit = max_in_flight
+        self._mean_latency = WAKEUP_SLACK
+        # The rate doubles each second from a floor, until a second 429 gives it a ceiling as well.
         self._floor = self._ceiling = math.inf
         self._age = 0.0
         self._tokens = 1.0
         self._filled = -math.inf
         self._paused_until = -math.inf
-        # What was answered in this epoch, which begins with a cut; before the first, in this second.
+        # Responses of this epoch. A cut begins a new epoch; before the first cut, each second does.
         self._epoch = 0
         self._pauses = 0.0
         self._since = -math.inf
@@ -76,129 +78,135 @@ class Limiter:
 
     @property
     def rate(self) -> float:
-        """The requests that may be sent in a second; infinite before the first 429."""
+        """The current limit in requests per second; infinite before the first 429."""
         if self._ceiling < math.inf:
-            period = max(_PERIOD, _REQUESTS / self._ceiling)
+            period = max(RECOVERY_SECONDS, RECOVERY_REQUESTS / self._ceiling)
             adapted = self._ceiling + (self._ceiling - self._floor) * (self._age / period - 1) ** 3
         else:
             adapted = self._floor * 2 ** min(self._age, 64.0)
         return min(adapted, self.max_rate)
 
     def ticket(self) -> Ticket:
-        """Return a place at the end of the line."""
-        return Ticket(next(self._numbers))
+        """Return a ticket for the end of the queue."""
+        return Ticket(next(self._ticket_numbers))
 
-    def ask(self, ticket: Ticket, now: float) -> float:
-        """Return 0 if a request may be sent now, else the seconds after which to ask again."""
+    def acquire(self, ticket: Ticket, now: float) -> float:
+        """Take a token.
+
+        Return 0.0 if the request may be sent now, otherwise the seconds to wait before calling again.
+        """
         with lock:
-            self._forget_other_processes()
-            self._land(ticket)
-            place = bisect_left(self._line, ticket.number)
-            wait = max(self._turn(place, now), self._paused_until - now)
-            if self._line[place : place + 1] != [ticket.number]:
-                self._line.insert(place, ticket.number)
-            too_many = self._in_flight + place + 1 - self._most
-            if too_many > 0:
-                wait = max(wait, min(self._took * too_many / self._most, _LATEST))
+            self._reset_after_fork()
+            self._request_finished(ticket)
+            position = bisect_left(self._queue, ticket.number)
+            wait = max(self._seconds_until_served(position, now), self._paused_until - now)
+            if self._queue[position : position + 1] != [ticket.number]:
+                self._queue.insert(position, ticket.number)
+            excess = self._in_flight + position + 1 - self._concurrency_limit
+            if excess > 0:
+                wait = max(wait, min(self._mean_latency * excess / self._concurrency_limit, MAX_SLOT_WAIT))
             if wait > 0:
-                return max(wait, _SOONEST)
-            del self._line[place]
+                return max(wait, MIN_WAIT)
+            del self._queue[position]
             self._in_flight += 1
-            ticket.epoch, ticket.sent, ticket.in_flight = self._take(place), now, True
+            ticket.epoch, ticket.sent_at, ticket.in_flight = self._take_token(position), now, True
             return 0.0
 
-    def accepted(self, ticket: Ticket, now: float) -> None:
-        """Count an answer that was no 429."""
+    def record_accepted(self, ticket: Ticket, now: float) -> None:
+        """Count a response other than 429."""
         with lock:
-            self._land(ticket)
-            self._took += (now - ticket.sent - self._took) / 8
-            # By two in a round trip: where the API is slow, more at once would be refused at once.
-            self._most = min(self._most + 2 / self._most, self.max_in_flight)
+            self._request_finished(ticket)
+            self._mean_latency += (now - ticket.sent_at - self._mean_latency) / 8
+            # By two per round trip: a slow API would refuse a larger increase at once.
+            self._concurrency_limit = min(
+                self._concurrency_limit + 2 / self._concurrency_limit, self.max_in_flight
+            )
             if self._floor == math.inf and now - self._since > 1:
                 self._before, self._accepted, self._since = self._accepted, 0, now
             self._accepted += 1
 
-    def refused(self, ticket: Ticket, now: float, retry_after: float | None, jitter: float) -> None:
-        """Count a 429; `jitter`, a number from 0 to 1, lets processes begin again at different times."""
+    def record_refused(self, ticket: Ticket, now: float, retry_after: float | None, jitter: float) -> None:
+        """Count a 429. `jitter` (0 to 1) makes processes resume at different times."""
         with lock:
-            self._land(ticket)
+            self._request_finished(ticket)
             until = max(self._paused_until, now + (retry_after or 0.0))
             self._pauses += until - max(self._paused_until, now)
             self._paused_until = until
-            # What was sent before the last cut says nothing new.
+            # Ignore 429s for requests sent before the last cut: they describe the old rate.
             if ticket.epoch == self._epoch:
                 self._refused += 1
-                self._cut(now, jitter)
+                self._cut_rate(now, jitter)
 
-    def leave(self, ticket: Ticket) -> None:
-        """Give a place up: the call is over, or what became of its request is not known."""
+    def release(self, ticket: Ticket) -> None:
+        """Remove a ticket from the queue: its call has ended, or the outcome of its request is unknown."""
         with lock:
-            place = bisect_left(self._line, ticket.number)
-            if self._line[place : place + 1] == [ticket.number]:
-                del self._line[place]
-            self._land(ticket)
+            position = bisect_left(self._queue, ticket.number)
+            if self._queue[position : position + 1] == [ticket.number]:
+                del self._queue[position]
+            self._request_finished(ticket)
 
-    def _turn(self, place: int, now: float) -> float:
-        """Return the seconds until it is the turn of a place in the line."""
-        self._fill(now)
-        # Should the rate double each second, it is this caller's turn no sooner.
-        turn = (place + 1 - self._tokens) / self.rate
-        return math.log1p(max(turn, 0.0) * _DOUBLING) / _DOUBLING
+    def _seconds_until_served(self, position: int, now: float) -> float:
+        """Estimate how long the caller at `position` in the queue must wait for a token."""
+        self._refill(now)
+        # The rate may double each second meanwhile, so a token can arrive earlier than at the current rate.
+        seconds = (position + 1 - self._tokens) / self.rate
+        return math.log1p(max(seconds, 0.0) * MAX_GROWTH) / MAX_GROWTH
 
-    def _take(self, place: int) -> int:  # noqa: ARG002 - where turns are given one by one it matters which
-        """Take the turn of a place; return the epoch that it is of."""
+    def _take_token(self, position: int) -> int:  # noqa: ARG002 - a subclass needs the position
+        """Take the token for a position in the queue; return the token's epoch."""
         self._tokens -= 1
         return self._epoch
 
-    def _land(self, ticket: Ticket) -> None:
+    def _request_finished(self, ticket: Ticket) -> None:
         if ticket.in_flight:
             ticket.in_flight = False
             self._in_flight = max(0, self._in_flight - 1)
 
-    def _fill(self, now: float) -> None:
+    def _refill(self, now: float) -> None:
         rate = self.rate
         seconds, busy = now - self._filled, now - max(self._filled, self._paused_until)
         self._filled = max(self._filled, now)
         if rate == math.inf or seconds <= 0:
             return
         tokens = self._tokens
-        self._tokens = min(tokens + seconds * rate, max(1.0, rate * _LATE, tokens))
+        self._tokens = min(tokens + seconds * rate, max(1.0, rate * WAKEUP_SLACK, tokens))
         used = min(busy, (self._tokens - tokens) / rate)
         if self._accepted and used > 0:
             self._age += used
-        if not self._line and self._floor < math.inf:
-            # Time in which nobody wanted to send tells nothing about the limit.
+        if not self._queue and self._floor < math.inf:
+            # Idle time is no evidence about the limit.
             self._since += max(0.0, busy - used)
 
-    def _cut(self, now: float, jitter: float) -> None:
+    def _cut_rate(self, now: float, jitter: float) -> None:
         seconds = now - self._since
         if self._floor == math.inf:
-            self._floor = max(_FIRST, self._before, self._accepted)
-        elif seconds < _SHORT:
+            self._floor = max(INITIAL_RATE, self._before, self._accepted)
+        elif seconds < MIN_WINDOW_SECONDS:
             return
         elif not self._accepted:
-            self._floor, self._ceiling = max(_LEAST, self.rate / 4), math.inf
-        elif self.rate > _BEYOND * self._ceiling or self._ceiling == math.inf:
-            # So much more was allowed than was known that what was used tells little; half of it was good.
+            self._floor, self._ceiling = max(MIN_RATE, self.rate / 4), math.inf
+        elif self.rate > OUTGROWN_FACTOR * self._ceiling or self._ceiling == math.inf:
+            # The rate has outgrown the old estimate, so the measured throughput is no evidence. Assume half
+            # the current rate was safe.
             self._ceiling = self.rate
             self._floor = self._ceiling / 2
-        elif self._accepted + self._refused < _ENOUGH:
+        elif self._accepted + self._refused < MIN_WINDOW_RESPONSES:
             return
         else:
-            # From one 429 to the next the API accepts what it allows in that time. But what it would have
-            # allowed during a pause it may keep for afterwards, or not: the truth is between the two.
-            least = self._accepted / seconds
-            most = (self._accepted + 1) / max(seconds - self._pauses, _LATE)
-            self._ceiling = min(self.rate, (least + most) / 2)
-            self._floor = _CUT * min(self._ceiling, least)
-        self._most = max(1.0, self._in_flight / 2)
+            # The API accepted what it allows between two 429s. It may or may not have saved up what it
+            # would have allowed during a pause, so the limit lies between these two estimates.
+            low = self._accepted / seconds
+            high = (self._accepted + 1) / max(seconds - self._pauses, WAKEUP_SLACK)
+            self._ceiling = min(self.rate, (low + high) / 2)
+            self._floor = BACKOFF_FACTOR * min(self._ceiling, low)
+        self._concurrency_limit = max(1.0, self._in_flight / 2)
         self._age, self._tokens, self._filled = 0.0, -jitter, now
         self._epoch += 1
         self._accepted = self._refused = 0
         self._since = now
         self._pauses = max(0.0, self._paused_until - now)
 
-    def _forget_other_processes(self) -> None:
-        if self._process != os.getpid():
-            self._process, self._in_flight = os.getpid(), 0
-            self._line.clear()
+    def _reset_after_fork(self) -> None:
+        if self._pid != os.getpid():
+            self._pid, self._in_flight = os.getpid(), 0
+            self._queue.clear()

@@ -1,13 +1,13 @@
-"""One lock for all that the threads of a process share."""
+"""One lock for all state that the threads of a process share."""
 
 import os
 import sys
 from threading import RLock
 
 lock = RLock()
-"""A fork waits for it, so that no child finds it held by a thread that it does not have.
+"""Forks wait for this lock, so that no child inherits it locked by a thread that does not exist there.
 
-A call that was abandoned may be cleaned up while its thread holds the lock for another: hence reentrant.
+It is reentrant because the garbage collector may clean up an abandoned call in a thread that holds the lock.
 """
 
 if sys.platform != "win32":

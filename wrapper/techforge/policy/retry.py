@@ -1,4 +1,4 @@
-"""When to ask again, and when not."""
+"""Whether to retry a failed request, and when."""
 
 from attrs import frozen
 
@@ -8,10 +8,10 @@ from techforge.policy.lock import lock
 
 @frozen(kw_only=True)
 class RetryPolicy:
-    """Whether a failed request may be sent again, and after how many seconds.
+    """Decides whether a failed request is retried, and after how many seconds.
 
-    Exponential backoff with full jitter. A `Retry-After` is obeyed in full, or not at all: where it
-    does not fit into the time that is left, the request fails at once.
+    Pauses are an exponential backoff with full jitter, and at least as long as `Retry-After`. If the
+    pause exceeds the remaining time, the request fails at once.
 
     >>> policy = RetryPolicy()
     >>> policy.delay(Outcome.UNKNOWN, repeatable=False, retries=0, elapsed=0, retry_after=None, jitter=0.5)
@@ -35,14 +35,14 @@ class RetryPolicy:
         retry_after: float | None,
         jitter: float,
     ) -> float | None:
-        """Return the seconds to sleep before the next try, None to give up.
+        """Return the seconds to sleep before the next attempt, or None to give up.
 
-        `repeatable` is False for a request that must not be carried out twice, `retries` the number
-        done so far, `elapsed` the seconds since the first try, `jitter` a number from 0 to 1.
+        `repeatable` is False for a request that must not be processed twice. `retries` counts the retries
+        so far, `elapsed` the seconds since the first attempt. `jitter` is a random number from 0 to 1.
         """
         if retries >= self.max_retries or not self._may_repeat(outcome, repeatable=repeatable):
             return None
-        # The exponent is bounded because 2.0 ** 1024 overflows.
+        # 2.0 ** 1024 would overflow.
         backoff = jitter * min(self.backoff_max, self.backoff_initial * 2 ** min(retries, 32))
         delay = max(backoff, retry_after or 0.0)
         return delay if elapsed + delay < self.retry_timeout else None
@@ -56,10 +56,10 @@ class RetryPolicy:
 
 
 class RetryBudget:
-    """How many retries all calls of a client may spend together.
+    """Limits the retries of all calls of a client together.
 
-    Each call pays in a tenth of a retry, so that a dead backend costs about 1.1 requests a call once
-    the reserve is spent, however many callers there are. Safe to share between threads and tasks.
+    Each call deposits a tenth of a retry. Once the reserve is spent, calls to a dead backend therefore
+    cost about 1.1 requests each, however many callers there are. Safe to share between threads and tasks.
 
     >>> budget = RetryBudget(reserve=1)
     >>> budget.withdraw(), budget.withdraw()
@@ -73,12 +73,12 @@ class RetryBudget:
         self._tokens = reserve
 
     def deposit(self) -> None:
-        """Count a new call."""
+        """Add a tenth of a retry for a new call."""
         with lock:
             self._tokens = min(self._reserve, self._tokens + self._DEPOSIT)
 
     def withdraw(self) -> bool:
-        """Take one retry out; False if there is none left."""
+        """Take one retry. Return False if none is left."""
         with lock:
             if self._tokens < 1:
                 return False
