@@ -88,7 +88,7 @@ def test_a_key_from_login_to_logout(
     assert keyring.kept == {("techforge", mock.url): mock.api_key}
     assert mock.journal.count(operation="createJob") == 0
     status = techforge("auth", "status", "--check")
-    assert ("the keyring" in status.stdout, "The API takes it" in status.stdout) == (True, True)
+    assert ("the keyring" in status.stdout, "The API accepts it" in status.stdout) == (True, True)
     facts = json.loads(techforge("auth", "status", "--json").stdout)
     assert facts == {"address": mock.url, "source": "keyring", "accepted": None, "problem": ""}
     created = techforge("video", "create", *MEDIA)
@@ -132,10 +132,10 @@ def test_a_key_is_for_one_host(
     monkeypatch.setenv("TFI_BASE_URL", LIVE)
     refused = techforge("auth", "login", "--no-check", input="techforge-mock-key\n")
     assert (refused.exit_code, keyring.kept) == (3, {("techforge", LIVE): "the-live-key"})
-    assert keys.find().value == "the-live-key"
+    assert keys.get().value == "the-live-key"
     for other in ("https://api.techforgeinnovate.com.evil.example", "https://api.techforgeinnovate.com:444"):
         monkeypatch.setenv("TFI_BASE_URL", other)
-        assert keys.look()[0] is None
+        assert keys.lookup()[0] is None
 
 
 def test_a_wrong_key_is_not_kept(
@@ -197,7 +197,7 @@ def _null() -> FakeKeyring:
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (_null, "forgets"),
+        (_null, "does not return the key"),
         (lambda: None, "pip install keyring"),
         (_plain, "plain file"),
         (_chained, "plain file"),

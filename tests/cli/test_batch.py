@@ -122,7 +122,7 @@ def test_unknown_rows_are_for_people(here: Path, quick: MockServer) -> None:
     assert techforge("resume").exit_code == 5
     assert quick.journal.count(operation="createJob") == 5
     assert "project" in techforge("unknown").stdout
-    assert "Videos found for 0 rows" in techforge("unknown", "--check").stderr
+    assert "Found 0 videos" in techforge("unknown", "--check").stderr
     assert "1 row is pending" in techforge("unknown", "--resubmit").stderr
     assert techforge("resume").exit_code == 0
     assert quick.journal.count(operation="createJob") == 6

@@ -137,7 +137,7 @@ def test_a_dry_run_counts_everything(here: Path, mock: MockServer) -> None:
     assert "1 new row, 3 known from earlier runs, 1 duplicate in the manifest." in said
     assert "would submit 2 jobs of 1 new row and 2 rows still pending from earlier runs." in said
     assert "Cost at 0.40 per job: 0.80." in said
-    assert "1 row held back by --max-jobs 2." in said
+    assert "1 row stays pending because of --max-jobs 2." in said
     assert "Nothing was sent." in said
     assert posts(mock) == 1
     assert json.loads(techforge("status", "--json").stdout)["pending"] == 2
@@ -266,17 +266,20 @@ def test_fetch_downloads_what_is_missing(here: Path, mock: MockServer) -> None:
     """After a run without --out, and after a file was deleted; what is there is not fetched again."""
     manifest(here, "A.csv", "1", "2", "3")
     ran = techforge("run", "A.csv")
-    assert "Without --out, videos are not downloaded. Later: techforge batch fetch --out DIR" in ran.stderr
-    assert "3 videos downloaded to v, 0 there already, 0 failed." in techforge("fetch", "--out", "v").stderr
+    assert (
+        "Videos are not downloaded without --out. To download them later: techforge batch fetch --out DIR"
+        in ran.stderr
+    )
+    assert "3 videos downloaded to v, 0 existed already, 0 failed." in techforge("fetch", "--out", "v").stderr
     (here / "v" / "2.mp4").unlink()
     fetched = techforge("fetch", "--out", "v", "--json")
     assert [json.loads(line)["key"] for line in fetched.stdout.splitlines()] == ["2"]
-    assert "1 video downloaded to v, 2 there already" in fetched.stderr
+    assert "1 video downloaded to v, 2 existed already" in fetched.stderr
     assert techforge("fetch", "--out", "w", "--name", "{customer}-{row_key}.mp4").exit_code == 0
     assert sorted(path.name for path in (here / "w").iterdir()) == ["c-1.mp4", "c-2.mp4", "c-3.mp4"]
     mock.faults.add("status=404;operation=generateSignedPath;times=0")
     failed = techforge("fetch", "--out", "z")
-    assert (failed.exit_code, "0 videos downloaded to z, 0 there already, 3 failed." in failed.stderr) == (
+    assert (failed.exit_code, "0 videos downloaded to z, 0 existed already, 3 failed." in failed.stderr) == (
         4,
         True,
     )
@@ -291,7 +294,9 @@ def test_no_file_of_another_campaign_is_replaced(here: Path, mock: MockServer) -
     before = (here / "v" / "1.mp4").stat()
     ran = techforge("run", "B.csv", "--out", "v")
     assert "not downloaded, because v/1.mp4 exists" in ran.stderr
-    assert "1 video not downloaded to v. Next: techforge batch fetch --out v --campaign B" in ran.stderr
+    assert (
+        "1 video not downloaded to v. Download with: techforge batch fetch --out v --campaign B" in ran.stderr
+    )
     assert (here / "v" / "1.mp4").stat().st_mtime_ns == before.st_mtime_ns
     taken = techforge("fetch", "--out", "v", "--campaign", "B")
     assert (taken.exit_code, "this campaign did not download it" in taken.stderr) == (4, True)
@@ -305,7 +310,7 @@ def test_a_later_folder_is_empty_and_says_so(here: Path, mock: MockServer) -> No
     manifest(here, "A.csv", "1")
     techforge("run", "A.csv")
     assert (
-        "1 video not downloaded to v. Next: techforge batch fetch --out v"
+        "1 video not downloaded to v. Download with: techforge batch fetch --out v"
         in techforge("run", "A.csv", "--out", "v").stderr
     )
     assert posts(mock) == 1
@@ -354,7 +359,7 @@ def test_a_refused_manifest_is_remembered(here: Path, mock: MockServer, content:
     techforge("run", "A.csv")
     for command in ("status", "resume", "rows"):
         said = techforge(command)
-        assert (said.exit_code, "Nothing was loaded into the campaign 'A'" in said.stderr) == (2, True)
+        assert (said.exit_code, "The campaign 'A' has no rows" in said.stderr) == (2, True)
     assert posts(mock) == 0
 
 
@@ -417,7 +422,7 @@ def test_unknown_rows_are_settled_by_key(here: Path, mock: MockServer) -> None:
     mock.faults.add("close=after-body;operation=createJob;times=3")
     assert "3 rows have an unknown outcome" in techforge("run", "A.csv", "--concurrency", "1").stderr
     first = mock.journal.requests(operation="createJob")[0]
-    assert "Settled" in techforge("unknown", "--job", f"1={first.job_id}").stderr
+    assert "Recorded" in techforge("unknown", "--job", f"1={first.job_id}").stderr
     assert "1 row is pending again" in techforge("unknown", "2", "--resubmit").stderr
     assert techforge("resume").exit_code == 5
     assert posts(mock) == 4
@@ -440,10 +445,10 @@ def test_a_run_that_cannot_begin_says_why(
     monkeypatch.setenv("TFI_ACCOUNT", "acme")
     monkeypatch.setenv("TFI_API_KEY", "wrong-key-0123456789")
     refused = techforge("run", "A.csv")
-    assert (refused.exit_code, "does not take this key (401)" in refused.stderr) == (3, True)
+    assert (refused.exit_code, "does not accept this key (401)" in refused.stderr) == (3, True)
     monkeypatch.setenv("TFI_BASE_URL", "http://127.0.0.1:9")
     away = techforge("run", "A.csv")
-    assert (away.exit_code, "cannot be reached" in away.stderr, "Nobody listens there" in away.stderr) == (
+    assert (away.exit_code, "cannot be reached" in away.stderr, "No server listens" in away.stderr) == (
         8,
         True,
         True,

@@ -54,7 +54,7 @@ def test_all_is_well(here: MockServer) -> None:
     """A line for each thing; nothing that costs money, and the key only where it is needed, and not shown."""
     said = doctor()
     assert said.exit_code == 0, said.stdout
-    assert "All is well" in said.stdout
+    assert "No problems found" in said.stdout
     for about in ("Python", "Packages", "API key", "Address", "Proxy", "Network", "Clock", "Key accepted"):
         assert f"  {about}" in said.stdout
     assert here.api_key not in said.output
@@ -100,7 +100,7 @@ def test_a_key_that_cannot_be_tried(here: MockServer, fault: str, code: int, do:
     assert arrow.strip().startswith("→")
     assert do in arrow
     assert do not in found
-    assert last == "Do what the lines with → say, then run this again."
+    assert last == "Follow the lines with →, then run this again."
     assert "list" not in said.stdout
 
 

@@ -24,7 +24,7 @@ import sample_media
 from techforge import APIResponseError, JobOutcomeUnknownError, JobParams, Outcome
 from techforge.cli import serving, video
 from techforge.cli.app import app
-from techforge.cli.told import Known, told
+from techforge.cli.messages import SubmissionProgress, reporting_errors
 from techforge.mock import MockServer
 
 if TYPE_CHECKING:
@@ -246,7 +246,10 @@ def test_an_id_in_an_answer_that_cannot_be_believed(capsys: pytest.CaptureFixtur
     """It is said, with the command that goes on; a program gets it, too."""
     lost = APIResponseError("not readable", outcome=Outcome.UNKNOWN, method="POST", path="/jobs/v2")
     lost.job_id = "15a6331b-3837-4ae8-8fa7-d3ead3388d77"
-    with pytest.raises(typer.Exit) as left, told(Known(as_json=True, project_id=PROJECT)):
+    with (
+        pytest.raises(typer.Exit) as left,
+        reporting_errors(SubmissionProgress(as_json=True, project_id=PROJECT)),
+    ):
         raise JobOutcomeUnknownError(lost, sent={}, project_id=PROJECT)
     said = capsys.readouterr()
     facts = json.loads(said.out)
@@ -308,7 +311,7 @@ def test_a_video_that_is_not_there(slow: MockServer) -> None:
     """`download` does not wait."""
     job, project = techforge("video", "create", *MEDIA).stdout.split()
     missing = techforge("video", "download", job, project)
-    assert (missing.exit_code, "The video of this job is not there yet." in missing.stderr) == (10, True)
+    assert (missing.exit_code, "The video of this job does not exist yet." in missing.stderr) == (10, True)
     assert f"Wait for it with:\n  techforge video wait {job} {project}\n" in missing.stderr
     assert techforge("video", "wait", "no-id!", project).exit_code == 2
     del slow
@@ -404,7 +407,7 @@ def test_a_mistake_of_ours_is_no_traceback(quick: MockServer, monkeypatch: pytes
     def broken(*_: object) -> None:
         raise RuntimeError("https://a.example/x?signature=0123456789abcdef")
 
-    monkeypatch.setattr(video, "_say", broken)
+    monkeypatch.setattr(video, "_print_result", broken)
     failed = techforge("video", "create", *MEDIA, "--wait")
     assert (failed.exit_code, "Traceback" not in failed.output) == (1, True)
     assert "0123456789abcdef" not in failed.output

@@ -4,13 +4,13 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; without its extra, say how to get it."""
+    """Run the command line, or say which extra to install."""
     try:
         from techforge.cli.app import app  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if error.name not in {"typer", "rich", "click"}:
             raise
-        sys.exit("The command line needs its extra: pip install 'techforge[cli]'")
+        sys.exit("The command line needs more packages: pip install 'techforge[cli]'")
     except KeyboardInterrupt:
         sys.exit(130)
     app(prog_name="techforge")

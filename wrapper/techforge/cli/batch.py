@@ -1,4 +1,4 @@
-"""Campaigns from a file, with a ledger that survives anything."""
+"""Make many videos from a file. A stopped run continues where it was."""
 
 # ruff: noqa: FBT002, PLR0917
 # Typer's options are arguments with defaults.
@@ -34,8 +34,8 @@ from techforge.batch.wording import counted
 from techforge.batch.worker import Bounds
 from techforge.cli import keys
 from techforge.cli.client import connected
-from techforge.cli.exits import Code, code_of
-from techforge.cli.told import told
+from techforge.cli.exit_codes import ExitCode, code_of
+from techforge.cli.messages import reporting_errors
 from techforge.errors import (
     APIConnectionError,
     APIError,
@@ -78,58 +78,80 @@ class Retryable(StrEnum):
 
 
 ManifestFile = Annotated[Path, typer.Argument(metavar="MANIFEST", help="A CSV, TSV, JSONL or Parquet file.")]
-Keys = Annotated[list[str] | None, typer.Argument(metavar="[KEY]...", help="Only the rows with these keys.")]
+Keys = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY]...", help="Only the rows with these row_key values.")
+]
 LedgerPlace = Annotated[
-    str, typer.Option("--ledger", help="Where the state of each row is kept: a file, or postgresql://…")
+    str, typer.Option("--ledger", help="Where the state of each row is stored: a file, or postgresql://…")
 ]
 CampaignName = Annotated[
     str | None,
-    typer.Option("--campaign", help="The campaign; else it is named after its manifest, or the only one."),
+    typer.Option(
+        "--campaign",
+        help="The campaign's name. Default: the manifest's name, or the only campaign in the ledger.",
+    ),
 ]
 OutDir = Annotated[Path | None, typer.Option("--out", help="Folder for the videos.")]
 Name = Annotated[
-    str | None, typer.Option(help="File name of a row's video: {row_key}, {job_id}, any column.")
+    str | None,
+    typer.Option(
+        help="File name of each video. Placeholders: {row_key}, {job_id}, {project_id} and your own columns."
+    ),
 ]
-Concurrency = Annotated[int | None, typer.Option(min=1, help="Submissions in flight; else 32.")]
-MaxRate = Annotated[float | None, typer.Option(help="Requests per second, if the account's limit is known.")]
-MaxOutstanding = Annotated[int | None, typer.Option(min=1, help="Jobs that the API may work on at once.")]
-MaxJobs = Annotated[int | None, typer.Option(min=1, help="Jobs that this run may submit; other rows wait.")]
-MaxFailures = Annotated[
-    int | None, typer.Option(min=1, help="Failed rows after which nothing more is submitted.")
+Concurrency = Annotated[
+    int | None, typer.Option(min=1, help="Number of concurrent submissions. Default: 32.")
 ]
+MaxRate = Annotated[
+    float | None, typer.Option(help="Rate limit of your account, in requests per second, if you know it.")
+]
+MaxOutstanding = Annotated[int | None, typer.Option(min=1, help="Largest number of unfinished jobs.")]
+MaxJobs = Annotated[
+    int | None,
+    typer.Option(min=1, help="Largest number of jobs to submit in this run. The other rows stay pending."),
+]
+MaxFailures = Annotated[int | None, typer.Option(min=1, help="Stop submitting after this many failed rows.")]
 RetryServerErrors = Annotated[
-    bool | None, typer.Option(help="Submit again after a 5xx, at most twice; you may pay for each.")
+    bool | None,
+    typer.Option(help="Submit again after a 5xx, at most twice. You may pay for each submission."),
 ]
 GiveUpAfter = Annotated[
-    float | None, typer.Option(min=0, help="Seconds without any progress that end the run; 0 never does.")
+    float | None,
+    typer.Option(min=0, help="End the run after this many seconds without progress; 0 means never."),
 ]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Skip bad rows; else one bad row stops the run.")]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Skip invalid rows. Without it, an invalid row stops the run.")
+]
 AllowColumn = Annotated[
     list[str] | None,
-    typer.Option(help="A column of your own whose name looks like a misspelt field; repeatable."),
+    typer.Option(help="Accept a column whose name looks like a misspelt field; repeatable."),
 ]
-AllowPrivateMedia = Annotated[
-    bool | None, typer.Option(help="Allow media URLs in a private network, if your API can reach them.")
-]
+AllowPrivateMedia = Annotated[bool | None, typer.Option(help="Allow media URLs in a private network.")]
 OnConflictOption = Annotated[
-    Conflicts, typer.Option(help="If the content under a row_key has changed: stop, keep the first, replace.")
+    Conflicts,
+    typer.Option(
+        help="If the content of a row_key has changed: stop, keep the first content, or replace it."
+    ),
 ]
 OnRemovedOption = Annotated[
     Removed | None,
     typer.Option(
-        help="If pending rows are no longer in the manifest: stop, submit them as well, withdraw them. "
-        "With --campaign they are submitted, else the run stops."
+        help="If pending rows are no longer in the manifest: stop, submit them as well, or withdraw them. "
+        "Default: submit with --campaign, otherwise stop."
     ),
 ]
 JobTimeout = Annotated[
     float | None,
-    typer.Option(min=0, help="Seconds to poll a job; then its row stays `submitted`. Else a day."),
+    typer.Option(
+        min=0, help="Stop polling a job after this many seconds; its row stays `submitted`. Default: 1 day."
+    ),
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Submit without asking.")]
-AskAbove = Annotated[int, typer.Option(min=0, help="Ask before a run that submits more jobs than this.")]
-Price = Annotated[str | None, typer.Option(help="Your price for one job, to show what a run costs.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
-DEFAULT = LEDGER
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Submit without confirmation.")]
+AskAbove = Annotated[
+    int, typer.Option(min=0, help="Ask for confirmation before submitting more jobs than this.")
+]
+Price = Annotated[str | None, typer.Option(help="Your price per job, to show the cost.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print only JSON on stdout.")]
+DEFAULT_LEDGER = LEDGER
 ASK_ABOVE = 100
 GIVE_UP_AFTER = 600.0
 
@@ -137,7 +159,7 @@ GIVE_UP_AFTER = 600.0
 @app.command()
 def run(
     manifest: ManifestFile,
-    ledger: LedgerPlace = DEFAULT,
+    ledger: LedgerPlace = DEFAULT_LEDGER,
     campaign: CampaignName = None,
     output: OutDir = None,
     name: Name = None,
@@ -157,13 +179,15 @@ def run(
     price: Price = None,
     ask_above: AskAbove = ASK_ABOVE,
     yes: Yes = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count; submit nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check and count the rows, and submit nothing.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Submit every row of a manifest once, wait for the jobs, and download the videos.
 
-    Run it again to continue where it stopped, and to add new rows. Options that you leave out are those of
-    the campaign's last run.
+    Run it again to continue, or to submit rows that you added. The campaign's last run provides the options
+    that you leave out.
     """
     given = {
         "out": None if output is None else str(output),
@@ -178,14 +202,14 @@ def run(
         "price": None if price is None else str(_price(price)),
     }
     source = _Source(manifest, skip_bad, tuple(allow_column or ()), on_conflict, on_removed, campaign)
-    with told(), connected(shows_warnings=True) as client:
-        source.check_readable()  # before a ledger is made
-        # Nothing is left behind by a dry run.
+    with reporting_errors(), connected(shows_warnings=True) as client:
+        source.check_readable()  # before a ledger is created
+        # A dry run creates no file.
         is_new = postgres_url(ledger) is None and not Path(ledger).exists()
         place = ":memory:" if dry_run and is_new else ledger
         with open_campaign(place, session_of(client).settings, campaign, manifest) as book:
-            remembered = book.remembered() | {n: value for n, value in given.items() if value is not None}
-            options = _Remembered.of(remembered)
+            saved = book.remembered() | {n: value for n, value in given.items() if value is not None}
+            options = _SavedOptions.of(saved)
             client = options.applied_to(client)  # noqa: PLW2901
             try:
                 checked = Options.of(options.run)
@@ -195,10 +219,10 @@ def run(
                 book.remove_if_empty()
                 raise
             order = _Order(options.price, max_jobs, ask_above, is_approved=yes, is_dry_run=dry_run)
-            with _alone(book):
+            with _exclusive_lock(book):
                 if not _load(book, source, client, order):
                     return
-                book.remember(remembered)
+                book.remember(saved)
             campaign = book.campaign_name
         budget = {"max_jobs": max_jobs, "max_failures": max_failures}
         _run(client, ledger, campaign, "run", options, budget, as_json=as_json)
@@ -207,7 +231,7 @@ def run(
 @app.command("load")
 def load_rows(
     manifest: ManifestFile,
-    ledger: LedgerPlace = DEFAULT,
+    ledger: LedgerPlace = DEFAULT_LEDGER,
     campaign: CampaignName = None,
     skip_bad: SkipBad = False,
     allow_column: AllowColumn = None,
@@ -216,17 +240,18 @@ def load_rows(
     ask_above: AskAbove = ASK_ABOVE,
     yes: Yes = False,
 ) -> None:
-    """Check a manifest, and add the rows that are new.
+    """Check a manifest, and add its new rows without submitting them.
 
-    `resume`, or workers, submit them. If the last run stopped at a budget, `resume` continues without it.
+    `resume` or workers submit them. If the last run stopped at its budget, run `resume`: it continues without
+    that budget.
     """
     source = _Source(manifest, skip_bad, tuple(allow_column or ()), on_conflict, on_removed, campaign)
-    with told(), connected(shows_warnings=True) as client:
+    with reporting_errors(), connected(shows_warnings=True) as client:
         source.check_readable()
         with open_campaign(ledger, session_of(client).settings, campaign, manifest) as book:
-            options = _Remembered.of(book.remembered())
+            options = _SavedOptions.of(book.remembered())
             client = options.applied_to(client)  # noqa: PLW2901
-            # Nobody submits the rows of a file before `resume`, which asks; workers may be waiting for them.
+            # With SQLite, `resume` asks before it submits. Workers on PostgreSQL submit the rows immediately.
             order = _Order(
                 options.price,
                 None,
@@ -240,7 +265,7 @@ def load_rows(
 
 @app.command()
 def resume(
-    ledger: LedgerPlace = DEFAULT,
+    ledger: LedgerPlace = DEFAULT_LEDGER,
     campaign: CampaignName = None,
     max_jobs: MaxJobs = None,
     ask_above: AskAbove = ASK_ABOVE,
@@ -248,10 +273,10 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Continue a campaign with the options of its last run."""
-    with told(), connected(shows_warnings=True) as client:
+    with reporting_errors(), connected(shows_warnings=True) as client:
         with open_campaign(ledger, session_of(client).settings, campaign) as book:
             _check_loaded(book)
-            options = _Remembered.of(book.remembered())
+            options = _SavedOptions.of(book.remembered())
             order = _Order(options.price, max_jobs, ask_above, is_approved=yes)
             if not order.approve(Loaded(waiting=book.counts()[State.PENDING])):
                 return
@@ -265,36 +290,38 @@ def worker(
     campaign: CampaignName = None,
     output: OutDir = None,
     concurrency: Concurrency = None,
-    stay: Annotated[bool, typer.Option("--stay", help="Wait for more rows when all have ended.")] = False,
+    stay: Annotated[bool, typer.Option("--stay", help="Wait for more rows when all are done.")] = False,
     give_up_after: GiveUpAfter = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Join a campaign whose ledger is in PostgreSQL; the other options are those of its last run."""
+    """Join a campaign whose ledger is in PostgreSQL. The campaign's last run provides the other options."""
     own = {
         "out": None if output is None else str(output),
         "concurrency": concurrency,
         "give_up_after": give_up_after,
     }
-    with told(), connected(shows_warnings=True) as client:
+    with reporting_errors(), connected(shows_warnings=True) as client:
         with open_campaign(ledger, session_of(client).settings, campaign) as book:
-            remembered = book.remembered() | {n: value for n, value in own.items() if value is not None}
+            saved = book.remembered() | {n: value for n, value in own.items() if value is not None}
             campaign = book.campaign_name
-        _run(client, ledger, campaign, "work", _Remembered.of(remembered), {"stay": stay}, as_json=as_json)
+        _run(client, ledger, campaign, "work", _SavedOptions.of(saved), {"stay": stay}, as_json=as_json)
 
 
 @app.command()
-def status(ledger: LedgerPlace = DEFAULT, campaign: CampaignName = None, as_json: AsJson = False) -> None:
-    """Show how many rows are in each state, also while the campaign runs."""
-    with told(), Ledger(ledger, campaign, api=_api(), new=False) as book:
-        there = book.campaigns()
-        if campaign is None and len(there) > 1:
+def status(
+    ledger: LedgerPlace = DEFAULT_LEDGER, campaign: CampaignName = None, as_json: AsJson = False
+) -> None:
+    """Show how many rows are in each state. It works during a run."""
+    with reporting_errors(), Ledger(ledger, campaign, api=_api(), new=False) as book:
+        campaigns = book.campaigns()
+        if campaign is None and len(campaigns) > 1:
             found: dict[str, dict[State, int]] = {}
-            for one in there:
-                with Ledger(ledger, one.name, api=one.api, new=False) as other:
-                    found[str(one)] = other.counts()
+            for each in campaigns:
+                with Ledger(ledger, each.name, api=each.api, new=False) as other:
+                    found[str(each)] = other.counts()
                     if not as_json:
-                        err.print(str(one), markup=False, highlight=False)
-                        _say_counts(found[str(one)])
+                        err.print(str(each), markup=False, highlight=False)
+                        _print_counts(found[str(each)])
             if as_json:
                 _print_json({name: _plain(counts) for name, counts in found.items()})
             return
@@ -302,22 +329,22 @@ def status(ledger: LedgerPlace = DEFAULT, campaign: CampaignName = None, as_json
             _print_json(_plain(book.counts()))
         _check_loaded(book)
         if not as_json:
-            _say_counts(book.counts())
-            _say_cost(book, _Remembered.of(book.remembered()).price)
+            _print_counts(book.counts())
+            _print_cost(book, _SavedOptions.of(book.remembered()).price)
 
 
 @app.command()
 def rows(
-    ledger: LedgerPlace = DEFAULT,
+    ledger: LedgerPlace = DEFAULT_LEDGER,
     campaign: CampaignName = None,
     state: Annotated[State | None, typer.Option(help="Only the rows in this state.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the rows: key, line, state, attempts, ids, file, reason, and your own columns.
 
-    Separated by tabs, or with --json a line of JSON for each row.
+    Columns are separated by tabs. --json prints one JSON object per line.
     """
-    with told(), Ledger(ledger, campaign, api=_api(), new=False) as book:
+    with reporting_errors(), Ledger(ledger, campaign, api=_api(), new=False) as book:
         _check_loaded(book)
         table = csv.writer(sys.stdout, delimiter="\t", lineterminator="\n")
         columns: list[str] = (
@@ -336,83 +363,81 @@ def rows(
 @app.command()
 def fetch(
     output: Annotated[Path, typer.Option("--out", help="Folder for the videos.")],
-    ledger: LedgerPlace = DEFAULT,
+    ledger: LedgerPlace = DEFAULT_LEDGER,
     campaign: CampaignName = None,
     name: Name = None,
     as_json: AsJson = False,
 ) -> None:
     """Download every finished video that is not in the folder yet."""
-    with told(), connected(shows_warnings=True) as client:
+    with reporting_errors(), connected(shows_warnings=True) as client:
         with open_campaign(ledger, session_of(client).settings, campaign) as book:
             _check_loaded(book)
-            options = _Remembered.of(book.remembered() | ({} if name is None else {"name": name}))
+            options = _SavedOptions.of(book.remembered() | ({} if name is None else {"name": name}))
             campaign, done = book.campaign_name, book.counts()[State.DONE]
         fetched = failed = 0
-        wanted = options.run.get("name", Options().name)
-        for entry in client.batch.fetch(ledger, out=output, name=wanted, campaign=campaign):
+        template = options.run.get("name", Options().name)
+        for entry in client.batch.fetch(ledger, out=output, name=template, campaign=campaign):
             fetched, failed = fetched + (entry.file is not None), failed + (entry.file is None)
             if as_json:
                 _print_json(_fields(entry))
             elif entry.file is None:
-                _say(f"{entry.key}: {entry.reason}")
-        there = done - fetched - failed
-        _say(
-            f"{counted(fetched, 'video')} downloaded to {output}, {there:,} there already, {failed:,} failed."
+                _print(f"{entry.key}: {entry.reason}")
+        existing = done - fetched - failed
+        _print(
+            f"{counted(fetched, 'video')} downloaded to {output}, {existing:,} existed already, {failed:,} "
+            "failed."
         )
-        raise typer.Exit(Code.FAILED if failed else Code.DONE)
+        raise typer.Exit(ExitCode.FAILED if failed else ExitCode.DONE)
 
 
 @app.command()
 def retry(
     key: Keys = None,
     state: Annotated[
-        Retryable | None, typer.Option(help="All rows in this state; for unknown rows see `unknown`.")
+        Retryable | None, typer.Option(help="All rows in this state. For unknown rows use `unknown`.")
     ] = None,
-    ledger: LedgerPlace = DEFAULT,
+    ledger: LedgerPlace = DEFAULT_LEDGER,
     campaign: CampaignName = None,
 ) -> None:
-    """Let failed rows be submitted again by `resume`: those with these keys, or all with `--state failed`."""
-    with told(), Ledger(ledger, campaign, api=_api(), new=False) as book, book.alone():
+    """Mark failed rows as pending, so that `resume` submits them again: these keys, or `--state failed`."""
+    with reporting_errors(), Ledger(ledger, campaign, api=_api(), new=False) as book, book.alone():
         if not key and state is None:
-            raise InvalidArgumentError("retry", "name the rows by their keys, or give --state failed")
+            raise InvalidArgumentError("retry", "give the keys of the rows, or --state failed")
         _check_keys(book, key, State.FAILED, "Only failed rows can be retried")
         count = book.retry(State.FAILED, key or None)
-        _say(f"{_are(count)} pending again. Next: {_command('resume', ledger, book)}")
+        _print(f"{_are(count)} pending again. Next: {_command('resume', ledger, book)}")
 
 
 @app.command()
 def unknown(
     key: Keys = None,
-    check: Annotated[bool, typer.Option("--check", help="Look in storage for their videos.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Look for their videos in storage.")] = False,
     resubmit: Annotated[
-        bool, typer.Option("--resubmit", help="Submit them again: you may pay for some twice.")
+        bool, typer.Option("--resubmit", help="Submit them again. You may pay twice for some.")
     ] = False,
     job: Annotated[
         list[str] | None,
-        typer.Option("--job", help="KEY=JOB or PROJECT=JOB: a job that you know of; repeatable."),
+        typer.Option("--job", help="KEY=JOB or PROJECT=JOB: the job's id, if you know it; repeatable."),
     ] = None,
-    ledger: LedgerPlace = DEFAULT,
+    ledger: LedgerPlace = DEFAULT_LEDGER,
     campaign: CampaignName = None,
 ) -> None:
-    """List the rows for which a job may exist, and settle them."""
-    with told(), Ledger(ledger, campaign, api=_api(), new=False) as book, book.alone():
+    """List the rows for which a job may exist, and resolve them."""
+    with reporting_errors(), Ledger(ledger, campaign, api=_api(), new=False) as book, book.alone():
         _check_loaded(book)
         book.abandon(book.now() if book.is_shared else None)
         resume_command = _command("resume", ledger, book)
-        _check_keys(book, key, State.UNKNOWN, "Only unknown rows can be settled here")
-        for known in job or ():
-            _settle(book, known)
-            _say(f"Settled: {known}. Next: {resume_command}")
+        _check_keys(book, key, State.UNKNOWN, "This command is for unknown rows only")
+        for assignment in job or ():
+            _assign_job(book, assignment)
+            _print(f"Recorded: {assignment}. Next: {resume_command}")
         if check:
             with connected(shows_warnings=True) as client:
                 found = client.batch.check_unknown(book)
-            are = "is" if found == 1 else "are"
-            _say(
-                f"Videos found for {counted(found, 'row')}, which {are} submitted now. Next: {resume_command}"
-            )
+            _print(f"Found {counted(found, 'video')}. Next: {resume_command}")
         if resubmit:
             count = book.retry(State.UNKNOWN, key or None)
-            _say(f"{_are(count)} pending again. Next: {resume_command}")
+            _print(f"{_are(count)} pending again. Next: {resume_command}")
             return
         for entry in book.entries(State.UNKNOWN):
             if not key or entry.key in key:
@@ -423,27 +448,27 @@ def unknown(
 @app.command()
 def report(
     to: Annotated[Path, typer.Argument(help="A .csv, .parquet or .html file.")],
-    ledger: LedgerPlace = DEFAULT,
+    ledger: LedgerPlace = DEFAULT_LEDGER,
     campaign: CampaignName = None,
     price: Price = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write what became of every row."""
-    with told(), Ledger(ledger, campaign, api=_api(), new=False) as book:
+    """Write a report with one line per row."""
+    with reporting_errors(), Ledger(ledger, campaign, api=_api(), new=False) as book:
         _check_loaded(book)
         if to.exists() and not overwrite:
-            # It may well be the manifest.
-            raise InvalidArgumentError("to", f"{to} exists already; give another name, or --overwrite")
-        own = _Remembered.of(book.remembered()).price if price is None else _price(price)
-        _say(f"Written: {write_report(book, to, price=own)}")
+            # The file may be the manifest.
+            raise InvalidArgumentError("to", f"{to} exists already. Give another name, or add --overwrite")
+        own = _SavedOptions.of(book.remembered()).price if price is None else _price(price)
+        _print(f"Wrote {write_report(book, to, price=own)}")
 
 
-# --- what is ordered, and whether it is approved ----------------------------------------------------
+# --- loading a manifest and approving its cost -------------------------------------------------------
 
 
 @frozen
 class _Source:
-    """A manifest, and how it is read."""
+    """A manifest and the options for reading it."""
 
     manifest: Path
     skip_bad: bool
@@ -474,7 +499,7 @@ class _Source:
 
 @frozen
 class _Order:
-    """What a command is about to spend, and whether the user has agreed to that."""
+    """The jobs that a command will submit, their price, and whether the user approved them."""
 
     price: Decimal | None
     max_jobs: int | None
@@ -486,10 +511,10 @@ class _Order:
     def jobs(self, loaded: Loaded) -> int:
         return loaded.pending if self.max_jobs is None else min(loaded.pending, self.max_jobs)
 
-    def needs_answer(self, loaded: Loaded) -> bool:
+    def needs_approval(self, loaded: Loaded) -> bool:
         return not self.is_approved and self.jobs(loaded) > self.ask_above
 
-    def say(self, loaded: Loaded) -> None:
+    def print_summary(self, loaded: Loaded) -> None:
         jobs = self.jobs(loaded)
         parts = [counted(loaded.new, "new row")] if loaded.new else []
         if loaded.waiting:
@@ -503,66 +528,70 @@ class _Order:
         )
         cost = f" Cost at {self.price} per job: {self.price * jobs}." if self.price is not None else ""
         submits = "This run would submit" if self.is_dry_run else self.submits
-        _say(f"{submits} {counted(jobs, 'job')}{of}.{cost}")
+        _print(f"{submits} {counted(jobs, 'job')}{of}.{cost}")
         held_back = loaded.pending - jobs
         if held_back:
-            _say(f"{counted(held_back, 'row')} held back by --max-jobs {self.max_jobs}.")
+            _print(
+                f"{counted(held_back, 'row')} stay{'s' if held_back == 1 else ''} pending because of "
+                f"--max-jobs {self.max_jobs}."
+            )
 
     def approve(self, loaded: Loaded) -> bool:
-        """Say what a run submits, and ask if that is a lot; False if the user says no."""
-        self.say(loaded)
-        if not self.needs_answer(loaded):
+        """Print how many jobs will be submitted, and ask for confirmation if there are many."""
+        self.print_summary(loaded)
+        if not self.needs_approval(loaded):
             return True
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             if self.max_jobs is not None:
                 return True
             raise InvalidArgumentError(
                 "run",
-                f"{counted(self.jobs(loaded), 'job')} need your approval, and there is no terminal to ask "
-                "on. Nothing was submitted. Add --yes, or --max-jobs N",
+                f"submitting {counted(self.jobs(loaded), 'job')} needs your approval, and there is no "
+                "terminal to "
+                "ask on. Nothing was submitted. Add --yes, or --max-jobs N",
             )
         if typer.confirm("Submit them?", err=True):
             return True
-        _say("Nothing was submitted.")
-        raise typer.Exit(Code.NOT_YET)
+        _print("Nothing was submitted.")
+        raise typer.Exit(ExitCode.NOT_YET)
 
 
-class _NotApprovedYet(Exception):  # noqa: N818 - nothing is wrong
-    """Rolls a load back that needs an answer first."""
+class _NotApprovedYet(Exception):  # noqa: N818 - not an error
+    """Rolls back a load until the user has approved it."""
 
     def __init__(self, loaded: Loaded, first: Entry | None) -> None:
         self.loaded, self.first = loaded, first
 
 
 def _load(book: Ledger, source: _Source, client: TechForge, order: _Order) -> bool:
-    """Load a manifest when the user has approved what it costs; False for a dry run."""
+    """Load a manifest after the user approved the cost. Return False for a dry run."""
 
-    def ask_first(loaded: Loaded) -> None:
-        if order.is_dry_run or order.needs_answer(loaded):
+    def require_approval(loaded: Loaded) -> None:
+        if order.is_dry_run or order.needs_approval(loaded):
             raise _NotApprovedYet(loaded, next(iter(book.pending(float("inf"), 1)), None))
 
     try:
-        loading = source.load(book, client, ask_first)
-    except _NotApprovedYet as asked:
-        _say_loaded(asked.loaded)
+        loading = source.load(book, client, require_approval)
+    except _NotApprovedYet as pending:
+        _print_loaded(pending.loaded)
         if order.is_dry_run:
-            order.say(asked.loaded)
-            if asked.first is not None:
-                sent = mask_all({**asked.first.params, "project_id": asked.first.project_id})
-                _say(f"The first: POST /jobs/v2 {json.dumps(sent, ensure_ascii=False)}")
-            _say("Nothing was sent.")
+            order.print_summary(pending.loaded)
+            if pending.first is not None:
+                body = mask_all({**pending.first.params, "project_id": pending.first.project_id})
+                _print(f"First request: POST /jobs/v2 {json.dumps(body, ensure_ascii=False)}")
+            _print("Nothing was sent.")
             book.remove_if_empty()
             return False
         try:
-            order.approve(asked.loaded)
+            order.approve(pending.loaded)
         except BaseException:
             book.remove_if_empty()
             raise
-        _say_skipped(source.load(book, client))
+        _print_skipped(source.load(book, client))
     else:
-        _say_skipped(loading)
-        _say_loaded(loading.loaded)
-        order.say(loading.loaded)
+        _print_skipped(loading)
+        _print_loaded(loading.loaded)
+        order.print_summary(loading.loaded)
     return True
 
 
@@ -577,8 +606,8 @@ def _price(text: str) -> Decimal:
 
 
 @contextmanager
-def _alone(book: Ledger) -> Generator[None]:
-    """Keep other processes from running campaigns of a file; if one does, nothing is left behind."""
+def _exclusive_lock(book: Ledger) -> Generator[None]:
+    """Lock the ledger. If another process holds the lock, remove the campaign that this command created."""
     with ExitStack() as stack:
         try:
             stack.enter_context(book.alone())
@@ -592,16 +621,16 @@ def _alone(book: Ledger) -> Generator[None]:
 
 
 @frozen
-class _Remembered:
-    """The options of a campaign's last run: those of the run itself, of the client, and the price."""
+class _SavedOptions:
+    """The options of a campaign's last run, for the run and for the client, and the price."""
 
     run: RunOptions
     client: ClientOptions
     price: Decimal | None
 
     @classmethod
-    def of(cls, kept: dict[str, Any]) -> _Remembered:
-        rest = dict(kept)
+    def of(cls, saved: dict[str, Any]) -> _SavedOptions:
+        rest = dict(saved)
         client = {name: rest.pop(name, None) for name in ("max_rate", "allow_private_media")}
         price = rest.pop("price", None)
         rest["give_up_after"] = rest.get("give_up_after", GIVE_UP_AFTER) or None
@@ -616,21 +645,21 @@ def _run(
     client: TechForge,
     ledger: str,
     campaign: str,
-    begin: str,
-    options: _Remembered,
+    method: str,
+    options: _SavedOptions,
     more: dict[str, Any],
     *,
     as_json: bool,
 ) -> None:
-    # SIGTERM, from a deployment for example, ends a run like Ctrl-C: responses in flight are noted.
+    # SIGTERM, for example from a deployment, ends a run like Ctrl-C: responses in flight are still recorded.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     client = options.applied_to(client)
-    entries: Callable[..., Iterable[Entry]] = getattr(client.batch, begin)
-    again = "worker" if begin == "work" else "resume"
+    entries: Callable[..., Iterable[Entry]] = getattr(client.batch, method)
+    next_command = "worker" if method == "work" else "resume"
     if not options.run.get("out"):
         with _open(ledger, campaign) as book:
-            later = _command("fetch --out DIR", ledger, book)
-            _say(f"Without --out, videos are not downloaded. Later: {later}")
+            fetch_command = _command("fetch --out DIR", ledger, book)
+            _print(f"Videos are not downloaded without --out. To download them later: {fetch_command}")
     try:
         with bar() as on_progress:
             for entry in entries(
@@ -639,83 +668,87 @@ def _run(
                 if as_json:
                     _print_json(_fields(entry))
     except (APIConnectionError, AuthenticationError, PermissionDeniedError) as error:
-        # Only the request before the first row raises these: nothing was submitted.
-        _say(_why_not_begun(error))
+        # Only the check request before the first submission raises these.
+        _print(_why_not_started(error))
         raise typer.Exit(code_of(error)) from None
     except KeyboardInterrupt:
         with _open(ledger, campaign) as book:
-            _say(f"Stopped. Continue with: {_command(again, ledger, book)}")
-        raise typer.Exit(Code.INTERRUPTED) from None
+            _print(f"Stopped. Continue with: {_command(next_command, ledger, book)}")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
     with _open(ledger, campaign) as book:
-        _end(book, ledger, again, options.price, str(options.run.get("out") or ""), as_json=as_json)
+        _finish(book, ledger, next_command, options.price, str(options.run.get("out") or ""), as_json=as_json)
 
 
-def _why_not_begun(error: APIError) -> str:
-    """Say it as `techforge doctor` does."""
+def _why_not_started(error: APIError) -> str:
+    """Explain the error as `techforge doctor` does."""
     if isinstance(error, APIConnectionError):
-        from techforge.cli.doctor import explain  # noqa: PLC0415 - only a failure needs it
+        from techforge.cli.doctor import explain  # noqa: PLC0415 - needed after a failure only
 
         return f"{'. '.join(explain(error))} Nothing was submitted."
-    refused = f"{keys.origin()} does not take this key ({error.status_code})."
-    return f"{refused} {keys.WEB_APP} Nothing was submitted."
+    rejected = f"{keys.origin()} does not accept this key ({error.status_code})."
+    return f"{rejected} {keys.WEB_APP} Nothing was submitted."
 
 
-def _end(book: Ledger, ledger: str, again: str, price: Decimal | None, out: str, *, as_json: bool) -> None:
+def _finish(
+    book: Ledger, ledger: str, next_command: str, price: Decimal | None, out: str, *, as_json: bool
+) -> None:
     counts, bounds = book.counts(), Bounds.kept_in(book)
     if not as_json:
-        _say_counts(counts)
-    _say_cost(book, price)
+        _print_counts(counts)
+    _print_cost(book, price)
     if counts[State.UNKNOWN]:
         count = counts[State.UNKNOWN]
-        said = (
-            "has an unknown outcome: a job may exist" if count == 1 else "have an unknown outcome: a job may "
-        )
-        said += "" if count == 1 else "exist for each"
-        _say(f"{counted(count, 'row')} {said}. Next: {_command('unknown --check', ledger, book)}")
+        outcome = "has an unknown outcome: a job may exist"
+        if count > 1:
+            outcome = "have an unknown outcome: a job may exist for each"
+        _print(f"{counted(count, 'row')} {outcome}. Check with: {_command('unknown --check', ledger, book)}")
     if counts[State.SKIPPED]:
-        _say(
+        _print(
             f"{counted(counts[State.SKIPPED], 'row')} skipped. "
-            f"See: {_command('rows --state skipped', ledger, book)}"
+            f"List with: {_command('rows --state skipped', ledger, book)}"
         )
     missing = book.count_without_file()
     if out and missing:
-        later = _command(f"fetch --out {shlex.quote(out)}", ledger, book)
-        _say(f"{counted(missing, 'video')} not downloaded to {out}. Next: {later}")
+        fetch_command = _command(f"fetch --out {shlex.quote(out)}", ledger, book)
+        _print(f"{counted(missing, 'video')} not downloaded to {out}. Download with: {fetch_command}")
     left = counts[State.PENDING] + counts[State.POSTING] + counts[State.SUBMITTED]
     if counts[State.PENDING] and (bounds.last or bounds.failed):
-        again = "resume"
-        _say("The last run stopped at its budget; resume continues without it, for all workers.")
+        next_command = "resume"
+        _print(
+            "The last run stopped at its budget (--max-jobs or --max-failures). `resume` continues without "
+            "it."
+        )
     if left:
-        _say(f"{counted(left, 'row')} left. Continue with: {_command(again, ledger, book)}")
+        _print(f"{counted(left, 'row')} left. Continue with: {_command(next_command, ledger, book)}")
     raise typer.Exit(_code(counts, left))
 
 
 def _code(counts: dict[State, int], left: int) -> int:
     if counts[State.UNKNOWN]:
-        return Code.UNKNOWN
+        return ExitCode.UNKNOWN
     if counts[State.FAILED] or counts[State.SKIPPED]:
-        return Code.FAILED
-    return Code.NOT_YET if left else Code.DONE
+        return ExitCode.FAILED
+    return ExitCode.NOT_YET if left else ExitCode.DONE
 
 
-def _settle(book: Ledger, known: str) -> None:
-    row, _, job_id = known.rpartition("=")
+def _assign_job(book: Ledger, assignment: str) -> None:
+    row, _, job_id = assignment.rpartition("=")
     try:
         UUID(job_id)
     except ValueError:
         raise InvalidArgumentError(
-            "job", f"{known!r} is not KEY=JOB or PROJECT=JOB with a job's UUID"
+            "job", f"{assignment!r} is not KEY=JOB or PROJECT=JOB with a job's UUID"
         ) from None
-    # A key may be corrected until the video is found; a project stands for an unknown row only.
+    # A key also names a submitted row whose job id was wrong. A project names unknown rows only.
     if not book.correct(row, job_id) and not book.settle(row, job_id):
         raise InvalidArgumentError("job", f"no unknown row has the key or project {row!r}")
 
 
-# --- what is said ---------------------------------------------------------------------------------
+# --- messages -------------------------------------------------------------------------------------
 
 
 def _api() -> str:
-    """Return the API's address: it chooses between campaigns of the same name."""
+    """Return the API's address. It identifies the campaign if several have the same name."""
     with suppress(ValueError):
         return normalized_url(keys.base_url())
     return keys.base_url()
@@ -726,13 +759,13 @@ def _open(ledger: str, campaign: str) -> Ledger:
 
 
 def _check_loaded(book: Ledger) -> None:
-    """Leave if the campaign has no rows, and say why."""
+    """Exit with a message if the campaign has no rows."""
     if any(book.counts().values()):
         return
-    refused = book.kept("refused")
-    why = f"the manifest was refused. {refused}" if refused else "its manifest had no rows."
-    _say(f"Nothing was loaded into the campaign {book.campaign_name!r}: {why}")
-    raise typer.Exit(Code.USAGE)
+    problem = book.kept("refused")
+    why = f"the manifest was rejected. {problem}" if problem else "its manifest had no rows."
+    _print(f"The campaign {book.campaign_name!r} has no rows: {why}")
+    raise typer.Exit(ExitCode.USAGE)
 
 
 def _check_keys(book: Ledger, keys: list[str] | None, state: State, rule: str) -> None:
@@ -744,16 +777,17 @@ def _check_keys(book: Ledger, keys: list[str] | None, state: State, rule: str) -
             raise InvalidArgumentError("key", f"row {key!r} is {entry.state}. {rule}")
         if entry.job_id:
             raise InvalidArgumentError(
-                "key", f"row {key!r} has the job {entry.job_id}, which is paid for: it is not submitted again"
+                "key",
+                f"row {key!r} has a job, which you pay for, so it is not submitted again: {entry.job_id}",
             )
 
 
-def _say(text: str) -> None:
-    # As it is, and in one line: it may be a command to copy.
+def _print(text: str) -> None:
+    # No markup and no wrapping: the text may contain a command to copy.
     err.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _say_skipped(loading: Loading) -> None:
+def _print_skipped(loading: Loading) -> None:
     for bad in loading.bad:
         err.print(f"skipped: {bad}", markup=False, style="yellow", soft_wrap=True)
     more = loading.loaded.skipped - len(loading.bad)
@@ -761,30 +795,30 @@ def _say_skipped(loading: Loading) -> None:
         err.print(f"… and {more:,} more", style="yellow")
 
 
-def _say_loaded(loaded: Loaded) -> None:
+def _print_loaded(loaded: Loaded) -> None:
     parts = [counted(loaded.new, "new row")]
     parts += [f"{loaded.known:,} known from earlier runs"] if loaded.known else []
     parts += [counted(loaded.duplicates, "duplicate") + " in the manifest"] if loaded.duplicates else []
     parts += [f"{loaded.replaced:,} replaced"] if loaded.replaced else []
     parts += [f"{loaded.skipped:,} skipped"] if loaded.skipped else []
     parts += [f"{loaded.withdrawn:,} withdrawn"] if loaded.withdrawn else []
-    _say(", ".join(parts) + ".")
+    _print(", ".join(parts) + ".")
 
 
-def _say_counts(counts: dict[State, int]) -> None:
+def _print_counts(counts: dict[State, int]) -> None:
     for state, count in counts.items():
         if count:
             out.print(f"{state:10} {count:>10,}", highlight=False)
 
 
-def _say_cost(book: Ledger, price: Decimal | None) -> None:
+def _print_cost(book: Ledger, price: Decimal | None) -> None:
     if price is None:
         return
     known, possible = book.job_counts()
     more = (
         f"; up to {price * possible} more for {counted(possible, 'job')} that may exist" if possible else ""
     )
-    _say(f"Cost at {price} per job: {price * known} for {counted(known, 'job')}{more}.")
+    _print(f"Cost at {price} per job: {price * known} for {counted(known, 'job')}{more}.")
 
 
 def _are(count: int) -> str:
@@ -807,10 +841,10 @@ def _fields(entry: Entry) -> dict[str, Any]:
     return fields | {"reason": entry.reason and mask(entry.reason)}
 
 
-def _command(what: str, ledger: str, book: Ledger) -> str:
-    """Return what to type; a password is not shown, and is best kept in PGPASSWORD or a service file."""
-    words = ["techforge batch", what]
-    if ledger != DEFAULT:
+def _command(arguments: str, ledger: str, book: Ledger) -> str:
+    """Return a command to copy. It has no password; the user can set PGPASSWORD or use a service file."""
+    words = ["techforge batch", arguments]
+    if ledger != DEFAULT_LEDGER:
         words += ["--ledger", shlex.quote(without_password(ledger))]
     if len(book.campaigns()) > 1:
         words += ["--campaign", shlex.quote(book.campaign_name)]

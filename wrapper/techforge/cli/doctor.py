@@ -1,7 +1,7 @@
-"""Find out what is wrong, and what to do about it."""
+"""Check the setup, and say how to fix it."""
 
 # ruff: noqa: FBT002, PLC0415
-# Typer's options are arguments with defaults; and what is looked for may be missing, or broken.
+# Typer's options are arguments with defaults. Late imports, because a package may be missing or broken.
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from techforge._config import BASE_URL_VARIABLE, LIVE_URL, Settings
 from techforge._masking import mask
 from techforge.cli import keys
 from techforge.cli.auth import try_key
-from techforge.cli.exits import Code, KeyProblemError, code_of
-from techforge.cli.told import Known, advice, bare, result, told
+from techforge.cli.exit_codes import ExitCode, KeyProblemError, code_of
+from techforge.cli.messages import SubmissionProgress, advice, print_json, reporting_errors, without_advice
 from techforge.errors import APIError
 
 if TYPE_CHECKING:
@@ -36,51 +36,49 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode=None, help=__doc__)
 
-_SKEW = 30
-"""Seconds by which a clock may be wrong: signed URLs live for minutes."""
-_SECONDS = 10.0
-_NO_KEY = {"x-api-key": "nobodys-key"}
-"""What has to be refused; the real key is for a server that has shown itself to be the API."""
+MAX_CLOCK_SKEW = 30
+"""Accepted error of the clock, in seconds. Signed URLs are valid for minutes."""
+TIMEOUT = 10.0
+INVALID_KEY = {"x-api-key": "nobodys-key"}
+"""The API must reject this key. Only then is the real key sent to this address."""
 
 
 @frozen
 class Finding:
-    """One thing that was looked at. What is bad says what to do, and has an exit code."""
+    """The result of one check. A bad one says what to do, and has an exit code."""
 
     about: str
     state: Literal["ok", "note", "bad"]
     found: str
     do: str = ""
-    code: int = Code.DONE
+    code: int = ExitCode.DONE
 
 
 @app.command()
 def doctor(
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print only JSON on stdout.")] = False,
 ) -> None:
-    """Look at Python, packages, key, address, proxy, network and clock, and say what to do.
+    """Check Python, packages, API key, address, proxy, network and clock, and say what to do.
 
-    What it sends costs nothing: a request with a key that is none, which must be refused, and one for
-    the signature of a path that does not exist.
+    This costs nothing. It sends two requests: one with an invalid key, which the API must reject, and one
+    for the signature of a path that does not exist.
     """
-    with told(Known(as_json)):
+    with reporting_errors(SubmissionProgress(as_json)):
         findings: list[Finding] = []
-        for finding in examined():
+        for finding in run_checks():
             findings.append(finding)
             if not as_json:
-                _say(finding)
-        code = next((finding.code for finding in findings if finding.state == "bad"), Code.DONE)
+                _print(finding)
+        code = next((finding.code for finding in findings if finding.state == "bad"), ExitCode.DONE)
         if as_json:
-            result({"ok": not code, "findings": [asdict(finding) for finding in findings]})
+            print_json({"ok": not code, "findings": [asdict(finding) for finding in findings]})
         else:
-            typer.echo("All is well." if not code else "Do what the lines with → say, then run this again.")
+            typer.echo("No problems found." if not code else "Follow the lines with →, then run this again.")
         raise typer.Exit(code)
 
 
-def examined() -> Iterator[Finding]:
-    """Look at one thing after the other; what needs the network comes last."""
+def run_checks() -> Iterator[Finding]:
+    """Run the checks in order; those that need the network come last."""
     yield _python()
     yield from _packages()
     yield _keyring()
@@ -91,17 +89,16 @@ def examined() -> Iterator[Finding]:
     if address.state == "bad":
         return
     yield _proxy()
-    answer, finding = _reached()
+    response, finding = _network()
     yield finding
-    if answer is None:
+    if response is None:
         return
-    yield _clock(*answer)
+    yield _clock(*response)
     if key is not None and finding.state == "ok":
-        yield _accepted(key)
+        yield _key_accepted(key)
 
 
 def _python() -> Finding:
-    # Which versions there may be, pip has seen to.
     return Finding("Python", "ok", f"{sys.version.split()[0]} at {sys.executable}")
 
 
@@ -109,13 +106,13 @@ def _packages() -> Iterator[Finding]:
     needed = {"httpx": "", "attrs": "", "python-dateutil": "", "typer": "", "rich": ""}
     extras = {"av": "mock", "starlette": "mock", "pyarrow": "parquet", "psycopg": "distributed"}
     found = {name: _version(name) for name in (*needed, *extras)}
-    there = ", ".join(f"{name} {found[name]}" for name in needed if found[name])
+    installed = ", ".join(f"{name} {found[name]}" for name in needed if found[name])
     missing = [name for name in needed if not found[name]]
     if missing:
-        do = "Install it again: pip install --force-reinstall 'techforge[cli]'"
-        yield Finding("Packages", "bad", f"missing: {', '.join(missing)}", do, Code.BROKEN)
+        do = "Reinstall it: pip install --force-reinstall 'techforge[cli]'"
+        yield Finding("Packages", "bad", f"missing: {', '.join(missing)}", do, ExitCode.BROKEN)
     else:
-        yield Finding("Packages", "ok", f"techforge {__version__}, {there}")
+        yield Finding("Packages", "ok", f"techforge {__version__}, {installed}")
     absent = sorted({extra for name, extra in extras.items() if not found[name]})
     if absent:
         wanted = ",".join(absent)
@@ -140,24 +137,24 @@ def _keyring() -> Finding:
 
 def _key() -> tuple[str | None, Finding]:
     try:
-        key, _ = keys.look()
+        key, _ = keys.lookup()
     except KeyProblemError as problem:
-        return None, Finding("API key", "bad", str(problem), keys.WEB_APP, Code.AUTH)
+        return None, Finding("API key", "bad", str(problem), keys.WEB_APP, ExitCode.AUTH)
     if key is None:
-        do = f"Set TFI_API_KEY ({keys.BY_HAND}), or: techforge auth login. {keys.WEB_APP}"
-        return None, Finding("API key", "bad", "none", do, Code.AUTH)
-    return key.value, Finding("API key", "ok", f"present, from the {key.source}; it is not shown")
+        do = f"Set TFI_API_KEY ({keys.EXPORT_KEY}), or run: techforge auth login. {keys.WEB_APP}"
+        return None, Finding("API key", "bad", "none", do, ExitCode.AUTH)
+    return key.value, Finding("API key", "ok", f"found in the {key.source}; it is not shown")
 
 
 def _address() -> Finding:
     url = keys.base_url()
-    given = f", from {BASE_URL_VARIABLE}" if os.environ.get(BASE_URL_VARIABLE) else ""
+    source = f", from {BASE_URL_VARIABLE}" if os.environ.get(BASE_URL_VARIABLE) else ""
     try:
         Settings.build("not-a-key", {})
     except TechForgeError as error:
-        do = f"Correct {BASE_URL_VARIABLE}, or unset it for {LIVE_URL}."
-        return Finding("Address", "bad", str(error), do, Code.USAGE)
-    return Finding("Address", "ok", mask(url) + given)
+        do = f"Correct {BASE_URL_VARIABLE}, or unset it to use {LIVE_URL}."
+        return Finding("Address", "bad", str(error), do, ExitCode.USAGE)
+    return Finding("Address", "ok", mask(url) + source)
 
 
 def _proxy() -> Finding:
@@ -171,84 +168,81 @@ def _proxy() -> Finding:
     return Finding("Proxy", "ok", mask(proxy))
 
 
-def _reached() -> tuple[tuple[httpx.Response, float] | None, Finding]:
-    """Send a request with a key that is none, which has to be refused."""
+def _network() -> tuple[tuple[httpx.Response, float] | None, Finding]:
+    """Send a request with an invalid key, which the API must reject."""
     import httpx
 
     url = f"{keys.base_url().rstrip('/')}/storage/generate-signed-path"
     local = is_loopback(urlsplit(url).hostname)
     try:
-        with httpx.Client(timeout=_SECONDS, trust_env=not local, follow_redirects=False) as client:
-            began = time.time()
-            answer = client.get(url, params={"path": "techforge-doctor/none.mp4"}, headers=_NO_KEY)
-            took = time.time() - began
-    except Exception as error:  # noqa: BLE001 - proxies, certificates, names: all have their own errors
-        return None, Finding("Network", "bad", *explain(error), Code.NETWORK)
-    found = f"{keys.origin()} answers in {1000 * took:.0f} ms"
-    if answer.status_code in {401, 403}:
-        return (answer, began + took / 2), Finding("Network", "ok", found)
-    found += f", but with {answer.status_code} to a key that is none, where the API says 401"
-    do = (
-        f"Something else may be answering, a proxy or a login page: see whether {BASE_URL_VARIABLE} is right."
-    )
-    if answer.status_code >= 500:
-        do = "The API has trouble; try again later."
-    return (answer, began + took / 2), Finding("Network", "bad", found, do, Code.SERVER)
+        with httpx.Client(timeout=TIMEOUT, trust_env=not local, follow_redirects=False) as client:
+            started = time.time()
+            response = client.get(url, params={"path": "techforge-doctor/none.mp4"}, headers=INVALID_KEY)
+            duration = time.time() - started
+    except Exception as error:  # noqa: BLE001 - proxies, TLS and DNS have their own exceptions
+        return None, Finding("Network", "bad", *explain(error), ExitCode.NETWORK)
+    found = f"{keys.origin()} answered in {1000 * duration:.0f} ms"
+    if response.status_code in {401, 403}:
+        return (response, started + duration / 2), Finding("Network", "ok", found)
+    found += f", but with {response.status_code} to an invalid key instead of 401"
+    do = f"A proxy or a login page may be answering instead of the API. Check {BASE_URL_VARIABLE}."
+    if response.status_code >= 500:
+        do = "The API has a problem. Try again later."
+    return (response, started + duration / 2), Finding("Network", "bad", found, do, ExitCode.SERVER)
 
 
 def explain(error: Exception) -> tuple[str, str]:
-    """Return why the API cannot be reached, and what to do about it."""
+    """Return why the API cannot be reached, and what to do."""
     text = mask(str(error)) or type(error).__name__
-    do = next((do for words, do in _CURES if any(word in text.lower() for word in words)), _CURES[-1][1])
+    do = next((do for words, do in _FIXES if any(word in text.lower() for word in words)), _FIXES[-1][1])
     return f"{keys.origin()} cannot be reached: {text}", do
 
 
-_CURES: tuple[tuple[tuple[str, ...], str], ...] = (
+_FIXES: tuple[tuple[tuple[str, ...], str], ...] = (
     (
         ("certificate",),
-        "Where a network inspects TLS, let SSL_CERT_FILE name its certificate; see that the clock is right.",
+        "If your network inspects TLS, set SSL_CERT_FILE to its certificate. Check this machine's clock.",
     ),
     (
         ("name or service", "name resolution", "getaddrinfo", "nodename"),
-        "See whether DNS works, TFI_BASE_URL is right, and whether your network wants a proxy (HTTPS_PROXY).",
+        "Check DNS and TFI_BASE_URL. If your network needs a proxy, set HTTPS_PROXY.",
     ),
     (
-        ("refused", "connect call failed"),  # the second is asyncio's word for it
-        "Nobody listens there: see whether TFI_BASE_URL is right; a mock is started by: techforge mock",
+        ("refused", "connect call failed"),  # asyncio says "connect call failed"
+        "No server listens at this address. Check TFI_BASE_URL; to start a mock: techforge mock",
     ),
     (
         ("proxy", "407"),
-        "See whether HTTPS_PROXY is right, and holds what the proxy asks for; NO_PROXY goes past it.",
+        "Check HTTPS_PROXY, and the user and password in it. NO_PROXY lists hosts that need no proxy.",
     ),
     (
         ("",),
-        "See whether this machine has a network, and whether a firewall or a proxy (HTTPS_PROXY) is between.",
+        "Check this machine's network, its firewall, and whether a proxy is needed (HTTPS_PROXY).",
     ),
 )
 
 
-def _clock(answer: httpx.Response, asked: float) -> Finding:
+def _clock(response: httpx.Response, sent_at: float) -> Finding:
     try:
-        theirs = parsedate_to_datetime(answer.headers["date"])
+        server_time = parsedate_to_datetime(response.headers["date"])
     except (KeyError, ValueError):
-        return Finding("Clock", "note", "the server does not say what time it has")
-    skew = datetime.fromtimestamp(asked, UTC).timestamp() - theirs.timestamp()
-    # The header has whole seconds.
-    if abs(skew) <= _SKEW:
+        return Finding("Clock", "note", "the server's response has no date")
+    skew = datetime.fromtimestamp(sent_at, UTC).timestamp() - server_time.timestamp()
+    if abs(skew) <= MAX_CLOCK_SKEW:
         return Finding("Clock", "ok", "right, to the second" if abs(skew) < 1.5 else f"{skew:+.0f} s off")
-    way = "ahead" if skew > 0 else "behind"
-    do = "Set it by NTP: certificates and the expiry of signed URLs depend on it."
-    return Finding("Clock", "bad", f"{abs(skew):.0f} s {way} of the server's", do, Code.BROKEN)
+    direction = "ahead of" if skew > 0 else "behind"
+    do = "Set the clock by NTP. Certificates and signed URLs depend on it."
+    return Finding("Clock", "bad", f"{abs(skew):.0f} s {direction} the server's", do, ExitCode.BROKEN)
 
 
-def _accepted(key: str) -> Finding:
+def _key_accepted(key: str) -> Finding:
     try:
         try_key(key)
     except KeyProblemError as problem:
-        do = "Replace the key where it comes from: TFI_API_KEY, or techforge auth login."
-        return Finding("Key accepted", "bad", str(problem), do, Code.AUTH)
+        do = "Replace the key: set TFI_API_KEY, or run: techforge auth login."
+        return Finding("Key accepted", "bad", str(problem), do, ExitCode.AUTH)
     except APIError as error:
-        return Finding("Key accepted", "bad", bare(error), advice(error), code_of(error))
+        return Finding("Key accepted", "bad", without_advice(error), advice(error), code_of(error))
     return Finding("Key accepted", "ok", "yes")
 
 
@@ -259,7 +253,7 @@ _MARKS: dict[str, tuple[str, Any]] = {
 }
 
 
-def _say(finding: Finding) -> None:
+def _print(finding: Finding) -> None:
     mark, colour = _MARKS[finding.state]
     plain = bool(os.environ.get("NO_COLOR"))
     typer.secho(f"{mark}  ", nl=False, fg=None if plain else colour)

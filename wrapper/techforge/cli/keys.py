@@ -1,4 +1,4 @@
-"""Where the command line finds its API key: in the environment, else in the system's keyring."""
+"""The API key of the command line: from the environment, or from the system's keyring."""
 
 from __future__ import annotations
 
@@ -11,55 +11,56 @@ from attrs import frozen
 
 from techforge._config import BASE_URL_VARIABLE, LIVE_URL
 from techforge.auth import API_KEY_VARIABLE, check_api_key, check_key_for_host
-from techforge.cli.exits import KeyProblemError
+from techforge.cli.exit_codes import KeyProblemError
 from techforge.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SERVICE = "techforge"
-WEB_APP = "Keys are made in the TechForge Innovate web app, under /api-access."
-BY_HAND = f"read -rs {API_KEY_VARIABLE} && export {API_KEY_VARIABLE}"
-"""How a key gets into the environment, and not into the shell's history."""
-INSTEAD = f"Without a keyring, set {API_KEY_VARIABLE} in the environment: {BY_HAND}"
+WEB_APP = "Create a key in the TechForge Innovate web app, under /api-access."
+EXPORT_KEY = f"read -rs {API_KEY_VARIABLE} && export {API_KEY_VARIABLE}"
+"""The command that sets the key without leaving it in the shell's history."""
+INSTEAD = f"Without a keyring, set {API_KEY_VARIABLE} in the environment: {EXPORT_KEY}"
 
 
 @frozen
 class Key:
-    """A key, which its repr does not show, and where it was found."""
+    """A key and its source."""
 
     value: str
     source: Literal["environment", "keyring"]
 
 
 def base_url(environ: Mapping[str, str] = os.environ) -> str:
-    """Return the address that the commands speak to."""
+    """Return the API's address."""
     return environ.get(BASE_URL_VARIABLE) or LIVE_URL
 
 
 def origin() -> str:
-    """Return the part of the address that a key belongs to: no other host ever gets it from the keyring."""
+    """Return the scheme and host of the API. A key in the keyring is saved for them and only sent there."""
     parts = urlsplit(base_url())
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}"
 
 
-def find() -> Key:
-    """Return the key for the address in use.
+def get() -> Key:
+    """Return the key for the current address.
 
     Raises:
-        KeyProblemError: there is none, or it must not go there.
+        KeyProblemError: there is no key, or it must not be sent to this address.
     """
-    key, why = look()
+    key, problem = lookup()
     if key is None:
         raise KeyProblemError(
-            f"There is no API key for {origin()}{why}. Set {API_KEY_VARIABLE}, or keep a key in the system's "
+            f"There is no API key for {origin()}{problem}. Set {API_KEY_VARIABLE}, or save a key in the "
+            "system's "
             f"keyring with: techforge auth login. {WEB_APP}"
         )
     return key
 
 
-def look() -> tuple[Key | None, str]:
-    """Return the key, if there is one, and if there is none what the keyring has to do with it."""
+def lookup() -> tuple[Key | None, str]:
+    """Return the key, or None and the problem with the keyring, if there is one."""
     value = os.environ.get(API_KEY_VARIABLE)
     if value:
         return Key(checked(value), "environment"), ""
@@ -67,44 +68,45 @@ def look() -> tuple[Key | None, str]:
         found = _keyring().get_password(SERVICE, origin())
     except KeyProblemError as problem:
         return None, f" ({problem})"
-    except Exception as error:  # noqa: BLE001 - each backend raises what it likes
+    except Exception as error:  # noqa: BLE001 - each backend has its own exceptions
         return None, f" (the keyring cannot be read: {_reason(error)})"
     return (Key(checked(found), "keyring"), "") if found else (None, "")
 
 
 def checked(key: str) -> str:
-    """Return a key that may be sent to the address in use.
+    """Check a key and return it.
 
     Raises:
-        KeyProblemError: it cannot be sent, or must not go there; the message does not repeat it.
+        KeyProblemError: the key is malformed, or must not be sent to this address. The message does not
+            contain the key.
     """
     try:
-        good = check_api_key(key)
-        check_key_for_host(good, urlsplit(base_url()).hostname or "")
+        valid = check_api_key(key)
+        check_key_for_host(valid, urlsplit(base_url()).hostname or "")
     except ConfigurationError as error:
         raise KeyProblemError(str(error)) from None
-    return good
+    return valid
 
 
-def keep(key: str) -> None:
-    """Keep a key in the keyring, for the address in use only.
+def save(key: str) -> None:
+    """Save a key in the keyring, for the current address only.
 
     Raises:
-        KeyProblemError: there is no keyring that could keep it safely.
+        KeyProblemError: there is no keyring, or none that is safe.
     """
     keyring = _keyring()
     try:
         keyring.set_password(SERVICE, origin(), str(key))
-        kept = keyring.get_password(SERVICE, origin()) == key
-        reason = "it forgets what it is given"
-    except Exception as error:  # noqa: BLE001 - see above
-        kept, reason = False, _reason(error)
-    if not kept:
-        raise KeyProblemError(f"The keyring does not keep the key: {reason}. {INSTEAD}")
+        is_saved = keyring.get_password(SERVICE, origin()) == key
+        reason = "it does not return the key"
+    except Exception as error:  # noqa: BLE001 - each backend has its own exceptions
+        is_saved, reason = False, _reason(error)
+    if not is_saved:
+        raise KeyProblemError(f"The keyring did not save the key: {reason}. {INSTEAD}")
 
 
-def forget() -> bool:
-    """Take the key for the address in use out of the keyring; say whether there was one.
+def remove() -> bool:
+    """Remove the key for the current address from the keyring. Return False if there was none.
 
     Raises:
         KeyProblemError: the keyring cannot be used.
@@ -114,30 +116,30 @@ def forget() -> bool:
         if not keyring.get_password(SERVICE, origin()):
             return False
         keyring.delete_password(SERVICE, origin())
-    except Exception as error:  # noqa: BLE001 - see above
+    except Exception as error:  # noqa: BLE001 - each backend has its own exceptions
         raise KeyProblemError(f"The keyring cannot be changed: {_reason(error)}") from None
     return True
 
 
 def backend() -> str:
-    """Name the keyring that a key would be kept in.
+    """Return the name of the keyring's backend.
 
     Raises:
-        KeyProblemError: there is none.
+        KeyProblemError: there is no usable keyring.
     """
-    chosen: object = _keyring().get_keyring()
-    kind = type(chosen)
+    backend: object = _keyring().get_keyring()
+    kind = type(backend)
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _keyring() -> Any:
-    """Return the keyring's module, loaded where a key is looked for in it."""
+    """Import and return the package keyring."""
     try:
         keyring: Any = import_module("keyring")
     except ImportError:
         raise KeyProblemError("the package keyring is not installed: pip install keyring") from None
     backend = keyring.get_keyring()
-    names = [type(one).__name__.lower() for one in (backend, *getattr(backend, "backends", ()))]
+    names = [type(each).__name__.lower() for each in (backend, *getattr(backend, "backends", ()))]
     if type(backend).__module__.startswith("keyring.backends.fail"):
         raise KeyProblemError(
             "this system has no keyring that the package keyring can use; on Linux, install gnome-keyring "
@@ -149,5 +151,5 @@ def _keyring() -> Any:
 
 
 def _reason(error: Exception) -> str:
-    # A backend's words are not ours, and might repeat what it was given.
+    # A backend's message might contain the key.
     return type(error).__name__

@@ -1,4 +1,4 @@
-"""Start a mock of the API, which costs nothing."""
+"""Start a local mock of the API, for tests at no cost."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ app = typer.Typer(rich_markup_mode=None, help=__doc__, add_completion=False)
     add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
 )
 def mock(context: typer.Context) -> None:
-    """Start the mock as `python -m techforge.mock` does, whose parser reads all options."""
+    """Start the mock; `python -m techforge.mock` parses the options."""
     raise typer.Exit(main(context.args, "techforge mock"))

@@ -1,4 +1,4 @@
-"""Show how far the wait and the download of `techforge video` are."""
+"""Progress of the wait and the download of `techforge video`."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 @frozen
 class RecordedSchedule(PollSchedule):
-    """A schedule that remembers its last pause, so that the time of the next poll is known."""
+    """A schedule that stores its last interval, to show when the next poll is."""
 
-    pauses: list[float] = field(factory=list[float], eq=False)
+    intervals: list[float] = field(factory=list[float], eq=False)
 
     def interval(self, polls: int, jitter: float) -> float:
-        """Return the seconds to sleep, and remember them."""
-        self.pauses[:] = [super().interval(polls, jitter)]
-        return self.pauses[0]
+        """Return the seconds to sleep, and store them."""
+        self.intervals[:] = [super().interval(polls, jitter)]
+        return self.intervals[0]
 
 
 @contextmanager
 def waiting(schedule: RecordedSchedule) -> Generator[Callable[[JobUpdate], None]]:
-    """Show a wait; the value is an `on_update`."""
+    """Show the progress of a wait; yield an `on_update` callback."""
     with display("waiting for a video", transient=True) as show:
 
         def on_update(update: JobUpdate) -> None:
-            next_poll = time.monotonic() + schedule.pauses[0] if schedule.pauses else None
+            next_poll = time.monotonic() + schedule.intervals[0] if schedule.intervals else None
             show(of_wait(update, next_poll=next_poll))
 
         yield on_update
@@ -43,14 +43,14 @@ def waiting(schedule: RecordedSchedule) -> Generator[Callable[[JobUpdate], None]
 
 @contextmanager
 def downloading(name: str) -> Generator[Callable[[int, int | None], None]]:
-    """Show a download; the value is an `on_progress`."""
+    """Show the progress of a download; yield an `on_progress` callback."""
     with display(f"downloading {name}", transient=True) as show:
         first: tuple[int, float] | None = None
 
         def on_progress(received: int, total: int | None) -> None:
             nonlocal first
             now = time.monotonic()
-            # The bytes that an earlier download left do not count towards the rate.
+            # Bytes from an earlier, partial download do not count for the rate.
             first = first or (received, now)
             rate = (received - first[0]) / max(now - first[1], 0.001)
             left = f", about {(total - received) / rate:.0f} s left" if total and rate else ""

@@ -1,4 +1,4 @@
-"""Files of this machine: the API wants URLs, and only the mock server can be given one of here."""
+"""Serve local files to the mock. The live API needs public URLs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def local(value: str) -> Path | None:
-    """Return the file that is meant, None if it is none."""
+    """Return the path that a value names, or None for a URL."""
     if not _checks.is_path(value):
         return None
     if value[:5].lower() == "file:":
@@ -29,34 +29,34 @@ def local(value: str) -> Path | None:
 
 @contextmanager
 def published(media: Mapping[str, str], *, to_mock: bool) -> Generator[dict[str, str]]:
-    """Give each field a URL, for as long as this lasts; a file has one against the mock only.
+    """Yield a URL for each field. Local files are served for the mock until the context ends.
 
     Raises:
-        InvalidArgumentError: a file is not there, or the API could not fetch it.
+        InvalidArgumentError: a file does not exist, or the address is not a mock's.
     """
     files = {name: path for name, value in media.items() if (path := local(value)) is not None}
     for name, path in files.items():
         if not path.is_file():
             raise InvalidArgumentError(
                 name,
-                f"there is no file {media[name]!r} here, and it is not a URL: those begin with https://",
+                f"{media[name]!r} is not a file, and not a URL: a URL begins with https://",
             )
         if not to_mock:
-            served = "Only the mock server (techforge mock) gets files of this machine."
+            served = "Local files work with the mock only (techforge mock)."
             raise InvalidArgumentError(name, f"{_checks.path_problem(media[name])}. {served}")
     if not files:
         yield dict(media)
         return
     paths = {f"/{secrets.token_urlsafe(9)}/{quote(path.name)}": path for path in files.values()}
     with _serving(paths) as url:
-        places = dict(zip(files, paths, strict=True))
-        yield {name: f"{url}{places[name]}" if name in places else value for name, value in media.items()}
+        path_of = dict(zip(files, paths, strict=True))
+        yield {name: f"{url}{path_of[name]}" if name in path_of else value for name, value in media.items()}
 
 
 @contextmanager
 def _serving(paths: Mapping[str, Path]) -> Generator[str]:
     class Files(BaseHTTPRequestHandler):
-        """These files, and nothing beside them."""
+        """Serves only these files."""
 
         files: ClassVar[Mapping[str, Path]] = paths
 
@@ -72,7 +72,7 @@ def _serving(paths: Mapping[str, Path]) -> Generator[str]:
             self.wfile.write(data)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-            """Say nothing: stderr tells of the job."""
+            """Log nothing: stderr is for messages about the job."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Files)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)

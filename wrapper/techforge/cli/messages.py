@@ -1,0 +1,223 @@
+"""Print messages and errors: what happened and what to do, without a traceback and without a secret."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import typer
+from attrs import define
+
+from techforge._masking import mask
+from techforge.cli.exit_codes import ExitCode, code_of
+from techforge.errors import (
+    APIError,
+    AuthenticationError,
+    JobOutcomeUnknownError,
+    JobTimeoutError,
+    NotFoundError,
+    PermissionDeniedError,
+    TargetExistsError,
+    TechForgeError,
+)
+from techforge.models import NO_STATUS
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from techforge.models import Job
+
+
+@define
+class SubmissionProgress:
+    """How far a command has come. An error message includes all of it."""
+
+    as_json: bool = False
+    project_id: str | None = None
+    has_sent: bool = False
+    """The command has started to submit the job."""
+    job: Job | None = None
+    fetch_with: tuple[str, ...] = ()
+    """Options to repeat in the `download` command."""
+    wait_with: tuple[str, ...] = ()
+    """Options to repeat in the `wait` command, in addition to `fetch_with`."""
+    is_done: bool = False
+    """The video exists; only the download is left."""
+
+    def wait_command(self) -> str:
+        """Return the command that waits for the job."""
+        return self._command("wait", *self.fetch_with, *self.wait_with)
+
+    def download_command(self) -> str:
+        """Return the command that downloads the video."""
+        return self._command("download", *self.fetch_with)
+
+    def _command(self, verb: str, *options: str) -> str:
+        assert self.job is not None  # noqa: S101 - the callers check it
+        return shlex.join(["techforge", "video", verb, self.job.id, self.job.project_id, *options])
+
+
+def note(text: str, colour: str | None = None) -> None:
+    """Print a message to stderr; stdout is for results."""
+    # If stderr is closed, the result on stdout must still be printed.
+    with suppress(OSError):
+        typer.secho(text, err=True, fg=None if os.environ.get("NO_COLOR") else colour)
+
+
+def print_json(facts: dict[str, Any]) -> None:
+    """Print a result as JSON on stdout."""
+    typer.echo(json.dumps(facts, ensure_ascii=False))
+
+
+@contextmanager
+def reporting_errors(progress: SubmissionProgress | None = None) -> Generator[None]:
+    """Turn an exception into a message and an exit code."""
+    progress = progress or SubmissionProgress()
+    try:
+        yield
+    except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
+        raise
+    except KeyboardInterrupt:
+        _exit_with(progress, "Stopped.", ExitCode.INTERRUPTED)
+    except TechForgeError as error:
+        if isinstance(error, JobOutcomeUnknownError) and error.job_id and not progress.job:
+            from techforge._flows.create import job_from_ids  # noqa: PLC0415 - rarely needed
+
+            progress.job = job_from_ids(error.job_id, error.project_id)
+        _exit_with(progress, message_of(error), code_of(error), error)
+    except Exception as error:  # a traceback might show the key
+        if os.environ.get("TECHFORGE_DEBUG"):
+            raise
+        message = f"{type(error).__name__}: {mask(str(error))}. This should not happen; please report it."
+        _exit_with(progress, f"{message} TECHFORGE_DEBUG=1 shows the traceback.", ExitCode.BROKEN)
+
+
+def message_of(error: TechForgeError) -> str:
+    """Return an error's message with the advice for a command line instead of that for a program."""
+    if isinstance(error, JobTimeoutError):
+        details = [f"last status: {error.last_status}"] if error.last_status != NO_STATUS else []
+        details += [f"last poll: {without_advice(error.last_error)}"] if error.last_error else []
+        more = f" ({'; '.join(details)})" if details else ""
+        return f"Not done after {error.elapsed:.0f} s and {polls(error.polls)}{more}."
+    if isinstance(error, JobOutcomeUnknownError):
+        return (
+            f"{error.method} {error.path}: {error.error.message}. The job may exist, so it was not submitted "
+            "again."
+        )
+    if isinstance(error, APIError):
+        return f"{without_advice(error)} {advice(error)}".strip()
+    if isinstance(error, TargetExistsError):
+        return f"{error.target} exists already. Give another name, or add --overwrite."
+    return str(error).replace("allow_private_media=True", "--allow-private-media")
+
+
+def polls(count: int) -> str:
+    """Return a number of polls with its noun."""
+    return "1 poll" if count == 1 else f"{count} polls"
+
+
+def without_advice(error: Exception) -> str:
+    """Return an error's message without its advice for programs."""
+    text = mask(str(error))
+    return text.removesuffix(error.advice).strip() if isinstance(error, APIError) else text
+
+
+def advice(error: APIError) -> str:
+    """Return what a user of the command line can do about an error of the API."""
+    if isinstance(error, AuthenticationError | PermissionDeniedError):
+        return (
+            "Nothing was done. To see which key is used: techforge auth status. "
+            "Create a key in the web app, under /api-access."
+        )
+    if isinstance(error, NotFoundError):
+        if error.job is not None:
+            return "The video of this job does not exist yet."
+        return "Storage has nothing under this name."
+    if error.job is not None or error.job_may_exist:
+        return ""  # the message shows the job and the next command
+    return error.advice.replace("base_url", "TFI_BASE_URL")
+
+
+def _exit_with(
+    progress: SubmissionProgress, message: str, code: ExitCode, error: TechForgeError | None = None
+) -> None:
+    may_exist = progress.job is not None or progress.has_sent
+    if isinstance(error, TechForgeError) and progress.job is None:
+        # The error says whether a job may exist.
+        may_exist = bool(getattr(error, "job_may_exist", False))
+    lines = [message]
+    if progress.job is not None and code is not ExitCode.FAILED:
+        lines += _next_command(progress, progress.job, code)
+    elif progress.job is None and may_exist:
+        lines.append(
+            f"A job may exist in project {progress.project_id}. Look for it in your job service, webhook "
+            "events "
+            "or the web app before you submit again."
+        )
+    elif code is ExitCode.INTERRUPTED and progress.project_id:
+        lines.append("Nothing was submitted.")
+    note("\n".join(lines), typer.colors.YELLOW if code is ExitCode.INTERRUPTED else typer.colors.RED)
+    if progress.as_json:
+        print_json(
+            {
+                "error": {
+                    "type": type(error).__name__ if error else code.name.lower(),
+                    "message": message,
+                    "exit_code": int(code),
+                    "status_code": getattr(error, "status_code", None),
+                    "request_id": getattr(error, "request_id", None),
+                    "retry_after": getattr(error, "retry_after", None),
+                },
+                "job_id": progress.job.id if progress.job else None,
+                "project_id": progress.job.project_id if progress.job else progress.project_id,
+                "job_may_exist": may_exist,
+            }
+        )
+    raise typer.Exit(code) from None
+
+
+def _next_command(progress: SubmissionProgress, job: Job, code: ExitCode) -> list[str]:
+    if not progress.is_done:
+        return [
+            f"The job continues, in project {job.project_id}. Wait for it with:",
+            f"  {progress.wait_command()}",
+        ]
+    if code is ExitCode.MISSING:
+        return ["Wait for it with:", f"  {progress.wait_command()}"]
+    if code is ExitCode.USAGE:
+        return []
+    return ["The partial download is kept. Continue it with:", f"  {progress.download_command()}"]
+
+
+@contextmanager
+def delayed_interrupt() -> Generator[None]:
+    """Let the first Ctrl-C wait for the response to a submission, so that the job's id is not lost."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    is_interrupted = False
+
+    def remember_interrupt(*_: object) -> None:
+        nonlocal is_interrupted
+        if is_interrupted:
+            raise KeyboardInterrupt
+        is_interrupted = True
+        # os.write, because the signal may have interrupted a print.
+        os.write(
+            2,
+            b"The job is being submitted. Waiting for its id; Ctrl-C again stops immediately and loses it.\n",
+        )
+
+    signal.signal(signal.SIGINT, remember_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if is_interrupted:
+        raise KeyboardInterrupt
