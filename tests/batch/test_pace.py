@@ -1,4 +1,4 @@
-"""The pace of several workers, in time that passes only where the simulation says so."""
+"""The shared rate limiter of several workers, in time that passes only where the simulation says so."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from attrs import define, field
 from support.simulation import Bucket, Simulation
 
-from techforge.batch import pace
-from techforge.batch.pace import SharedLimiter
+from techforge.batch import shared_limiter
+from techforge.batch.shared_limiter import SharedLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @define
 class Workers(Simulation):
-    """Three workers whose callers share a pace; each meets the others in the ledger now and then."""
+    """Three workers that share one rate limiter; each synchronizes with the ledger every few milliseconds."""
 
     max_rate: float = math.inf
     workers: list[SharedLimiter] = field(init=False, factory=list[SharedLimiter])
@@ -40,7 +40,7 @@ class Workers(Simulation):
         if not self.events:
             super().run(-1.0)
             for worker in self.workers:
-                self._at(0.0, self._meet, worker)
+                self._at(0.0, self._synchronize, worker)
         super().run(until)
 
     def now(self) -> float:
@@ -56,10 +56,10 @@ class Workers(Simulation):
         """Return the limiter of a caller's worker."""
         return self.workers[caller % 3]
 
-    def _meet(self, worker: SharedLimiter) -> None:
+    def _synchronize(self, worker: SharedLimiter) -> None:
         if worker._is_due():
-            worker.meet()
-        self._at(0.02 + 0.02 * self.dice.random(), self._meet, worker)
+            worker.synchronize()
+        self._at(0.02 + 0.02 * self.dice.random(), self._synchronize, worker)
 
     def _arrive(self, caller: int, ticket: Any) -> None:
         self.sent.append(self.clock)
@@ -70,8 +70,8 @@ class Workers(Simulation):
 def begin(monkeypatch: pytest.MonkeyPatch, *arguments: Any, **options: Any) -> Workers:
     """Return a simulation whose time is the workers', too."""
     simulation = Workers(*arguments, **options)
-    monkeypatch.setattr(pace, "random", random.Random(1))  # noqa: S311 - it decides nothing secret
-    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: simulation.clock))
+    monkeypatch.setattr(shared_limiter, "random", random.Random(1))  # noqa: S311 - it decides nothing secret
+    monkeypatch.setattr(shared_limiter, "time", SimpleNamespace(monotonic=lambda: simulation.clock))
     return simulation
 
 
@@ -133,7 +133,7 @@ def wait_for_turn(simulation: Workers, worker: SharedLimiter) -> Any:
     """Ask for a turn, and take it from the ledger."""
     ticket = worker.ticket()
     assert worker.acquire(ticket, simulation.clock) > 0
-    worker.meet()
+    worker.synchronize()
     return ticket
 
 
@@ -143,7 +143,7 @@ def test_a_machine_that_slept_does_not_make_up_for_it(alone: Workers) -> None:
     ticket = wait_for_turn(alone, worker)
     alone.clock += 10
     assert worker.acquire(ticket, alone.clock) > 0
-    worker.meet()
+    worker.synchronize()
     alone.clock += 0.1
     assert worker.acquire(ticket, alone.clock) == 0
 
@@ -154,15 +154,15 @@ def test_turns_of_the_pace_before_are_lost(alone: Workers) -> None:
     tickets = [first.ticket() for _ in range(5)]
     for ticket in tickets:
         first.acquire(ticket, alone.clock)
-    first.meet()
-    assert len(first._turns) == 5
+    first.synchronize()
+    assert len(first._send_times) == 5
     late = [second.ticket() for _ in range(3)]
     for ticket in late:
         second.record_refused(ticket, alone.clock, 0.0, 0.0)
     alone.clock += 0.05
-    second.meet()
-    first.meet()
-    assert {epoch for _, epoch in first._turns} <= {json.loads(alone.kept)["epoch"]}
+    second.synchronize()
+    first.synchronize()
+    assert {epoch for _, epoch in first._send_times} <= {json.loads(alone.kept)["epoch"]}
     assert json.loads(alone.kept)["epoch"] == 1
 
 
@@ -185,7 +185,7 @@ def test_a_clock_that_was_set_back_does_not_stop_all(alone: Workers) -> None:
     worker = alone.workers[0]
     worker.release(wait_for_turn(alone, worker))
     alone.clock -= 3600
-    worker._turns.clear()
+    worker._send_times.clear()
     alone.clock += 1.1
     for _ in range(10):
         ticket = wait_for_turn(alone, worker)
@@ -207,7 +207,7 @@ def test_where_the_ledger_is_slow_more_turns_are_taken(
     monkeypatch.setattr(Workers, "update_for_account", slow)
     for _ in range(40):
         worker.acquire(worker.ticket(), alone.clock)
-    worker.meet()
-    assert len(worker._turns) == 5
-    worker.meet()
-    assert len(worker._turns) == 20
+    worker.synchronize()
+    assert len(worker._send_times) == 5
+    worker.synchronize()
+    assert len(worker._send_times) == 20

@@ -11,8 +11,8 @@ from attrs import asdict, define, evolve, field
 
 from techforge.batch.dispatch import enqueue, tolerated
 from techforge.batch.ledger import State
-from techforge.batch.pace import SharedLimiter
 from techforge.batch.runner import Run
+from techforge.batch.shared_limiter import SharedLimiter
 
 if TYPE_CHECKING:
     from techforge._session import AsyncSession
@@ -67,7 +67,7 @@ class Worker(Run):
     async def work(self) -> None:
         """Submit the rows that one is given, and look at jobs, until nothing is left."""
         limiter = self.session.settings.limiter
-        beside = [asyncio.create_task(limiter.keep())] if isinstance(limiter, SharedLimiter) else []
+        beside = [asyncio.create_task(limiter.run())] if isinstance(limiter, SharedLimiter) else []
         try:
             await self._tend()
             await self._share()
