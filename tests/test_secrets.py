@@ -310,7 +310,7 @@ def test_the_whole_suite_is_searched(
     mock.faults.clear()
     assert found() == set()
     with monkeypatch.context() as patch:
-        patch.setattr("techforge._flows.create._text", lambda _: CANARY)
+        patch.setattr("techforge._flows.create._str_or_none", lambda _: CANARY)
         assert found() == {"results", "log lines"}
     (tmp_path / "note").write_text(CANARY, "utf-8")
     guard = SecretGuard()

@@ -10,7 +10,7 @@ from support.by_hand import JOB_ID, PROJECT_ID, ByHand, answered, lost
 
 from techforge._answers import job_in, reason_in
 from techforge._flow import CLIENT, Opened, Send, Sleep, call
-from techforge._flows.request import LEAST, request
+from techforge._flows.request import MIN_ATTEMPT_SECONDS, request
 from techforge._flows.wait import wait
 from techforge._masking import mask
 from techforge.errors import APIError, JobTimeoutError, Outcome
@@ -23,7 +23,7 @@ from techforge_api.models import SignedUrl
 
 NOW = datetime(2024, 12, 1, tzinfo=UTC)
 GET = call(generate_signed_path, SignedUrl, path="a", client=CLIENT)
-POST = GET.never_twice("look in project P")
+POST = GET.not_repeatable("look in project P")
 
 seconds = st.floats(0, 1e6)
 pauses = st.none() | seconds
@@ -95,7 +95,7 @@ def test_a_wait_keeps_its_deadline(statuses, timeout: float, interval: float, la
     with pytest.raises(JobTimeoutError):
         by_hand.run(wait(Job(JOB_ID, PROJECT_ID), by_hand.settings(), timeout=timeout, poll=schedule))
     assert by_hand.clock.now - started <= timeout * (1 + 1e-9)
-    assert limited or timeout - 2 * LEAST <= by_hand.clock.now - started
+    assert limited or timeout - 2 * MIN_ATTEMPT_SECONDS <= by_hand.clock.now - started
     assert all(sleep.seconds >= 0 for sleep in by_hand.of(Sleep))
 
 

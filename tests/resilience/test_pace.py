@@ -145,6 +145,6 @@ def test_a_pause_beyond_the_deadline(both: Any, mock: MockServer, done: Job) -> 
     mock.faults.add("status=429;retry-after=300")
     with pytest.raises(RateLimitError, match="retry after: 300 s"):
         both.storage.sign(done.output_path)
-    with pytest.raises(RateLimitError, match=r"no time to wait for its turn \(attempts: 0, retry after"):
+    with pytest.raises(RateLimitError, match=r"no request before the deadline \(attempts: 0, retry after"):
         both.storage.sign(done.output_path)
     assert mock.journal.count() == 1

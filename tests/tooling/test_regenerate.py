@@ -108,7 +108,7 @@ def test_check_notices_a_changed_contract(project: Path) -> None:
 
 def test_check_notices_a_changed_async_half(project: Path) -> None:
     """The sync half is stale when only the async half was edited."""
-    edit(project / "wrapper" / "techforge" / "_async" / "jobs.py", "One look", "Another look")
+    edit(project / "wrapper" / "techforge" / "_async" / "jobs.py", "Poll once", "Poll twice")
 
     result = run(project, "--check")
 
@@ -119,7 +119,7 @@ def test_check_notices_a_changed_async_half(project: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("await self._session.run(look", "await asyncio.sleep(0); self._session.run(look", "no rule for"),
+        ("return await self._session.run(poll", "await asyncio.sleep(0); self._session.run(poll", "no rule"),
         ("httpx.AsyncClient", "httpx.Client", "matches nothing"),
     ],
 )

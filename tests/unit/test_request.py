@@ -29,7 +29,7 @@ BODY = JobRequest.from_dict(
         "project_id": "468ea7a0-66e1-4357-a760-236e54167f3e",
     }
 )
-POST = call(create_job, JobAccepted, body=BODY, client=CLIENT).never_twice("look in project P")
+POST = call(create_job, JobAccepted, body=BODY, client=CLIENT).not_repeatable("look in project P")
 
 
 def in_doubt(status: int) -> APIError:
@@ -167,10 +167,10 @@ def test_one_429_makes_all_callers_pause() -> None:
     settings = by_hand.settings(max_retries=0)
     with pytest.raises(RateLimitError):
         by_hand.run(request(GET, settings))
-    with pytest.raises(RateLimitError, match="no time to wait for its turn") as caught:
+    with pytest.raises(RateLimitError, match="allows no request before the deadline") as caught:
         by_hand.run(request(POST, settings, deadline=by_hand.clock.now + 10))
     assert (caught.value.attempts, caught.value.retry_after, len(by_hand.of(Send))) == (0, 30, 1)
-    assert str(caught.value).startswith("the API limits the rate")
+    assert str(caught.value).startswith("the rate limit allows no request")
     assert by_hand.run(request(POST, settings)) == "answer"
     assert by_hand.slept == [30]
 
@@ -238,7 +238,7 @@ def test_no_time_for_the_pace_of_others_is_a_rate_limit() -> None:
     settings = by_hand.settings(max_retries=0)
     with pytest.raises(RateLimitError):
         by_hand.run(request(GET, settings))
-    with pytest.raises(RateLimitError, match="no time to wait for its turn"):
+    with pytest.raises(RateLimitError, match="allows no request before the deadline"):
         by_hand.run(request(GET, settings, deadline=by_hand.clock.now + 10))
 
 
@@ -342,7 +342,7 @@ def test_a_provider_that_hangs_is_given_up() -> None:
         raise TimeoutError
 
     by_hand = ByHand(sends=["answer"])
-    with pytest.raises(APITimeoutError, match="no API key was given in time"):
+    with pytest.raises(APITimeoutError, match="did not return an API key in time"):
         by_hand.run(request(GET, by_hand.settings(hangs, timeout=3.0)))
     assert [command.timeout for command in by_hand.of(Invoke)] == [3.0]
 

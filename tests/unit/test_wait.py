@@ -7,7 +7,7 @@ import pytest
 from support.by_hand import AUDIO, IMAGE, JOB_ID, PROJECT_ID, ByHand, answered, lost
 
 from techforge._flow import Close, Invoke, Open, Opened, Read, Send
-from techforge._flows.wait import create_and_wait, look, wait
+from techforge._flows.wait import create_and_wait, poll_once, wait
 from techforge.errors import (
     APIConnectionError,
     AuthenticationError,
@@ -434,9 +434,9 @@ def test_a_job_must_be_a_job(job) -> None:
 def test_one_look() -> None:
     """`find` looks once, and says None where there is nothing yet."""
     by_hand = ByHand(sends=[answered(404)])
-    assert by_hand.run(look(JOB, by_hand.settings())) is None
+    assert by_hand.run(poll_once(JOB, by_hand.settings())) is None
     by_hand = ByHand(sends=[SIGNED], opens=[THERE])
-    assert by_hand.run(look(JOB, by_hand.settings())).size == 1234
+    assert by_hand.run(poll_once(JOB, by_hand.settings())).size == 1234
 
 
 def test_create_and_wait_is_both() -> None:

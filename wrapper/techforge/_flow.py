@@ -1,7 +1,7 @@
-"""The vocabulary of flows: generators that say what they want done, and never do it.
+"""Flows are generators that yield commands and do no I/O themselves.
 
-A flow yields commands and is sent their results; a driver carries them out, in either colour. So every
-loop of this package exists once, and is tested without a network or a clock.
+A driver executes each command, sync or async, and sends the result back. So every loop of this package is
+written once, and is tested without a network or a clock.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Flow: TypeAlias = Generator["Command", Any, T]
 
 
 class Endpoint(Protocol[P]):
-    """A generated module, seen as the two of its functions that this package calls."""
+    """The two functions of a generated module that this package calls."""
 
     def sync_detailed(self, *args: P.args, **kwargs: P.kwargs) -> Response[Any]: ...
     async def asyncio_detailed(self, *args: P.args, **kwargs: P.kwargs) -> Response[Any]: ...
@@ -35,50 +35,52 @@ class Endpoint(Protocol[P]):
 class Call(Generic[T]):
     """One operation with its arguments.
 
-    `repeatable` is False where carrying it out twice would cost the user something.
+    `repeatable` is False if processing it twice would cost the user money. `duplicate_hint` then tells
+    people where to look for duplicates.
     """
 
     endpoint: Endpoint[...]
     arguments: Mapping[str, Any]
     returns: type[T]
     repeatable: bool = True
-    about: str = ""
+    duplicate_hint: str = ""
 
-    def never_twice(self, about: str) -> Call[T]:
-        """Return the same call, marked as not repeatable; `about` says for people where it would show."""
-        return evolve(self, repeatable=False, about=about)
+    def not_repeatable(self, duplicate_hint: str) -> Call[T]:
+        """Return a copy of this call that is not repeatable."""
+        return evolve(self, repeatable=False, duplicate_hint=duplicate_hint)
 
 
 @define
 class Attempts:
-    """What the attempts at a call have come to so far.
+    """The attempts at one call so far.
 
-    `in_doubt` when one may have been carried out, `resubmitted` when the call was sent again all the same.
+    `may_have_run` is True if the server may have processed one of them, `was_resubmitted` if the call was
+    sent again after that.
     """
 
     count: int = 0
-    in_doubt: bool = False
-    resubmitted: bool = False
+    may_have_run: bool = False
+    was_resubmitted: bool = False
 
 
 CLIENT = cast("AuthenticatedClient", None)
-"""Stands for the facade that a driver passes to the generated function."""
+"""A placeholder for the facade that a driver passes to the generated function."""
 
 
 def call(endpoint: Endpoint[P], returns: type[T], *args: P.args, **kwargs: P.kwargs) -> Call[T]:
-    """Return a call whose arguments the type checkers hold against the generated signature."""
+    """Return a call; type checkers check its arguments against the generated signature."""
     if args:
         raise TypeError("generated functions with positional parameters are not supported")
     return Call(endpoint, kwargs, returns)
 
 
 class Command:
-    """Something that a driver can carry out; no repr shows what it carries."""
+    """A command to a driver. Commands have no repr, since they contain secrets."""
 
 
 @define(eq=False, repr=False)
 class Send(Command):
-    """Send a call to the API; the result is what the generated function parsed."""
+    """Send a call to the API. The result is the response as the generated function parsed it."""
 
     call: Call[Any]
     api_key: str
@@ -90,7 +92,7 @@ class Send(Command):
 
 @define(eq=False, repr=False)
 class Open(Command):
-    """Start a GET on a signed URL, without our key; the result is an `Opened`."""
+    """Start a GET on a signed URL, without the API key. The result is an `Opened`."""
 
     url: str = field(converter=SecretUrl)
     headers: Mapping[str, str]
@@ -99,7 +101,7 @@ class Open(Command):
 
 @define(eq=False, repr=False)
 class Opened:
-    """The head of an answer from storage; header names are lower-case."""
+    """The status and headers of a response from storage. Header names are in lower case."""
 
     status_code: int
     headers: Mapping[str, str]
@@ -108,28 +110,28 @@ class Opened:
 
 @define(eq=False, repr=False)
 class Read(Command):
-    """Read the next bytes of what was opened; the result is empty at the end."""
+    """Read the next bytes of the response. The result is empty at its end."""
 
     timeout: float
 
 
 @define(eq=False, repr=False)
 class Close(Command):
-    """Let go of what was opened. At the end of a flow the driver does so by itself."""
+    """Close the response. At the end of a flow, the driver does so itself."""
 
 
 @define(eq=False, repr=False)
 class Sleep(Command):
-    """Do nothing for some seconds, or until the client is closed."""
+    """Sleep for some seconds, or until the client is closed."""
 
     seconds: float
 
 
 @define(eq=False, repr=False)
 class Invoke(Command):
-    """Call the user's code, and await what it returns where that is awaitable.
+    """Call user code, and await its result if that is awaitable.
 
-    The await ends after `timeout` seconds; code that blocks cannot be stopped.
+    The await ends after `timeout` seconds. Blocking code cannot be stopped.
     """
 
     function: Callable[..., Any]
@@ -139,14 +141,14 @@ class Invoke(Command):
 
 @define(eq=False, repr=False)
 class Block(Command):
-    """Call our own code that touches files; the async driver does so in a thread."""
+    """Call our own code that reads or writes files. The async driver runs it in a thread."""
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...] = ()
 
 
 class Step(Generic[T]):
-    """What a driver does next with a flow; its repr shows nothing of the answer that it carries."""
+    """The next step of a flow. It has no repr of its own, since it contains a response."""
 
     def __init__(self, flow: Flow[T], result: object = None, error: BaseException | None = None) -> None:
         self._flow = flow
@@ -154,17 +156,17 @@ class Step(Generic[T]):
         self._error = error
 
     def __call__(self) -> Command:
-        """Let the flow go on to its next command."""
+        """Run the flow up to its next command."""
         if self._error is not None:
             return self._flow.throw(self._error)
         return self._flow.send(self._result)
 
 
-# What `yield` returns has no type of its own: these give each command its result's.
+# A `yield` expression is untyped. These functions give each command the type of its result.
 
 
 def send(command: Send, _returns: type[T]) -> Flow[T]:
-    """Yield a `Send`; the driver has checked the type."""
+    """Yield a `Send`. The driver checks the type of the result."""
     return cast("T", (yield command))
 
 

@@ -8,7 +8,7 @@ from techforge._flows.create import create, job_from_ids
 from techforge._flows.download import DEFAULT_TIMEOUT as DOWNLOAD_TIMEOUT
 from techforge._flows.download import download_video
 from techforge._flows.wait import DEFAULT_TIMEOUT as WAIT_TIMEOUT
-from techforge._flows.wait import create_and_wait, look, wait
+from techforge._flows.wait import create_and_wait, poll_once, wait
 
 if TYPE_CHECKING:
     import os
@@ -128,7 +128,7 @@ class AsyncJobs:
     async def find(self, job: Job) -> Video | None:
         """Return the job's video if it is there now, None if it is not (yet).
 
-        One look, for those who poll by themselves.
+        Poll once, for programs that do their own polling.
 
         Raises:
             APIError: it could not be found out.
@@ -136,7 +136,7 @@ class AsyncJobs:
         >>> (await client.jobs.find(client.jobs.from_ids(done.id, done.project_id))).job.status
         'done'
         """
-        return await self._session.run(look(job, self._session.settings))
+        return await self._session.run(poll_once(job, self._session.settings))
 
     async def download(
         self,

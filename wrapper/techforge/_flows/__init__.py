@@ -1,1 +1,1 @@
-"""Every loop of the package, written once: see `techforge._flow` for what a flow is."""
+"""Every loop of the package, written once as a flow. `techforge._flow` explains flows."""

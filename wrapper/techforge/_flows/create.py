@@ -1,4 +1,4 @@
-"""Submitting a job: the one request that costs money, and is never sent twice in doubt."""
+"""Submit a job. This request costs money, so it is never sent again after an unknown outcome."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -52,34 +52,34 @@ def create(
     Raises:
         InvalidArgumentError: an argument is wrong; nothing was sent.
         JobOutcomeUnknownError: a job may exist; it was not submitted again.
-        APIError: no job was created, unless its `job_may_exist` says otherwise.
+        APIError: no job was created, unless `job_may_exist` is True.
     """
     if version is not None and (isinstance(version, bool) or version not in _VERSIONS):
         allowed = ", ".join(map(str, _VERSIONS))
-        raise InvalidArgumentError("version", f"{version!r} is not a model version; the API has {allowed}")
+        raise InvalidArgumentError("version", f"{version!r} is not a model version; use one of {allowed}")
     if values is not None and not isinstance(cast("object", values), list | tuple):
         raise InvalidArgumentError("values", f"must be a list of str, not a {type(values).__name__}")
     if extra is not None and not isinstance(cast("object", extra), Mapping):
         raise InvalidArgumentError("extra", f"must be a mapping, not a {type(extra).__name__}")
-    private = settings.allows_private_media
+    allow_private = settings.allows_private_media
     body = models.JobRequest(
-        image_url=_checks.media_url("image_url", image_url, allow_private=private),
-        audio_url=_checks.media_url("audio_url", audio_url, allow_private=private),
+        image_url=_checks.media_url("image_url", image_url, allow_private=allow_private),
+        audio_url=_checks.media_url("audio_url", audio_url, allow_private=allow_private),
         job_type=job_type,
         project_id=uuid4() if project_id is None else _checks.uuid("project_id", project_id),
-        is_clone_required=_given(is_clone_required),
-        language=_given(language),
+        is_clone_required=_optional(is_clone_required),
+        language=_optional(language),
         version=UNSET if version is None else models.ModelVersion(version),
-        output_size=_given(output_size),
-        crop=_given(crop),
-        dynamic_scale=_given(dynamic_scale),
-        iteration_count=_given(iteration_count),
-        expand_ratio=_given(expand_ratio),
+        output_size=_optional(output_size),
+        crop=_optional(crop),
+        dynamic_scale=_optional(dynamic_scale),
+        iteration_count=_optional(iteration_count),
+        expand_ratio=_optional(expand_ratio),
         values=UNSET if values is None else list(values),
     )
     for name in extra or ():
         if name in fields_dict(models.JobRequest):
-            raise InvalidArgumentError("extra", f"{name!r} has an argument of its own; use that")
+            raise InvalidArgumentError("extra", f"{name!r} is an argument of its own; pass {name}= instead")
     body.additional_properties = dict(extra or {})
     sent = body.to_dict()
     for name, value in sent.items():
@@ -87,55 +87,55 @@ def create(
     return _submit(body, cast("dict[str, Any]", mask_all(sent)), settings)
 
 
-def _given(value: T | None) -> T | Unset:
+def _optional(value: T | None) -> T | Unset:
     return UNSET if value is None else value
 
 
-def _text(value: object) -> str | None:
-    # The generated parser lets values of another type through; a str enum shows its value.
+def _str_or_none(value: object) -> str | None:
+    # The generated parser does not check types. str() of a str enum gives its value.
     return str(value) if isinstance(value, str) else None
 
 
 def _submit(body: models.JobRequest, sent: dict[str, Any], settings: Settings) -> Flow[Job]:
     project_id = str(body.project_id)
-    about = f"look in project {project_id} for more than one job"
-    submission = call(create_job, models.JobAccepted, body=body, client=CLIENT).never_twice(about)
+    hint = f"look in project {project_id} for more than one job"
+    submission = call(create_job, models.JobAccepted, body=body, client=CLIENT).not_repeatable(hint)
     attempts = Attempts()
     job: Job | None = None
     try:
         try:
             job = _job(project_id, (yield from request(submission, settings, attempts=attempts)))
         except APIError as error:
-            # What ends the call between two attempts knows nothing of the attempt before it.
-            error.job_may_exist = error.job_may_exist or attempts.in_doubt
+            # An error raised between two attempts does not include the previous attempt.
+            error.job_may_exist = error.job_may_exist or attempts.may_have_run
             error.attempts = max(error.attempts, attempts.count)
-            job = _job_despite(error, project_id)
+            job = _job_from_error(error, project_id)
             if job is None:
-                _in_words(error, sent, project_id)
+                _add_project(error, sent, project_id)
                 raise
         logger.info("job %s accepted in project %s (status: %s)", job.id, project_id, job.status)
-        # Until it is returned, an interruption must note it.
-        return evolve(job, attempts=attempts.count, may_have_duplicates=attempts.resubmitted)
+        # Inside the try: an interruption here must still report the job.
+        return evolve(job, attempts=attempts.count, may_have_duplicates=attempts.was_resubmitted)
     except (APIError, JobOutcomeUnknownError, GeneratorExit):
         raise
     except Exception as error:
-        if not attempts.in_doubt:
+        if not attempts.may_have_run:
             raise
-        # The user's own code, or a client that was closed in between, has broken in after a job may exist.
-        lost = APIConnectionError(
+        # User code failed, or the client was closed, after an attempt that may have created a job.
+        failure = APIConnectionError(
             f"{type(error).__name__}: {mask(str(error))}",
             outcome=Outcome.UNKNOWN,
             method="POST",
             path="/jobs/v2",
         )
-        lost.attempts, lost.job_id = attempts.count, job.id if job else None
-        raise JobOutcomeUnknownError(lost, sent=sent, project_id=project_id) from error
+        failure.attempts, failure.job_id = attempts.count, job.id if job else None
+        raise JobOutcomeUnknownError(failure, sent=sent, project_id=project_id) from error
     except BaseException as error:
-        if attempts.in_doubt:
-            known = f"job {job.id} was accepted" if job else "a job may have been submitted"
-            note = f"techforge: {known} in project {project_id}; look for it before you submit again"
+        if attempts.may_have_run:
+            event = f"job {job.id} was accepted" if job else "a job may have been submitted"
+            note = f"techforge: {event} in project {project_id}; look for it before you submit again"
             error.add_note(note)
-            # A cancelled task's error is often never seen.
+            # Nobody may see the error of a cancelled task, so log it, too.
             logger.warning("%s", note)
         raise
 
@@ -144,24 +144,24 @@ def _job(project_id: str, accepted: models.JobAccepted) -> Job:
     job_id = accepted.job_id
     if not is_job_id(job_id):
         raise APIResponseError(
-            f"the answer's jobId is {mask(repr(job_id))[:100]}",
+            f"the response's jobId is not a job id: {mask(repr(job_id))[:100]}",
             outcome=Outcome.UNKNOWN,
             method="POST",
             path="/jobs/v2",
         )
-    status, message = _text(accepted.status), _text(accepted.message)
+    status, message = _str_or_none(accepted.status), _str_or_none(accepted.message)
     return Job(id=job_id, project_id=project_id, status=status or "unknown", message=message)
 
 
-def _job_despite(error: APIError, project_id: str) -> Job | None:
-    """Return the job of an answer that could be read, though not as the contract's: a later revision's."""
+def _job_from_error(error: APIError, project_id: str) -> Job | None:
+    """Return the job from a readable response in the format of a later revision of the API."""
     if error.outcome is not Outcome.UNKNOWN or error.job_id is None or error.job_status is None:
         return None
     return Job(id=error.job_id, project_id=project_id, status=error.job_status)
 
 
-def _in_words(error: APIError, sent: dict[str, Any], project_id: str) -> None:
-    """Let an error say where to look for a job that may exist."""
+def _add_project(error: APIError, sent: dict[str, Any], project_id: str) -> None:
+    """Add the project to an error if a job may exist; raise a `JobOutcomeUnknownError` if that is unknown."""
     if error.outcome is Outcome.UNKNOWN:
         raise JobOutcomeUnknownError(error, sent=sent, project_id=project_id) from error
     if error.job_may_exist:
@@ -169,9 +169,9 @@ def _in_words(error: APIError, sent: dict[str, Any], project_id: str) -> None:
 
 
 def job_from_ids(job_id: str | UUID, project_id: str | UUID, *, output_path: str | None = None) -> Job:
-    """Return the job of these ids; nothing is sent."""
+    """Return the job with these ids. Nothing is sent."""
     if not is_job_id(str(job_id)):
-        raise InvalidArgumentError("job_id", f"{job_id!r} is not the id of a job; give what job.id was")
+        raise InvalidArgumentError("job_id", f"{job_id!r} is not a job id; pass the value of job.id")
     job = Job(str(job_id), str(_checks.uuid("project_id", project_id)))
     return (
         job

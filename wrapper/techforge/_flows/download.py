@@ -1,4 +1,4 @@
-"""Fetching an object: resume what broke off, sign again what expired, and place only what is whole."""
+"""Download an object: resume after a failure, renew expired URLs, and create only complete files."""
 
 import os
 import re
@@ -10,8 +10,8 @@ from attrs import define
 from techforge import _checks
 from techforge._config import Settings
 from techforge._flow import Close, Flow, Opened, Sleep, block, invoke, read
-from techforge._flows.request import LEAST, is_passing, was_attempted
-from techforge._flows.storage import open_signed, sign, unreadable
+from techforge._flows.request import MIN_ATTEMPT_SECONDS, is_temporary, was_attempted
+from techforge._flows.storage import open_signed, sign, unreadable_response
 from techforge._flows.wait import check_job, total_size
 from techforge._partfile import PartFile
 from techforge.errors import APIError, NotFoundError, status_error
@@ -20,7 +20,7 @@ from techforge.models import Job, SignedUrl, Video
 DEFAULT_TIMEOUT = 3600.0
 OnProgress = Callable[[int, int | None], Awaitable[None] | None]
 
-_EXPIRED = frozenset({401, 403, 410})
+_MAYBE_EXPIRED = frozenset({401, 403, 410})
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
@@ -33,7 +33,7 @@ def download(
     on_progress: OnProgress | None = None,
     timeout: float = DEFAULT_TIMEOUT,
 ) -> Flow[Path]:
-    """Fetch an object into a file; `Storage.download` says what the arguments mean."""
+    """Download an object into a file. `Storage.download` documents the arguments."""
     _checks.storage_path("path", path)
     deadline = settings.now() + _checks.seconds("timeout", timeout)
     part = PartFile(path, to, overwrite)
@@ -41,7 +41,7 @@ def download(
 
 
 def download_video(
-    of: Job | Video,
+    job: Job | Video,
     to: str | os.PathLike[str],
     settings: Settings,
     *,
@@ -49,13 +49,13 @@ def download_video(
     on_progress: OnProgress | None = None,
     timeout: float = DEFAULT_TIMEOUT,
 ) -> Flow[Path]:
-    """Fetch the video of a job; a job's video that is not in storage may still come."""
-    path = of.path if isinstance(of, Video) else check_job(of).output_path
+    """Download the video of a job. A `NotFoundError` gets the job, since its video may appear later."""
+    path = job.path if isinstance(job, Video) else check_job(job).output_path
     fetching = download(path, to, settings, overwrite=overwrite, on_progress=on_progress, timeout=timeout)
-    return fetching if isinstance(of, Video) else _of_job(fetching, of)
+    return fetching if isinstance(job, Video) else _with_job(fetching, job)
 
 
-def _of_job(fetching: Flow[Path], job: Job) -> Flow[Path]:
+def _with_job(fetching: Flow[Path], job: Job) -> Flow[Path]:
     try:
         return (yield from fetching)
     except NotFoundError as error:
@@ -74,18 +74,18 @@ def _download(part: PartFile, fetch: "_Fetch") -> Flow[Path]:
 
 @define
 class _Fetch:
-    """One download, and where it stands."""
+    """The state of one download."""
 
     part: PartFile
     settings: Settings
     on_progress: OnProgress | None
     deadline: float
     signed: SignedUrl | None = None
-    signed_again: bool = False
+    was_renewed: bool = False
     failures: int = 0
     failure: APIError | None = None
-    """The last failure since bytes arrived; it is reported if the time runs out."""
-    furthest: int = 0
+    """The last failure since new bytes arrived. It is reported at the deadline."""
+    max_size: int = 0
 
     def run(self) -> Flow[None]:
         while True:
@@ -102,16 +102,16 @@ class _Fetch:
             yield from self._pause(failure)
 
     def _attempt(self, signed: SignedUrl) -> Flow[bool]:
-        """Fetch what is missing; False means that it is to be tried again."""
+        """Download the missing bytes. Return False if another attempt is needed."""
         part = self.part
         resume = part.size > 0 and part.etag is not None
         headers = {"range": f"bytes={part.size}-", "if-range": part.etag or ""} if resume else {}
         self._timeout()
-        answer = yield from open_signed(signed, headers, self.settings, self.deadline)
-        status = answer.status_code
-        if status in _EXPIRED and not self.signed_again:
-            # Expired, most likely. A fresh URL that is refused too is refused for another reason.
-            self.signed, self.signed_again = None, True
+        response = yield from open_signed(signed, headers, self.settings, self.deadline)
+        status = response.status_code
+        if status in _MAYBE_EXPIRED and not self.was_renewed:
+            # The URL has probably expired. If storage refuses a new URL too, there is another reason.
+            self.signed, self.was_renewed = None, True
             return False
         if status == 416 and resume:
             yield from block(part.restart, None, None)
@@ -122,33 +122,37 @@ class _Fetch:
                 "storage refused the signed URL",
                 method="GET",
                 path=part.path,
-                retry_after=answer.retry_after,
+                retry_after=response.retry_after,
             )
-        if not (yield from self._begin(answer)):
+        if not (yield from self._prepare(response)):
             return False
         yield from self._receive()
         if part.total is not None and part.size != part.total:
-            raise unreadable(f"{part.size} of {part.total} bytes arrived", part.path)
+            raise unreadable_response(
+                f"the response ended after {part.size} of {part.total} bytes", part.path
+            )
         return True
 
-    def _begin(self, answer: Opened) -> Flow[bool]:
-        """Get ready for the bytes to come; False means that they do not fit to what is there."""
+    def _prepare(self, response: Opened) -> Flow[bool]:
+        """Prepare the part file for this response. Return False if the two do not fit together."""
         part = self.part
-        if answer.headers.get("content-encoding", "identity") != "identity":
-            raise unreadable("storage sent it compressed, which was not asked for", part.path)
-        etag = answer.headers.get("etag")
-        # RFC 9110, section 13.1.5: a weak ETag does not say that the bytes are the same.
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise unreadable_response(
+                "storage sent a compressed response, which was not requested", part.path
+            )
+        etag = response.headers.get("etag")
+        # A weak ETag does not guarantee identical bytes (RFC 9110, section 13.1.5).
         strong = etag if etag and etag.isascii() and not etag.startswith("W/") else None
-        if answer.status_code == 200:
-            total = total_size(answer)
-            if total is None and "chunked" not in answer.headers.get("transfer-encoding", ""):
+        if response.status_code == 200:
+            total = total_size(response)
+            if total is None and "chunked" not in response.headers.get("transfer-encoding", ""):
                 raise part.failed(
-                    "storage does not say where it ends, so nobody could tell whether it is whole"
+                    "storage sent no length, so a complete download cannot be told from a broken one"
                 )
             yield from block(part.restart, strong, total)
             return True
-        match = _RANGE.fullmatch(answer.headers.get("content-range", ""))
-        total = total_size(answer)
+        match = _RANGE.fullmatch(response.headers.get("content-range", ""))
+        total = total_size(response)
         if match is None or int(match[1]) != part.size or strong != part.etag or total != part.total:
             yield from block(part.restart, None, None)
             return False
@@ -158,16 +162,16 @@ class _Fetch:
         part = self.part
         while chunk := (yield from read(self._timeout())):
             yield from block(part.write, chunk)
-            if part.size > self.furthest:
-                # Only what is new forgives a failure: a server may send the same beginning for ever.
-                self.furthest, self.failures, self.signed_again = part.size, 0, False
+            if part.size > self.max_size:
+                # Only new bytes reset the failures: a server may send the same beginning forever.
+                self.max_size, self.failures, self.was_renewed = part.size, 0, False
                 self.failure = None
             if self.on_progress is not None:
                 timeout = self._timeout()
                 try:
                     yield from invoke(self.on_progress, part.size, part.total, timeout=timeout)
                 except TimeoutError:
-                    self._timeout()  # at the deadline, it says what has arrived
+                    self._timeout()  # at the deadline, this error says how much was received
                     raise
 
     def _pause(self, failure: APIError | None) -> Flow[None]:
@@ -177,7 +181,7 @@ class _Fetch:
             delay: float | None = 0.0
             if self.failures > retry.max_retries + 1:
                 delay = None
-        elif not is_passing(failure):
+        elif not is_temporary(failure):
             raise failure
         else:
             delay = retry.delay(
@@ -188,8 +192,8 @@ class _Fetch:
                 retry_after=failure.retry_after,
                 jitter=self.settings.random(),
             )
-        if delay is None or self.settings.now() + delay + LEAST > self.deadline:
-            problem = failure or "storage keeps answering with something else"
+        if delay is None or self.settings.now() + delay + MIN_ATTEMPT_SECONDS > self.deadline:
+            problem = failure or "storage keeps sending responses that do not fit"
             raise self.part.failed(
                 f"gave up after {self.failures} failures in a row: {problem}", failure
             ) from failure
@@ -200,6 +204,6 @@ class _Fetch:
         if remaining <= 0:
             last = f" (last failure: {self.failure})" if self.failure else ""
             raise self.part.failed(
-                f"the deadline passed{last}; try again to go on from there", self.failure
+                f"the deadline passed{last}; download again to resume", self.failure
             ) from self.failure
         return min(self.settings.timeout, remaining)

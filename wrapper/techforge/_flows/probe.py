@@ -1,4 +1,4 @@
-"""One free request: can the API be reached, and does it accept the key?"""
+"""Check with a free request that the API is reachable and accepts the key."""
 
 from uuid import uuid4
 
@@ -13,17 +13,17 @@ _TIMEOUT = 10.0
 
 
 def probe(settings: Settings) -> Flow[None]:
-    """Ask for the signature of a path that does not exist, which costs nothing and changes nothing.
+    """Request a signed URL for a path that does not exist. This costs nothing and changes nothing.
 
-    Any answer but 401 and 403 shows that the API is there and accepts the key.
+    Any response except 401 and 403 shows that the API is reachable and accepts the key.
 
     Raises:
-        APIConnectionError: the API cannot be reached.
-        AuthenticationError, PermissionDeniedError: it does not accept the key.
+        APIConnectionError: the API is not reachable.
+        AuthenticationError, PermissionDeniedError: the API does not accept the key.
     """
-    hasty = evolve(settings, timeout=min(_TIMEOUT, settings.timeout))
+    impatient = evolve(settings, timeout=min(_TIMEOUT, settings.timeout))
     try:
-        yield from sign(f"techforge-check/{uuid4()}.mp4", hasty, settings.now() + _TIMEOUT)
+        yield from sign(f"techforge-check/{uuid4()}.mp4", impatient, settings.now() + _TIMEOUT)
     except (APIConnectionError, AuthenticationError, PermissionDeniedError):
         raise
     except APIError:

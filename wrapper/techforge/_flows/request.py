@@ -1,4 +1,4 @@
-"""One operation: send, judge what happened, sleep, send again."""
+"""One API call: send, classify the failure, sleep, send again."""
 
 import math
 
@@ -17,18 +17,18 @@ from techforge.errors import (
 )
 from techforge.policy.limiter import Ticket
 
-LEAST = 0.01
-"""Shortest time worth starting an attempt, in seconds: a connection cut off in setup may stay open."""
+MIN_ATTEMPT_SECONDS = 0.01
+"""Shortest time worth starting an attempt, in seconds: an interrupted connection attempt may stay open."""
 _MAY_HAVE_RUN = frozenset({Outcome.SERVER_FAILED, Outcome.UNKNOWN})
 
 
 def request(
     call: Call[T], settings: Settings, deadline: float = math.inf, attempts: Attempts | None = None
 ) -> Flow[T]:
-    """Carry out a call within its retries, its time, and the client's budget and pace.
+    """Send a call within its retries, its deadline, and the client's retry budget and rate limit.
 
     Raises:
-        APIError: it failed for good; `attempts` and `job_may_exist` speak of all its attempts.
+        APIError: the call failed; `attempts` and `job_may_exist` cover all its attempts.
     """
     ticket = settings.limiter.ticket()
     try:
@@ -44,41 +44,41 @@ def _request(
     deadline = min(deadline, started + settings.retry.retry_timeout)
     settings.budget.deposit()
     api_key = yield from _current_key(settings, deadline)
-    retries, renewed, in_doubt = 0, False, False
+    retries, key_was_renewed, may_have_run = 0, False, False
     failure: APIError | None = None
     while True:
-        yield from _turn(settings, ticket, deadline, failure)
-        yield from _claimed(call, settings, deadline, attempts)
-        timeout = time_for(settings, deadline, failure)
+        yield from _wait_for_token(settings, ticket, deadline, failure)
+        yield from _claim_once(call, settings, deadline, attempts)
+        timeout = attempt_timeout(settings, deadline, failure)
         attempts.count += 1
-        # Whatever ends the flow while it is under way leaves it in doubt.
-        attempts.in_doubt = not call.repeatable
+        # If anything ends the flow during the request, the outcome is unknown.
+        attempts.may_have_run = not call.repeatable
         command = Send(call, api_key, settings.base_url, settings.headers, timeout, attempts.count)
         try:
-            answer = yield from send(command, call.returns)
+            response = yield from send(command, call.returns)
         except APIError as error:
             failure = error
         except TechForgeError:
-            # The driver had nothing to send with.
-            attempts.in_doubt = in_doubt
+            # The driver could not send, for example because the client is closed.
+            attempts.may_have_run = may_have_run
             raise
         else:
             settings.limiter.record_accepted(ticket, settings.now())
-            return answer
-        in_doubt |= not call.repeatable and failure.outcome in _MAY_HAVE_RUN
-        attempts.in_doubt = in_doubt
-        failure.attempts, failure.job_may_exist = attempts.count, in_doubt
-        _tell(settings, ticket, failure)
+            return response
+        may_have_run |= not call.repeatable and failure.outcome in _MAY_HAVE_RUN
+        attempts.may_have_run = may_have_run
+        failure.attempts, failure.job_may_exist = attempts.count, may_have_run
+        _update_limiter(settings, ticket, failure)
 
-        if isinstance(failure, AuthenticationError) and callable(settings.api_key) and not renewed:
-            # The key may have been rotated since it was handed out. A 401 did nothing, so this is no retry.
-            renewed = True
-            newer = yield from _current_key(settings, deadline, failure)
-            if newer != api_key:
-                api_key = newer
+        if isinstance(failure, AuthenticationError) and callable(settings.api_key) and not key_was_renewed:
+            # The key may have been rotated meanwhile. The API did nothing, so this is not a retry.
+            key_was_renewed = True
+            new_key = yield from _current_key(settings, deadline, failure)
+            if new_key != api_key:
+                api_key = new_key
                 continue
         if failure.status_code == 429 and failure.outcome is Outcome.REFUSED and settings.retry.max_retries:
-            # It is the pace that was wrong, and not the request: it goes back to its place in the line.
+            # The request is fine, only its time was wrong: keep its position in the queue.
             continue
         now = settings.now()
         delay = settings.retry.delay(
@@ -89,26 +89,28 @@ def _request(
             retry_after=failure.retry_after,
             jitter=settings.random(),
         )
-        if delay is None or now + delay + LEAST > deadline or not settings.budget.withdraw():
+        if delay is None or now + delay + MIN_ATTEMPT_SECONDS > deadline or not settings.budget.withdraw():
             raise failure
-        if in_doubt:
-            attempts.resubmitted = True
+        if may_have_run:
+            attempts.was_resubmitted = True
             retry_logger.warning(
                 "%s %s: %s (attempt %d). It is sent again in %.1f s, as the API's documentation recommends. "
-                "A failed attempt may have created a job as well: %s.",
-                *(failure.method, failure.path, failure.message, attempts.count, delay, call.about),
+                "A failed attempt may have created a job, too: %s.",
+                *(failure.method, failure.path, failure.message, attempts.count, delay, call.duplicate_hint),
             )
         retries += 1
         yield Sleep(delay)
 
 
-def _turn(settings: Settings, ticket: Ticket, deadline: float, failure: APIError | None) -> Flow[None]:
-    """Wait until a request may be sent; if there is no time for that, raise the last failure."""
+def _wait_for_token(
+    settings: Settings, ticket: Ticket, deadline: float, failure: APIError | None
+) -> Flow[None]:
+    """Wait for the rate limiter. If that exceeds the deadline, raise the last failure."""
     while wait := settings.limiter.acquire(ticket, settings.now()):
-        if settings.now() + wait + LEAST > deadline:
+        if settings.now() + wait + MIN_ATTEMPT_SECONDS > deadline:
             if failure is None:
                 failure = RateLimitError(
-                    "the API limits the rate, and there is no time to wait for its turn",
+                    "the rate limit allows no request before the deadline",
                     outcome=Outcome.REFUSED,
                     retry_after=wait,
                 )
@@ -117,31 +119,31 @@ def _turn(settings: Settings, ticket: Ticket, deadline: float, failure: APIError
         yield Sleep(wait)
 
 
-def _claimed(call: Call[T], settings: Settings, deadline: float, attempts: Attempts) -> Flow[None]:
-    # Once: what was claimed stays so while its key is renewed.
+def _claim_once(call: Call[T], settings: Settings, deadline: float, attempts: Attempts) -> Flow[None]:
+    # A claim is made once, and stays valid while the key is renewed.
     if settings.claim is not None and not call.repeatable and not attempts.count:
-        yield from invoke(settings.claim, timeout=time_for(settings, deadline))
+        yield from invoke(settings.claim, timeout=attempt_timeout(settings, deadline))
 
 
-def _tell(settings: Settings, ticket: Ticket, failure: APIError) -> None:
-    """Let the limiter know of an answer, if there was one."""
+def _update_limiter(settings: Settings, ticket: Ticket, failure: APIError) -> None:
+    """Report the response to the rate limiter, if there was one."""
     if failure.status_code == 429:
         settings.limiter.record_refused(ticket, settings.now(), failure.retry_after, settings.random())
     elif failure.status_code is not None:
         settings.limiter.record_accepted(ticket, settings.now())
 
 
-def time_for(settings: Settings, deadline: float, failure: APIError | None = None) -> float:
-    """Return the seconds that an attempt may take.
+def attempt_timeout(settings: Settings, deadline: float, failure: APIError | None = None) -> float:
+    """Return the timeout of one attempt, in seconds.
 
     Raises:
-        APIError: too few are left. It is the last `failure`, or an `APITimeoutError` with `attempts` of 0.
+        APIError: too little time is left. It is `failure`, or an `APITimeoutError` with 0 `attempts`.
     """
-    left = deadline - settings.now()
-    if left >= LEAST:
-        return min(settings.timeout, left)
+    remaining = deadline - settings.now()
+    if remaining >= MIN_ATTEMPT_SECONDS:
+        return min(settings.timeout, remaining)
     if failure is None:
-        failure = APITimeoutError("the deadline passed before it was sent", outcome=Outcome.NOT_SENT)
+        failure = APITimeoutError("the deadline passed before the request was sent", outcome=Outcome.NOT_SENT)
         failure.attempts = 0
     raise failure
 
@@ -151,20 +153,22 @@ def _current_key(settings: Settings, deadline: float, failure: APIError | None =
         return settings.api_key
     timeout = max(0.0, min(settings.timeout, deadline - settings.now()))
     try:
-        given = yield from invoke(settings.api_key, timeout=timeout)
+        value = yield from invoke(settings.api_key, timeout=timeout)
     except TimeoutError as error:
-        late = APITimeoutError("no API key was given in time", outcome=Outcome.NOT_SENT)
-        raise (failure or late) from error
-    api_key = check_api_key(given)
+        timeout_error = APITimeoutError(
+            "the key provider did not return an API key in time", outcome=Outcome.NOT_SENT
+        )
+        raise (failure or timeout_error) from error
+    api_key = check_api_key(value)
     settings.check_key(api_key)
     return api_key
 
 
 def was_attempted(error: APIError) -> bool:
-    """Tell whether an attempt was begun: if there was no time for one, an earlier failure says more."""
+    """Return whether a request was sent. If not, report an earlier failure instead of this one."""
     return error.attempts > 0
 
 
-def is_passing(error: APIError) -> bool:
-    """Tell whether a failure may be gone the next time that one looks."""
+def is_temporary(error: APIError) -> bool:
+    """Return whether a failure may be temporary."""
     return isinstance(error, APIConnectionError) or error.outcome is not Outcome.DEFINITIVE

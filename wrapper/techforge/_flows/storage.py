@@ -1,4 +1,4 @@
-"""Storage: signing a key, and opening what a signed URL leads to."""
+"""Storage: sign a storage key, and open a signed URL."""
 
 import math
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from urllib.parse import urljoin
 from techforge import _checks
 from techforge._config import Settings
 from techforge._flow import CLIENT, Flow, Open, Opened, call, opened
-from techforge._flows.request import request, time_for
+from techforge._flows.request import attempt_timeout, request
 from techforge._masking import SecretUrl
 from techforge.errors import APIResponseError, InvalidArgumentError, Outcome
 from techforge.models import SignedUrl
@@ -23,49 +23,49 @@ def sign(path: str, settings: Settings, deadline: float = math.inf) -> Flow[Sign
     """Return a signed URL for a storage key.
 
     Raises:
-        InvalidArgumentError: the key is not one; nothing was sent.
+        InvalidArgumentError: this is not a valid storage key; nothing was sent.
         NotFoundError: there is no such object.
-        APIResponseError: what was signed is no URL that may be fetched.
+        APIResponseError: the signed URL is invalid or not encrypted.
         APIError: the request failed otherwise.
     """
     _checks.storage_path("path", path)
     signing = call(generate_signed_path, models.SignedUrl, path=path, client=CLIENT)
     signed = yield from request(signing, settings, deadline)
     url, expires_at = SecretUrl(signed.signed_url), read_instant(signed.expires_at)
-    del signed  # its repr shows the URL, and what follows may raise
-    return SignedUrl(path, _fetchable(url, settings, path="/storage/generate-signed-path"), expires_at)
+    del signed  # its repr contains the URL, and a traceback may show it
+    return SignedUrl(path, _checked_url(url, settings, path="/storage/generate-signed-path"), expires_at)
 
 
 def open_signed(
     signed: SignedUrl, headers: Mapping[str, str], settings: Settings, deadline: float
 ) -> Flow[Opened]:
-    """Start a GET on a signed URL, and follow storage where it redirects to.
+    """Start a GET on a signed URL, and follow redirects.
 
     Raises:
-        APIResponseError: it redirects to what may not be fetched, or too often.
-        APIConnectionError: there was no answer.
+        APIResponseError: storage redirects to an invalid or unencrypted URL, or too often.
+        APIConnectionError: there was no response.
     """
     url = signed.url
     for _ in range(_MAX_REDIRECTS + 1):
-        answer = yield from opened(Open(url, headers, time_for(settings, deadline)))
-        location = answer.headers.get("location")
-        if answer.status_code not in _REDIRECTS or not location:
-            return answer
+        response = yield from opened(Open(url, headers, attempt_timeout(settings, deadline)))
+        location = response.headers.get("location")
+        if response.status_code not in _REDIRECTS or not location:
+            return response
         try:
             url = urljoin(url, location)
         except ValueError:
             url = location
-        url = _fetchable(url, settings, path=signed.path)
-    raise unreadable(f"storage redirected more than {_MAX_REDIRECTS} times", signed.path)
+        url = _checked_url(url, settings, path=signed.path)
+    raise unreadable_response(f"storage redirected more than {_MAX_REDIRECTS} times", signed.path)
 
 
-def unreadable(problem: str, path: str, outcome: Outcome = Outcome.UNKNOWN) -> APIResponseError:
-    """Return the error for an answer of storage that makes no sense."""
+def unreadable_response(problem: str, path: str, outcome: Outcome = Outcome.UNKNOWN) -> APIResponseError:
+    """Return the error for an invalid response from storage."""
     return APIResponseError(problem, outcome=outcome, method="GET", path=path)
 
 
-def _fetchable(url: str, settings: Settings, *, path: str) -> str:
+def _checked_url(url: str, settings: Settings, *, path: str) -> str:
     try:
         return SecretUrl(_checks.secure_url("the signed URL", url, allow_http=settings.allow_http))
     except InvalidArgumentError as error:
-        raise unreadable(str(error), path, Outcome.DEFINITIVE) from None
+        raise unreadable_response(str(error), path, Outcome.DEFINITIVE) from None

@@ -1,4 +1,4 @@
-"""Waiting for a video: ask whoever knows, sleep, ask again, and never past the deadline."""
+"""Wait for a video: ask the tracker, then storage; sleep; poll again until the deadline."""
 
 import math
 import re
@@ -12,7 +12,7 @@ from techforge import _checks
 from techforge._config import Settings
 from techforge._flow import Close, Flow, Opened, Sleep, invoke, read
 from techforge._flows.create import create
-from techforge._flows.request import LEAST, is_passing, was_attempted
+from techforge._flows.request import MIN_ATTEMPT_SECONDS, is_temporary, was_attempted
 from techforge._flows.storage import open_signed, sign
 from techforge._logging import logger
 from techforge.errors import (
@@ -35,76 +35,78 @@ from techforge.tracking import DONE, FAILED, WAITING, AsyncTracker, JobState, Jo
 DEFAULT_TIMEOUT = 1800.0
 OnUpdate = Callable[[JobUpdate], Awaitable[None] | None]
 
-_NOT_THERE = frozenset({403, 404, 410, 416})
-_SOON = 0.5
-"""Seconds in which the one byte that was asked for is there, or else not waited for."""
+_NOT_FOUND = frozenset({403, 404, 410, 416})
+_BODY_TIMEOUT = 0.5
+"""How long to wait for the one byte of the body, in seconds. Without it, the connection is closed."""
 _TOTAL = re.compile(r"bytes (?:\d+-\d+|\*)/(\d+)")
 
 
 def check_job(job: object) -> Job:
-    """Return the job, or say what to pass instead."""
+    """Return the job, or raise an error that says what to pass instead."""
     if not isinstance(job, Job):
         raise InvalidArgumentError(
-            "job", "must be a Job; jobs.from_ids(job_id, project_id) makes one from its ids"
+            "job", "must be a Job; make one from its ids with jobs.from_ids(job_id, project_id)"
         )
     return job
 
 
 def find(job: Job, settings: Settings, deadline: float) -> Flow[Video | APIStatusError]:
-    """Return the job's video if storage has it, else the answer that says that it has not (yet).
+    """Return the job's video if storage has it, otherwise the error response.
 
-    A signature alone does not prove that there is an object, so its first byte is asked for.
+    The API may sign a URL before the object exists, so this also requests its first byte.
     """
     try:
         signed = yield from sign(job.output_path, settings, deadline)
     except NotFoundError as error:
         return error
-    answer = yield from open_signed(signed, {"range": "bytes=0-0"}, settings, deadline)
-    if answer.status_code == 206:
-        yield from _read_to_the_end()
+    response = yield from open_signed(signed, {"range": "bytes=0-0"}, settings, deadline)
+    if response.status_code == 206:
+        yield from _read_remaining()
     yield Close()
-    if answer.status_code in {200, 206}:
-        return _video(job, signed, answer)
-    refusal = status_error(
-        answer.status_code,
-        "storage's answer for the signed URL",
+    if response.status_code in {200, 206}:
+        return _video(job, signed, response)
+    error = status_error(
+        response.status_code,
+        "storage refused the signed URL",
         method="GET",
         path=job.output_path,
-        retry_after=answer.retry_after,
+        retry_after=response.retry_after,
     )
-    if answer.status_code in _NOT_THERE:
-        return refusal
-    raise refusal
+    if response.status_code in _NOT_FOUND:
+        return error
+    raise error
 
 
-def _read_to_the_end() -> Flow[None]:
-    """Read the one byte that was asked for: a connection whose answer was read can be used again."""
+def _read_remaining() -> Flow[None]:
+    """Read the one byte of the body, so that the connection can be used again."""
     with suppress(APIError):
-        if (yield from read(_SOON)):
-            yield from read(_SOON)
+        if (yield from read(_BODY_TIMEOUT)):
+            yield from read(_BODY_TIMEOUT)
 
 
-def look(job: Job, settings: Settings, tracker: Tracker | AsyncTracker | None = None) -> Flow[Video | None]:
-    """Look once for the job's video; a tracker is asked before storage is."""
+def poll_once(
+    job: Job, settings: Settings, tracker: Tracker | AsyncTracker | None = None
+) -> Flow[Video | None]:
+    """Poll the tracker, if any, and then storage once."""
     return _Wait(check_job(job), settings, PollSchedule(), tracker, None).poll()
 
 
-def _video(job: Job, signed: SignedUrl, answer: Opened) -> Video:
+def _video(job: Job, signed: SignedUrl, response: Opened) -> Video:
     return Video(
         job=evolve(job, status="done"),
         signed=signed,
-        size=total_size(answer),
-        etag=answer.headers.get("etag"),
-        content_type=answer.headers.get("content-type"),
+        size=total_size(response),
+        etag=response.headers.get("etag"),
+        content_type=response.headers.get("content-type"),
     )
 
 
-def total_size(answer: Opened) -> int | None:
-    """Return the size of the whole object, in bytes, if the answer tells it."""
-    if answer.status_code == 200:
-        length = answer.headers.get("content-length", "")
+def total_size(response: Opened) -> int | None:
+    """Return the size of the whole object, in bytes, or None if the response does not say."""
+    if response.status_code == 200:
+        length = response.headers.get("content-length", "")
         return int(length) if length.isascii() and length.isdigit() else None
-    match = _TOTAL.fullmatch(answer.headers.get("content-range", ""))
+    match = _TOTAL.fullmatch(response.headers.get("content-range", ""))
     return int(match[1]) if match else None
 
 
@@ -117,12 +119,12 @@ def wait(
     tracker: Tracker | AsyncTracker | None = None,
     on_update: OnUpdate | None = None,
 ) -> Flow[Video]:
-    """Wait until the job's video is there; `Jobs.wait` says what the arguments mean."""
+    """Wait until the job's video is ready. `Jobs.wait` documents the arguments."""
     check_job(job)
     if tracker is not None and not callable(getattr(tracker, "check", None)):
         raise InvalidArgumentError("tracker", "must have a method check(job)")
     schedule = _schedule(poll)
-    # Polling is not retrying: the next poll is the retry.
+    # No retries within a poll: the next poll is the retry.
     return _Wait(job, settings.once(), schedule, tracker, on_update).run(_checks.seconds("timeout", timeout))
 
 
@@ -141,7 +143,7 @@ def create_and_wait(
     tracker: Tracker | AsyncTracker | None = None,
     on_update: OnUpdate | None = None,
 ) -> Flow[Video]:
-    """Submit a job and wait for its video; everything is checked before anything is sent."""
+    """Submit a job and wait for its video. All arguments are checked before anything is sent."""
     waiting = partial(
         wait,
         settings=settings,
@@ -159,7 +161,7 @@ def _create_and_wait(creation: Flow[Job], waiting: Callable[[Job], Flow[Video]])
 
 @define
 class _Wait:
-    """One wait, and what it has learnt so far."""
+    """The state of one wait."""
 
     job: Job
     settings: Settings
@@ -179,7 +181,7 @@ class _Wait:
         try:
             yield from self._report()
             if self.tracker is None:
-                self._check_failed(self.job.message)
+                self._raise_if_failed(self.job.message)
             while True:
                 pause = self.schedule.interval(self.polls, self.settings.random())
                 self.polls += 1
@@ -189,12 +191,12 @@ class _Wait:
                     logger.info("job %s done after %d polls", self.job.id, self.polls)
                     return video
                 yield Sleep(self._pause(pause))
-                # Twice, so that there is still enough when the poll gets to be sent.
-                self._check_time(2 * LEAST)
+                # Twice, so that enough time is left when the poll sends its request.
+                self._require_time(2 * MIN_ATTEMPT_SECONDS)
         except GeneratorExit:
             raise
         except BaseException as error:
-            self._keep_job(error)
+            self._attach_job(error)
             raise
 
     def _tolerant_poll(self) -> Flow[Video | None]:
@@ -203,13 +205,13 @@ class _Wait:
         except JobFailedError:
             yield from self._report()
             raise
-        except Exception as error:  # noqa: BLE001 - a tracker is the user's, and may fail in any way
+        except Exception as error:  # noqa: BLE001 - a tracker is user code, and may raise anything
             if isinstance(error, APIError) and not was_attempted(error):
-                # There was no time for a request: that is no failed poll, and must not hide one.
+                # No request was sent: this does not count as a failed poll, and must not hide one.
                 if error.retry_after is not None and not isinstance(self.last_error, RateLimitError):
                     self.last_error = error
                 return None
-            # At the deadline the timeout speaks, and names this error as the last one.
+            # At the deadline, JobTimeoutError reports this error as the last one.
             if self.settings.now() < self.deadline:
                 self._tolerate(error)
             self.last_error = error
@@ -219,31 +221,31 @@ class _Wait:
 
     def poll(self) -> Flow[Video | None]:
         if self.tracker is not None:
-            said = yield from invoke(self.tracker.check, self.job, timeout=self._left())
+            result = yield from invoke(self.tracker.check, self.job, timeout=self._remaining())
             self.last_error = None
-            if said is None:
+            if result is None:
                 return None
-            self._learn(said)
-            self._check_failed(self.message)
+            self._update_job(result)
+            self._raise_if_failed(self.message)
             if self.job.status.lower() not in DONE:
                 return None
         found = yield from find(self.job, self.settings, self.deadline)
         if isinstance(found, Video):
             self.job = found.job
             return found
-        # A plain 404 is what waiting is about; anything else may be the reason why it lasts.
+        # A 404 is normal while waiting. Any other status may be why the wait takes so long: keep it.
         self.last_error = None if isinstance(found, NotFoundError) else found
         return None
 
-    def _check_failed(self, reason: str | None) -> None:
+    def _raise_if_failed(self, reason: str | None) -> None:
         if self.job.status.lower() in FAILED:
             raise JobFailedError(self.job, reason)
 
-    def _learn(self, said: object) -> None:
-        state = JobState(said) if isinstance(said, str) else said
+    def _update_job(self, result: object) -> None:
+        state = JobState(result) if isinstance(result, str) else result
         if not isinstance(state, JobState):
             raise InvalidArgumentError(
-                "tracker", f"check() must return a str, a JobState or None, not a {type(said).__name__}"
+                "tracker", f"check() must return a str, a JobState or None, not a {type(result).__name__}"
             )
         self.message = state.message
         self.job = evolve(
@@ -254,12 +256,14 @@ class _Wait:
         )
 
     def _tolerate(self, error: Exception) -> None:
-        """Count a failed poll; raise it if waiting on would not help."""
+        """Count a failed poll. Raise its error if more polls would not help."""
         if isinstance(error, RateLimitError):
             return
         self.failures += 1
-        hopeless = not is_passing(error) if isinstance(error, APIError) else isinstance(error, TechForgeError)
-        if hopeless or self.failures > self.schedule.max_failures:
+        is_permanent = (
+            not is_temporary(error) if isinstance(error, APIError) else isinstance(error, TechForgeError)
+        )
+        if is_permanent or self.failures > self.schedule.max_failures:
             raise error
 
     def _report(self) -> Flow[None]:
@@ -269,22 +273,22 @@ class _Wait:
         status = WAITING if self.job.status == NO_STATUS else self.job.status
         update = JobUpdate(self.job, status, self.message, elapsed, self.polls)
         try:
-            yield from invoke(self.on_update, update, timeout=self._left())
+            yield from invoke(self.on_update, update, timeout=self._remaining())
         except TimeoutError:
-            # At the deadline, what follows says more: the video, why the job failed, or the last failure.
-            if self._left() > 0:
+            # At the deadline, the wait itself ends with a better result or error.
+            if self._remaining() > 0:
                 raise
 
-    def _left(self) -> float:
+    def _remaining(self) -> float:
         return max(0.0, self.deadline - self.settings.now())
 
     def _pause(self, pause: float) -> float:
-        asked = (self.last_error.retry_after or 0.0) if isinstance(self.last_error, APIError) else 0.0
-        self._check_time(asked)
-        return min(max(pause, asked), self._left())
+        retry_after = (self.last_error.retry_after or 0.0) if isinstance(self.last_error, APIError) else 0.0
+        self._require_time(retry_after)
+        return min(max(pause, retry_after), self._remaining())
 
-    def _check_time(self, needed: float) -> None:
-        if self._left() <= needed:
+    def _require_time(self, needed: float) -> None:
+        if self._remaining() <= needed:
             raise JobTimeoutError(
                 self.job,
                 last_status=self.job.status,
@@ -293,9 +297,9 @@ class _Wait:
                 last_error=self.last_error,
             )
 
-    def _keep_job(self, error: BaseException) -> None:
+    def _attach_job(self, error: BaseException) -> None:
         if isinstance(error, TechForgeError):
             error.job = self.job
         if not isinstance(error, JobError):
             ids = f"{self.job.id!r}, {self.job.project_id!r}"
-            error.add_note(f"techforge: the job goes on; wait again with jobs.wait(jobs.from_ids({ids}))")
+            error.add_note(f"techforge: the job continues; wait again with jobs.wait(jobs.from_ids({ids}))")

@@ -16,7 +16,7 @@ from attrs import frozen
 
 from techforge._flows.create import create
 from techforge._flows.probe import probe
-from techforge._flows.wait import look
+from techforge._flows.wait import poll_once
 from techforge._session import AsyncSession
 from techforge.batch import changes
 from techforge.batch.account import Account
@@ -570,7 +570,7 @@ async def _check_unknown(session: AsyncSession, ledger: Ledger) -> int:
     for entry in await asyncio.to_thread(lambda: list(ledger.entries(State.UNKNOWN))):
         if entry.job_id is None:
             continue
-        if await session.run(look(Job(entry.job_id, entry.project_id, "unknown"), session.settings)):
+        if await session.run(poll_once(Job(entry.job_id, entry.project_id, "unknown"), session.settings)):
             change = changes.submitted(entry.n, entry.attempts, entry.job_id, 0.0)
             found += sum(await asyncio.to_thread(ledger.apply, change))
     return found

@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from techforge._flows.download import download_video
-from techforge._flows.wait import look
+from techforge._flows.wait import poll_once
 from techforge._logging import logger
 from techforge._masking import mask
 from techforge.batch import changes
@@ -77,7 +77,7 @@ class Reconciler:
         job = Job(row.job_id or "", row.project_id, "submitted")
         elapsed = run.ledger.now() - (row.posted_at or run.ledger.now())
         try:
-            video = await run.session.run(look(job, run.session.settings, run.options.tracker))
+            video = await run.session.run(poll_once(job, run.session.settings, run.options.tracker))
             run.made_progress()
             if video is None:
                 await self._look_again(row, min(_LONGEST_LOOK, max(_FIRST_LOOK, elapsed / 4)))
