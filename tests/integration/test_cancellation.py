@@ -118,6 +118,24 @@ async def test_a_response_that_has_begun_is_read_to_its_end(
     assert 0.05 < seconds < 1
 
 
+async def test_a_response_that_waits_in_the_socket_is_read(media: dict[str, str]) -> None:
+    """A response counts as begun although the event loop was too busy to look at it."""
+
+    def serve(server: Server, connection: socket.socket) -> None:
+        read_request(connection)
+        server.hang(0.3)
+        connection.sendall(ACCEPTED)
+
+    with Server(serve) as server:
+        async with AsyncTechForge("key", base_url=server.url) as client:
+            task = asyncio.create_task(client.jobs.create(**media))  # type: ignore[arg-type]
+            await asyncio.sleep(0.15)
+            time.sleep(0.3)  # noqa: ASYNC251 - the event loop is busy
+            task.cancel()
+            notes, _ = await cancelled(task)
+    assert JOB_ID in notes
+
+
 async def test_a_response_without_end_is_given_up_at_the_deadline(media: dict[str, str]) -> None:
     """A cancellation waits no longer than the request would have; what has arrived is in the note."""
     with Server(in_two_parts(len(ACCEPTED) - 1, 30)) as server:

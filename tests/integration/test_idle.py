@@ -89,6 +89,18 @@ def test_a_server_that_closes_silently_is_noticed(connect: Callable[..., Any], c
     assert sum(head.startswith("GET") for head in closing.heads) == 10
 
 
+async def test_a_closed_connection_is_noticed_by_a_busy_event_loop(caplog: pytest.LogCaptureFixture) -> None:
+    """The socket is asked, since the event loop may not have looked at it: nothing is sent in vain."""
+    origin = Origin(after(0.02))
+    with origin.server:
+        async with AsyncTechForge("key", base_url=origin.server.url) as client:
+            for _ in range(3):
+                await client.storage.sign("a/b.mp4")
+                time.sleep(0.05)  # noqa: ASYNC251 - the event loop is busy
+    assert len(origin.heads) == 3
+    assert "failed" not in caplog.text
+
+
 def test_a_submission_is_not_repeated_on_a_connection_that_was_closed(
     connect: Callable[..., Any], media: dict[str, str]
 ) -> None:

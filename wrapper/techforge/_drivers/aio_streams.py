@@ -162,7 +162,8 @@ class _Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
             raise httpcore.ReadError(str(self._problem)) from self._problem
         data = b"".join(self._received)
         self._received.clear()
-        if self._size > _BUFFER:
+        # uvloop refuses to resume a connection that is closed.
+        if self._size > _BUFFER and not self._transport.is_closing():
             self._transport.resume_reading()
         self._size = 0
         return data
