@@ -1,10 +1,10 @@
-"""Rebuild what is generated, or check that it is exactly what its sources give.
+"""Generate code again, or check that the generated code matches its sources exactly.
 
 generated/ comes from openapi.json and the overlay, wrapper/techforge/_sync from wrapper/techforge/_async.
 
 Usage:
-    python3 scripts/dev.py -s regenerate               rebuild it
-    python3 scripts/dev.py -s regenerate -- --check    change nothing, and name every file that differs
+    python3 scripts/dev.py -s regenerate               generate it
+    python3 scripts/dev.py -s regenerate -- --check    change nothing, and list the files that differ
 """
 
 import argparse
@@ -33,18 +33,18 @@ SYNC = ROOT / "wrapper" / "techforge" / "_sync"
 
 
 class RefusedError(Exception):
-    """A reason to stop, in words for whoever ran the script."""
+    """The script must stop; the message is shown to the user."""
 
 
 def main() -> int:
-    """Run the command line; the result is its exit code."""
+    """Run the script; return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--check", action="store_true", help="compare, and change nothing")
     check = bool(parser.parse_args().check)
     try:
         require_pins()
-        # Inside the checkout, since only a rename within one filesystem is atomic; outside generated/,
-        # where a killed run would leave it as an orphan.
+        # Inside the checkout, since renames are atomic only within a file system. Not in generated/, where
+        # the folder of a killed run would be reported as an orphan.
         with TemporaryDirectory(prefix=".regenerate-", dir=ROOT) as folder:
             fresh = generate(tolerant_contract(), Path(folder))
             sync = Path(folder) / "_sync"
@@ -61,23 +61,23 @@ def main() -> int:
 
 
 def require_pins() -> None:
-    """Refuse any other generator or formatter: their output differs between releases."""
+    """Require the pinned generator and formatter: their output differs between releases."""
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     for requirement in pyproject["dependency-groups"]["codegen"]:
         name, _, pinned = requirement.partition("==")
         try:
             installed = version(name)
         except PackageNotFoundError:
-            installed = "not"
+            installed = "none"
         if installed != pinned:
             raise RefusedError(
                 f"pyproject.toml pins {requirement}, but {installed} is installed."
-                " Run it as `python3 scripts/dev.py -s regenerate`."
+                " Run this as `python3 scripts/dev.py -s regenerate`."
             )
 
 
 def tolerant_contract() -> dict[str, Any]:
-    """Return openapi.json with the overlay applied; an action that does nothing is an error."""
+    """Return openapi.json with the overlay applied. An action that changes nothing is an error."""
     contract, idle = tolerant(load_file(str(ROOT / "openapi.json")))
     if idle:
         raise RefusedError(idle[0])
@@ -85,7 +85,7 @@ def tolerant_contract() -> dict[str, Any]:
 
 
 def tolerant(contract: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return a contract with the overlay applied, and a complaint about each action that does nothing."""
+    """Return a contract with the overlay applied, and a message for each action that changes nothing."""
     overlay: dict[str, Any] = load_file(str(ROOT / "generator-overlay.yaml"))
     idle: list[str] = []
     for number, action in enumerate(overlay["actions"], start=1):
@@ -97,7 +97,7 @@ def tolerant(contract: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def generate(contract: dict[str, Any], folder: Path) -> Path:
-    """Generate the client of `contract` below `folder`; the result stands for generated/."""
+    """Generate the client for `contract` below `folder`; return the folder to replace generated/."""
     spec = folder / "openapi.json"
     spec.write_text(json.dumps(contract), encoding="utf-8")
     fresh = folder / "generated"
@@ -105,7 +105,7 @@ def generate(contract: dict[str, Any], folder: Path) -> Path:
     command += ["--path", str(spec), "--config", str(ROOT / "generator-config.yaml")]
     command += ["--output-path", str(fresh / PACKAGE), "--meta", "none", "--fail-on-warning"]
     environment = os.environ | {
-        # The post hooks call `ruff` by name: it has to be the pinned one.
+        # The post hooks run `ruff` by name: it must be the pinned one.
         "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)]),
         "LC_ALL": "C.UTF-8",
         "PYTHONHASHSEED": "0",
@@ -120,12 +120,12 @@ def generate(contract: dict[str, Any], folder: Path) -> Path:
         encoding="utf-8",
     )
     if result.returncode:
-        raise RefusedError(f"the generator failed, and generated/ is as it was:\n{result.stdout}")
+        raise RefusedError(f"the generator failed; generated/ was not changed:\n{result.stdout}")
     return fresh
 
 
 def compare(fresh: Mapping[Path, Path]) -> None:
-    """Refuse a folder that differs in any file, either way, from the one that `fresh` maps it to."""
+    """Compare each folder with its fresh version; raise an error that lists all differences."""
     expected: dict[str, bytes] = {}
     actual: dict[str, bytes] = {}
     for place, folder in fresh.items():
@@ -144,14 +144,14 @@ def compare(fresh: Mapping[Path, Path]) -> None:
     if problems:
         lines = "".join(f"\n  {name}: {problem}" for name, problem in sorted(problems.items()))
         raise RefusedError(
-            f"Generated files are not what their sources give.{lines}\n"
+            f"Generated files do not match their sources.{lines}\n"
             "Change the contract, the overlay, the settings or wrapper/techforge/_async, then "
             "`python3 scripts/dev.py -s regenerate`."
         )
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Read every file below `folder`, save those that Python itself leaves there."""
+    """Return the content of every file below `folder` except in `__pycache__`."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
@@ -160,7 +160,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def swap(fresh: Mapping[Path, Path], *, aside: Path) -> None:
-    """Put what is fresh in its place, all of it or nothing: `fresh` maps each place to what it gets."""
+    """Replace each folder by its fresh version: all of them or none."""
     kept = {place: aside / str(number) for number, place in enumerate(fresh) if place.exists()}
     aside.mkdir()
     try:
@@ -171,14 +171,14 @@ def swap(fresh: Mapping[Path, Path], *, aside: Path) -> None:
     except BaseException as error:
         for place, new in fresh.items():
             moved = place not in kept or kept[place].exists()
-            # An interrupt may come when all is done.
+            # An interrupt may arrive after the last rename.
             if moved and place.exists():
                 place.rename(new)
             if moved and place in kept:
                 kept[place].rename(place)
         if isinstance(error, OSError):
             raise RefusedError(
-                f"nothing is written: {error.filename} cannot be moved: {error.strerror}"
+                f"nothing was changed: {error.filename} cannot be moved: {error.strerror}"
             ) from error
         raise
 

@@ -1,6 +1,6 @@
-"""The sync half of the package, from the async half: wrapper/techforge/_sync from wrapper/techforge/_async.
+"""Generate wrapper/techforge/_sync, the sync client, from wrapper/techforge/_async.
 
-`python3 scripts/dev.py -s regenerate` writes it, together with generated/.
+`python3 scripts/dev.py -s regenerate` writes it together with generated/.
 """
 
 import re
@@ -20,24 +20,22 @@ RULES = {
     r"httpx\.AsyncClient": "httpx.Client",
     r"\bAsync(TechForge|Jobs|Storage|Batch|Session|Tracker)\b": r"\1",
     # Documentation
-    r"for asyncio; it belongs to one event loop": (
-        "with blocking calls; safe to share between threads and to fork"
-    ),
+    r"Use a client in one event loop only": "Threads can share a client, and you can use it after a fork",
     r"for asyncio": "with blocking calls",
-    r", also an async one, that": " that",
+    r" \(sync or async\)": "",
 }
-"""Each expression of the async half, and what the sync half has in its place; in this order."""
+"""Regular expressions in the async code, and their replacements; applied in this order."""
 
 SORT = ["--select", "I", "--fix", "--config", 'lint.isort.known-first-party = ["techforge"]']
-LEFT_OVER = re.compile(r"async|await", re.IGNORECASE)
+REMAINING_ASYNC = re.compile(r"async|await", re.IGNORECASE)
 
 
 class RuleError(Exception):
-    """A rule that replaces nothing, or one that is missing."""
+    """A rule matches nothing, or a rule is missing."""
 
 
 def synchronous(text: str) -> str:
-    """Return what the sync half has in the place of this text."""
+    """Return the sync version of a text."""
     for rule, replacement in RULES.items():
         text = re.sub(rule, replacement, text)
     return text
@@ -53,10 +51,10 @@ def unasync(folder: Path, target: Path) -> None:
     for name, source in sources.items():
         text = synchronous(source)
         for line in text.splitlines():
-            if LEFT_OVER.search(line):
+            if REMAINING_ASYNC.search(line):
                 raise RuleError(f"scripts/unasync.py: no rule for {line.strip()!r} in {folder.name}/{name}")
         (target / name).write_text(HEADER.format(name=name) + text, encoding="utf-8")
-    # The new names may need another order, and fewer lines.
+    # The new names change the order of imports and the line breaks.
     for command in (["check", *SORT], ["format"]):
         ruff = [sys.executable, "-m", "ruff", *command, "--quiet", "--isolated", "--no-cache"]
         subprocess.run([*ruff, "--no-respect-gitignore", "--line-length", "110", str(target)], check=True)

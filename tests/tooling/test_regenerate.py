@@ -217,7 +217,7 @@ def test_a_failing_swap_restores_the_tree(tmp_path: Path, absent: str) -> None:
         if name != absent:
             fresh[tmp_path / name].mkdir()
 
-    with pytest.raises(regenerate.RefusedError, match=f"nothing is written: .*new-{absent}"):
+    with pytest.raises(regenerate.RefusedError, match=f"nothing was changed: .*new-{absent}"):
         regenerate.swap(fresh, aside=tmp_path / "aside")
 
     assert [path.name for place in fresh for path in place.iterdir()] == ["old.py", "old.py"]

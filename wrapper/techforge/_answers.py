@@ -1,4 +1,4 @@
-"""Reading answers that are not what the contract says: errors of any shape, and jobs inside them."""
+"""Read responses that may not match the contract: error messages and job ids in any format."""
 
 import json
 import re
@@ -25,28 +25,28 @@ def _parsed(body: bytes) -> dict[str, Any] | None:
 
 
 def is_job_id(value: object) -> TypeGuard[str]:
-    """Tell whether a value can be the id of a job: a UUID in v1.0.0, and in any case safe in a path."""
+    """Return whether a value can be a job id: a UUID in v1.0.0, and always safe in a path."""
     return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
 def reason_in(body: bytes, *secrets: str) -> str:
-    """Return what an error answer says of itself, masked: its `message` or `error`, in any shape."""
+    """Return the masked error text of a response: its `message` or `error`, in any format."""
     answer = _parsed(body) or {}
     for name in ("message", "error"):
-        said = answer.get(name)
-        if isinstance(said, dict):
-            said = cast("dict[str, Any]", said).get("message")
-        if said:
-            text = mask(said if isinstance(said, str) else json.dumps(said), *secrets)
+        reason = answer.get(name)
+        if isinstance(reason, dict):
+            reason = cast("dict[str, Any]", reason).get("message")
+        if reason:
+            text = mask(reason if isinstance(reason, str) else json.dumps(reason), *secrets)
             return text if len(text) <= _REASON_LENGTH else text[:_REASON_LENGTH] + "…"
     return ""
 
 
 def job_in(body: bytes) -> tuple[str | None, str | None]:
-    """Return the id and the status of the job that an answer names.
+    """Return the id and the status of the job in a response.
 
-    v1.0.0 answers `jobId` and `status`, its successor `job.uuid` and `job.job_status`. If the id is somewhere
-    else in the answer, or the answer is no JSON, the status is None.
+    v1.0.0 sends `jobId` and `status`, its successor `job.uuid` and `job.job_status`. If the id is elsewhere
+    in the response, or the response is not JSON, the status is None.
     """
     answer = _parsed(body)
     if answer is not None:
@@ -65,7 +65,7 @@ def job_in(body: bytes) -> tuple[str | None, str | None]:
 
 
 def _job_ids(value: object, depth: int) -> Iterator[str]:
-    """Yield the ids that are called `jobId` or `job_id`, however deep."""
+    """Yield the values of `jobId` and `job_id` at any depth."""
     if depth and isinstance(value, dict | list):
         fields = cast("dict[str, Any] | list[Any]", value)
         for name, inner in fields.items() if isinstance(fields, dict) else enumerate(fields):
@@ -75,7 +75,7 @@ def _job_ids(value: object, depth: int) -> Iterator[str]:
 
 
 def _uuid_of(answer: dict[str, Any]) -> str | None:
-    """Return the UUID that an answer, or what it wraps, calls `id` or `uuid`."""
+    """Return the UUID in `id` or `uuid` of a response, or of its `job` or `data`."""
     for source in (answer, answer.get("job"), answer.get("data")):
         if isinstance(source, dict):
             for name in ("id", "uuid"):

@@ -143,7 +143,7 @@ class Settings:
         if "max_rate" in options:
             limits["max_rate"] = _checks.positive("max_rate", options["max_rate"], "requests a second")
         if "max_in_flight" in options:
-            limits["max_in_flight"] = _checks.count("max_in_flight", options["max_in_flight"], least=1)
+            limits["max_in_flight"] = _checks.count("max_in_flight", options["max_in_flight"], minimum=1)
         return Limiter(**limits) if limits.keys() & options.keys() else self.limiter
 
     def __getstate__(self) -> NoReturn:

@@ -1,7 +1,6 @@
-"""One log line per attempt, under the standard logger `techforge`.
+"""One log line per attempt, on the logger `techforge`.
 
-The logger has no handler of its own, so a program that does not configure logging still sees warnings on
-stderr.
+The logger has no handler, so programs that do not configure logging still show its warnings on stderr.
 """
 
 import logging
@@ -9,13 +8,13 @@ import re
 
 logger = logging.getLogger("techforge")
 retry_logger = logger.getChild("retry")
-"""A submission that is sent again although its failed attempt may have created a job."""
+"""Warns when a job is submitted again although a failed attempt may have created one."""
 
 _LOCATION = re.compile(r"(\(b'location', b')[^']*'", re.IGNORECASE)
 
 
 class _MaskRedirects(logging.Filter):
-    """httpcore prints the headers of an answer at DEBUG; a redirect of storage has a signature there."""
+    """httpcore logs response headers at DEBUG. A redirect from storage has a signature in them."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if "receive_response_headers" in record.msg:
@@ -29,7 +28,7 @@ logging.getLogger("httpcore.http11").addFilter(_MaskRedirects())
 def log_attempt(
     method: str, target: str, result: object, *, attempt: int, seconds: float, request_id: str | None
 ) -> None:
-    """Log an attempt; `target` is without its query, `result` a status or what went wrong."""
+    """Log an attempt. `target` has no query; `result` is a status or an error."""
     logger.debug(
         "%s %s -> %s (attempt %d, %.3f s, request id %s)",
         method,

@@ -1,11 +1,11 @@
-"""What may be shown of URLs and answers: nothing that grants access."""
+"""Remove secrets from URLs and responses before they are shown."""
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-# The query is optional: a match that fails where the address ends begins again at each "://" within, and
-# takes minutes for an answer that is made of them.
+# The query is optional in this pattern, since a failed match would start again at each "://" in the address:
+# that takes minutes for a response full of them.
 _QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]{0,15}://[^\s\"'<>?#]+)([?#][^\s\"'<>]*)?", re.IGNORECASE)
 _USERINFO = re.compile(r"(\b[a-z][a-z0-9+.-]{0,15}://)[^\s/\"'<>@?#]*@", re.IGNORECASE)
 _EXCERPT = 1_000
@@ -16,9 +16,9 @@ def _without_query(found: re.Match[str]) -> str:
 
 
 def mask(text: str, *secrets: str) -> str:
-    """Return the text without URL queries, URL credentials and the given secrets.
+    """Return the text without URL queries, URL credentials and `secrets`.
 
-    A signed URL's signature is in its query, so the query goes as a whole.
+    The signature of a signed URL is in its query, so the whole query is removed.
     """
     for secret in secrets:
         if secret:
@@ -27,7 +27,7 @@ def mask(text: str, *secrets: str) -> str:
 
 
 def mask_all(value: object) -> object:
-    """Return a JSON value with every text in it masked."""
+    """Return a JSON value with all its strings masked."""
     if isinstance(value, str):
         return mask(value)
     if isinstance(value, Mapping):
@@ -39,7 +39,7 @@ def mask_all(value: object) -> object:
 
 
 class Secret(str):
-    """A text that is used as it is, and shown by no repr: not in a log, not in a traceback's variables."""
+    """A string with a masked repr, so that logs and the variables in tracebacks do not show it."""
 
     __slots__ = ()
 
@@ -48,7 +48,7 @@ class Secret(str):
 
 
 class SecretBytes(bytes):
-    """An answer as it came, whose repr shows its length alone."""
+    """The bytes of a response. The repr shows only their number."""
 
     __slots__ = ()
 
@@ -57,7 +57,7 @@ class SecretBytes(bytes):
 
 
 class SecretUrl(str):
-    """A URL whose repr has no query."""
+    """A URL with a repr without its query."""
 
     __slots__ = ()
 
@@ -66,8 +66,8 @@ class SecretUrl(str):
 
 
 def excerpt(body: bytes, *secrets: str) -> str:
-    """Return the beginning of an answer as masked text."""
-    # A secret cut in half by the limit would no longer be recognised: mask first.
+    """Return the beginning of a response as masked text."""
+    # Mask before cutting: half a secret would not be recognized.
     text = body[: 8 * _EXCERPT].decode("utf-8", "replace").replace("\\/", "/")
     text = mask(text, *secrets).strip()
     return text if len(text) <= _EXCERPT else text[:_EXCERPT] + "…"

@@ -1,7 +1,7 @@
-"""A session: the settings of a client, and the driver that carries its flows out.
+"""A session: the settings of a client, and the driver that runs its flows.
 
-Clients are signatures and documentation on top of a session. Campaigns and the command line work with the
-session of a client, so that nothing else has to know what a client is made of.
+A client adds signatures and documentation to a session. Campaigns and the command line use the session of a
+client, so they do not depend on private attributes of clients.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Session:
     """The session of a `TechForge`."""
 
     IMPORTS_EARLY: ClassVar[bool] = False
-    """A program that only catches errors should not pay for the import of httpx."""
+    """Import httpx on first use: a program may import techforge only for its errors."""
 
     settings: Settings
     driver: SyncDriver = field(factory=lambda: SyncDriver(None), repr=False)
@@ -38,11 +38,11 @@ class Session:
     def build(
         cls, api_key: str | KeyProvider | None, http_client: httpx.Client | None, options: ClientOptions
     ) -> Self:
-        """Read the environment and check everything."""
+        """Return a session from options and environment, after checking them."""
         return cls(Settings.build(api_key, options), SyncDriver(http_client))
 
     def with_options(self, options: ClientOptions) -> Self:
-        """Return a session with other options, over the same connections."""
+        """Return a session with other options and the same connections."""
         return evolve(self, settings=self.settings.with_options(options))
 
     def run(self, flow: Flow[T]) -> T:
@@ -50,10 +50,10 @@ class Session:
         return self.driver.run(flow)
 
     def check_loop(self) -> None:
-        """Do nothing: blocking calls need no event loop."""
+        """Do nothing: sync calls need no event loop."""
 
     def close(self) -> None:
-        """Close the connections, and end every wait; a second time does nothing."""
+        """Close the connections and end all waits. Closing again does nothing."""
         self.driver.close()
 
 
@@ -68,7 +68,7 @@ class AsyncSession:
     """The session of an `AsyncTechForge`."""
 
     IMPORTS_EARLY: ClassVar[bool] = True
-    """An import during a request would hold up the event loop."""
+    """Import httpx when the client is created: a later import would block the event loop."""
 
     settings: Settings
     driver: AsyncDriver = field(factory=_async_driver, repr=False)
@@ -77,11 +77,11 @@ class AsyncSession:
     def build(
         cls, api_key: str | KeyProvider | None, http_client: httpx.AsyncClient | None, options: ClientOptions
     ) -> Self:
-        """Read the environment and check everything."""
+        """Return a session from options and environment, after checking them."""
         return cls(Settings.build(api_key, options), _async_driver(http_client))
 
     def with_options(self, options: ClientOptions) -> Self:
-        """Return a session with other options, over the same connections."""
+        """Return a session with other options and the same connections."""
         return evolve(self, settings=self.settings.with_options(options))
 
     async def run(self, flow: Flow[T]) -> T:
@@ -89,11 +89,11 @@ class AsyncSession:
         return await self.driver.run(flow)
 
     def check_loop(self) -> None:
-        """Refuse to run without asyncio, or on an event loop other than the session's."""
+        """Raise an error without a running event loop, or on another one than the session's."""
         self.driver.check_loop()
 
     async def close(self) -> None:
-        """Close the connections, and end every wait; a second time does nothing."""
+        """Close the connections and end all waits. Closing again does nothing."""
         await self.driver.close()
 
 
@@ -110,7 +110,7 @@ def session_of(client: _Client[S]) -> S:
 
 
 def client_of(cls: type[C], session: Session | AsyncSession) -> C:
-    """Return a client of this class for a session that exists."""
+    """Return a client of this class that uses an existing session."""
     client = object.__new__(cls)
     client._session = session  # pyright: ignore[reportPrivateUsage]
     return client

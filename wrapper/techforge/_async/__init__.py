@@ -1,1 +1,1 @@
-"""What a client offers: signatures and documentation; the work is in `techforge._flows`."""
+"""The methods of a client: signatures and documentation. `techforge._flows` has the code."""

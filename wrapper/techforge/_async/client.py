@@ -1,4 +1,4 @@
-"""The client: a session, and what can be done with it. No logic."""
+"""The client. It has no logic of its own: flows do the work, and the session runs them."""
 
 from __future__ import annotations
 
@@ -19,20 +19,24 @@ if TYPE_CHECKING:
     from techforge.batch import AsyncBatch
 
 # ruff: noqa: PLC0415
-# A client is light. The generated code, and with it httpx, is imported when it is first used.
+# Creating a client is cheap: generated code and httpx are imported on first use.
 
 
 class AsyncTechForge:
-    """A client of the TechForge Innovate API, for asyncio; it belongs to one event loop.
+    """A client of the TechForge Innovate API for asyncio.
 
-    `api_key` is the key, or a function, also an async one, that returns the current one; by default it is
-    read from the environment variable `TFI_API_KEY`. `ClientOptions` lists the other options.
-    `http_client` replaces the connections to the API by an `httpx.AsyncClient` of your own, for proxies,
-    certificates or tracing; it stays yours to close, and its headers, cookies and timeout are not used.
-    Downloads never go over it.
+    Use a client in one event loop only.
+
+    Args:
+        api_key: The key, or a function (sync or async) that returns the current key. Default: the
+            environment variable `TFI_API_KEY`.
+        http_client: An `httpx.AsyncClient` of your own for requests to the API, for example with proxies,
+            certificates or tracing. You must close it yourself. Its headers, cookies and timeout are not
+            used, and downloads do not use it.
+        options: See `ClientOptions`.
 
     Raises:
-        ConfigurationError: there is no key, or it is the mock server's and the live API is addressed.
+        ConfigurationError: there is no key, or it is the mock server's key and `base_url` is the live API.
         InvalidArgumentError: an option is wrong.
 
     >>> async with AsyncTechForge("techforge-mock-key", base_url="http://127.0.0.1:8642") as client:
@@ -60,22 +64,22 @@ class AsyncTechForge:
 
     @cached_property
     def storage(self) -> AsyncStorage:
-        """What is in storage: sign a key, download."""
+        """Storage: sign storage keys, download objects."""
         from techforge._async.storage import AsyncStorage
 
         return AsyncStorage(self._session)
 
     @cached_property
     def batch(self) -> AsyncBatch:
-        """Campaigns: many jobs, with a ledger."""
+        """Campaigns: many jobs, recorded in a ledger."""
         from techforge.batch import AsyncBatch
 
         return AsyncBatch(self._session)
 
     def with_options(self, **options: Unpack[ClientOptions]) -> Self:
-        """Return a client that shares this one's connections, with some options changed.
+        """Return a client with other options that shares this client's connections.
 
-        Closing either closes both.
+        If you close one of them, both are closed.
 
         Raises:
             InvalidArgumentError: an option is wrong.
@@ -86,7 +90,7 @@ class AsyncTechForge:
         return client_of(type(self), self._session.with_options(options))
 
     async def close(self) -> None:
-        """Close the connections, and end every wait; a second time does nothing."""
+        """Close the connections and end all waits. Closing again does nothing."""
         await self._session.close()
 
     async def __aenter__(self) -> Self:

@@ -146,7 +146,7 @@ class _Fetch:
         if response.status_code == 200:
             total = total_size(response)
             if total is None and "chunked" not in response.headers.get("transfer-encoding", ""):
-                raise part.failed(
+                raise part.error(
                     "storage sent no length, so a complete download cannot be told from a broken one"
                 )
             yield from block(part.restart, strong, total)
@@ -194,7 +194,7 @@ class _Fetch:
             )
         if delay is None or self.settings.now() + delay + MIN_ATTEMPT_SECONDS > self.deadline:
             problem = failure or "storage keeps sending responses that do not fit"
-            raise self.part.failed(
+            raise self.part.error(
                 f"gave up after {self.failures} failures in a row: {problem}", failure
             ) from failure
         yield Sleep(delay)
@@ -203,7 +203,7 @@ class _Fetch:
         remaining = self.deadline - self.settings.now()
         if remaining <= 0:
             last = f" (last failure: {self.failure})" if self.failure else ""
-            raise self.part.failed(
+            raise self.part.error(
                 f"the deadline passed{last}; download again to resume", self.failure
             ) from self.failure
         return min(self.settings.timeout, remaining)

@@ -1,2 +1,2 @@
 # Generated from techforge/_async/__init__.py by scripts/unasync.py; do not edit.
-"""What a client offers: signatures and documentation; the work is in `techforge._flows`."""
+"""The methods of a client: signatures and documentation. `techforge._flows` has the code."""

@@ -1,5 +1,5 @@
 # Generated from techforge/_async/jobs.py by scripts/unasync.py; do not edit.
-"""`client.jobs`: submit a job, wait for its video, fetch it."""
+"""`client.jobs`: submit a job, wait for its video, download it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Jobs:
-    """Jobs, with blocking calls. Reached as `client.jobs`."""
+    """Talking-video jobs, with blocking calls. Use it as `client.jobs`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -35,19 +35,20 @@ class Jobs:
     def create(self, **params: Unpack[JobParams]) -> Job:
         """Submit a job: `POST /jobs/v2`.
 
-        `JobParams` says what each argument means: `image_url` and `audio_url`, which are required,
-        `project_id`, `job_type`, `is_clone_required`, `language`, `version`, `output_size`, `crop`,
-        `dynamic_scale`, `iteration_count`, `expand_ratio`, `values`, and `extra` for other fields.
+        `JobParams` documents the arguments: `image_url` and `audio_url`, which are required, `project_id`,
+        `job_type`, `is_clone_required`, `language`, `version`, `output_size`, `crop`, `dynamic_scale`,
+        `iteration_count`, `expand_ratio`, `values`, and `extra` for other fields.
 
-        The API has no idempotency key, so a request whose outcome is unknown is never sent again, nor is
-        one that a gateway answered (502, 504, 520 to 530). After a 429 or a failure to connect it is, since
-        no job was created. After another 5xx it is too, as the API's documentation recommends, unless
-        `resubmit_on_server_error=False`; `job.may_have_duplicates` says so.
+        After a 429 or a failed connection attempt, the job is submitted again, since none was created.
+        After a 5xx it is submitted again, too, as the API's documentation recommends, unless
+        `resubmit_on_server_error=False`; `job.may_have_duplicates` is then True. If the outcome is unknown,
+        or a gateway responds (502, 504, 520 to 530), the job is not submitted again: it may exist, and the
+        API has no idempotency key.
 
         Raises:
             InvalidArgumentError: an argument is wrong; nothing was sent.
             JobOutcomeUnknownError: a job may exist; the error says what was sent and where to look.
-            APIError: no job was created, unless its `job_may_exist` is True.
+            APIError: no job was created, unless `job_may_exist` is True.
 
         >>> job = client.jobs.create(
         ...     image_url="https://cdn.example.com/image.png", audio_url="https://cdn.example.com/audio.mp3"
@@ -66,18 +67,23 @@ class Jobs:
         tracker: Tracker | None = None,
         on_update: OnUpdate | None = None,
     ) -> Video:
-        """Wait until the job's video is there, for at most `timeout` seconds.
+        """Wait until the job's video is ready, for at most `timeout` seconds.
 
-        v1.0.0 of the API tells of no job's state, so storage is asked: a 404 means not yet, and a signed
-        URL is tried with a request for one byte, since a signature does not prove that there is an object.
-        `poll` is a `PollSchedule` or a fixed number of seconds. A `tracker` knows better where the job
-        stands; it alone can say that a job failed. `on_update` is called with a `JobUpdate` before the first
-        poll and after each.
+        v1.0.0 of the API does not report the status of a job. So each poll checks whether the video is in
+        storage: it signs a URL, where a 404 means "not yet", and requests one byte from that URL.
+
+        Args:
+            job: The job, from `create` or `from_ids`.
+            timeout: The longest wait, in seconds.
+            poll: A `PollSchedule`, or a fixed interval in seconds. Default: `PollSchedule()`.
+            tracker: Reports the status of the job from another source. Without a tracker, a failed job
+                cannot be detected.
+            on_update: Called with a `JobUpdate` before the first poll and after each poll.
 
         Raises:
-            JobTimeoutError: not done in time; it carries the job, and waiting can go on.
-            JobFailedError: the tracker says that the job failed.
-            APIError: polls failed too often in a row, or for good; `job` is set on it.
+            JobTimeoutError: the job was not done in time; it continues, and you can wait for it again.
+            JobFailedError: the tracker reports that the job failed.
+            APIError: too many polls failed in a row, or one failed permanently; its `job` is set.
 
         >>> client.jobs.wait(done, timeout=60).size > 0
         True
@@ -104,8 +110,15 @@ class Jobs:
     ) -> Video:
         """Submit a job and wait for its video: `create`, then `wait` for at most `timeout` seconds.
 
-        `on_update` hears of the job at once, before the first poll: a place to note its id. Every error
-        of the SDK after that carries the job as `error.job`.
+        If anything fails after the job was accepted, the error has the job as `error.job`.
+
+        Args:
+            timeout: The longest wait for the video, in seconds.
+            poll: A `PollSchedule`, or a fixed interval in seconds. Default: `PollSchedule()`.
+            tracker: Reports the status of the job from another source.
+            on_update: Called with a `JobUpdate` as soon as the job is accepted, and after each poll. Store
+                the job's id in the first call.
+            params: See `create`.
 
         >>> video = client.jobs.create_and_wait(
         ...     image_url="https://cdn.example.com/image.png",
@@ -127,12 +140,15 @@ class Jobs:
         )
 
     def find(self, job: Job) -> Video | None:
-        """Return the job's video if it is there now, None if it is not (yet).
+        """Return the job's video if it is ready now, otherwise None.
 
         Poll once, for programs that do their own polling.
 
+        Args:
+            job: The job, from `create` or `from_ids`.
+
         Raises:
-            APIError: it could not be found out.
+            APIError: the request failed.
 
         >>> client.jobs.find(client.jobs.from_ids(done.id, done.project_id)).job.status
         'done'
@@ -148,12 +164,20 @@ class Jobs:
         on_progress: OnProgress | None = None,
         timeout: float = DOWNLOAD_TIMEOUT,
     ) -> Path:
-        """Fetch a job's video into a file; `Storage.download` tells how.
+        """Download a job's video into a file, and return the path of the file.
+
+        Args:
+            job: The job or its video.
+            to: The file, or an existing directory. In a directory, the file is named after the job.
+            overwrite: Replace an existing file.
+            on_progress: Called with the bytes received so far and the total size. The total is None if
+                storage does not say.
+            timeout: The limit for the whole download, in seconds.
 
         Raises:
-            NotFoundError: the video of the job is not there yet; wait for it with `wait`.
-            DownloadError: the file could not be fetched or written; what has arrived is kept.
-            APIError: the request failed otherwise.
+            NotFoundError: the video is not ready yet; wait for it with `wait`.
+            DownloadError: the download is incomplete; the received part is kept, and the next call resumes.
+            APIError: the request failed for another reason.
 
         >>> client.jobs.download(done, folder).name == f"{done.id}.mp4"
         True
@@ -170,10 +194,15 @@ class Jobs:
         )
 
     def from_ids(self, job_id: str | UUID, project_id: str | UUID, *, output_path: str | None = None) -> Job:
-        """Return the job of these ids, to go on with it in another process; nothing is sent.
+        """Return the job with these ids, to continue with it in another process. Nothing is sent.
+
+        Args:
+            job_id: The value of `job.id`.
+            project_id: The value of `job.project_id`.
+            output_path: The storage key of the video, if it is not the default one.
 
         Raises:
-            InvalidArgumentError: one of them cannot be an id.
+            InvalidArgumentError: an id is not valid.
 
         >>> client.jobs.from_ids(done.id, done.project_id).output_path == done.output_path
         True

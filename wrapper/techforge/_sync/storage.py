@@ -1,5 +1,5 @@
 # Generated from techforge/_async/storage.py by scripts/unasync.py; do not edit.
-"""`client.storage`: signed URLs, and what they lead to."""
+"""`client.storage`: sign storage keys, download objects."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Storage:
-    """Storage, with blocking calls. Reached as `client.storage`."""
+    """Storage, with blocking calls. Use it as `client.storage`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -26,10 +26,13 @@ class Storage:
     def sign(self, path: str) -> SignedUrl:
         """Return a short-lived URL for a storage key: `GET /storage/generate-signed-path`.
 
+        Args:
+            path: The storage key, for example `job.output_path`.
+
         Raises:
-            InvalidArgumentError: the key is not one; nothing was sent.
+            InvalidArgumentError: the storage key is not valid; nothing was sent.
             NotFoundError: there is no such object.
-            APIError: the request failed otherwise.
+            APIError: the request failed for another reason.
 
         >>> client.storage.sign(done.output_path).expires_at.tzinfo is not None
         True
@@ -45,19 +48,25 @@ class Storage:
         on_progress: OnProgress | None = None,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> Path:
-        """Fetch a storage object into a file, and return the file's path.
+        """Download a storage object into a file, and return the path of the file.
 
-        `to` is a file, or a directory, which takes the object's own name. The bytes go to `<file>.part`
-        until all of them are there and on disk; a download that broke off, in another process too, goes
-        on from there if the object still has the same ETag. The API key is not sent to storage, and an
-        expired URL is signed anew. `on_progress` is called with the bytes that are there and the total
-        (None where storage does not say). `timeout` bounds the whole download, in seconds.
+        The bytes go to `<file>.part`, which is renamed when it is complete and on disk. After a failure,
+        the next download resumes, also in another process, if the object's ETag is unchanged. An expired
+        URL is signed again. The API key is not sent to storage.
+
+        Args:
+            path: The storage key, for example `job.output_path`.
+            to: The file, or an existing directory. In a directory, the file gets the object's name.
+            overwrite: Replace an existing file.
+            on_progress: Called with the bytes received so far and the total size. The total is None if
+                storage does not say.
+            timeout: The limit for the whole download, in seconds.
 
         Raises:
             InvalidArgumentError: the target is not possible; nothing was sent.
-            TargetExistsError: there is a file already, and `overwrite` is False.
+            TargetExistsError: the target file exists, and `overwrite` is False.
             NotFoundError: there is no such object.
-            DownloadError: it could not be finished; `received` bytes are kept for the next try.
+            DownloadError: the download is incomplete; `received` bytes are kept, and the next call resumes.
             APIError: the URL could not be signed.
 
         >>> file = client.storage.download(done.output_path, folder / "video.mp4", overwrite=True)
