@@ -165,7 +165,7 @@ def test_a_client_is_not_pickled(build: Any) -> None:
     """What goes to another process by pickle would take the key along."""
     client = build("canary", base_url="http://127.0.0.1:1")
     for value in (client, client.jobs, client.storage):
-        with pytest.raises(TypeError, match="build one in each process"):
+        with pytest.raises(TypeError, match="create one in each process"):
             pickle.dumps(value)
 
 
