@@ -278,7 +278,9 @@ def test_no_private_name_of_httpx_or_httpcore() -> None:
     ]
     assert private == []
     drivers = "".join(text for path, text in sources.items() if "_drivers" in path.parts)
-    assert not re.search(r"SLF001|reportPrivateUsage|from http(x|core)\S* import _|getattr\([^)]*\"_", drivers)
+    assert not re.search(
+        r"SLF001|reportPrivateUsage|from http(x|core)\S* import _|getattr\([^)]*\"_", drivers
+    )
 
 
 def test_imports_are_all_loaded_early_for_asyncio() -> None:
