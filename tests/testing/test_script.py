@@ -154,7 +154,7 @@ def test_ranges() -> None:
     def get(wanted: str) -> Any:
         from techforge.testing.script import Sent  # noqa: PLC0415
 
-        return script._usual(Sent("storage", "a", {"range": wanted}))
+        return script._normal_reply(Sent("storage", "a", {"range": wanted}))
 
     assert (get("bytes=3-5").status, get("bytes=3-5").body) == (206, b"345")
     assert get("bytes=7-").headers["content-range"] == "bytes 7-9/10"
@@ -166,7 +166,7 @@ def test_ranges() -> None:
 @pytest.mark.parametrize("status", [200, 202, 600, 0])
 def test_a_success_needs_more_than_a_number(status: int) -> None:
     """What the answer would say nobody knows."""
-    with pytest.raises(ValueError, match="no status of an error"):
+    with pytest.raises(ValueError, match="is not an error status"):
         Script(create=[status])
 
 

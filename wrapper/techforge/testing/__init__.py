@@ -1,6 +1,6 @@
-"""For your own tests: a script instead of a network, and a clock that jumps where a client sleeps.
+"""For your own tests: scripted responses instead of a network, and a clock that skips sleeps.
 
-With pytest and a server on a socket, see the fixtures of `pytest_techforge`.
+For pytest fixtures and a mock server on a socket, see `pytest_techforge`.
 
 >>> from techforge.testing import Reply, Script
 >>> script = Script(create=[Reply(429, headers={"retry-after": "30"})])

@@ -1,4 +1,4 @@
-"""A clock that jumps, and clients whose pauses it takes no time to sit out."""
+"""A clock that skips sleeps, and clients that use it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class Clock:
-    """A clock that goes on only when somebody sleeps, and then jumps to where the sleep would have ended.
+    """A clock that stands still, and jumps to the end of each sleep.
 
-    `now` is in seconds, `sleeps` are the pauses so far, in their order. With a `base`, such as
-    `time.monotonic`, time passes as well, and is jumped over all the same.
+    `now` is in seconds. `sleeps` are the sleeps so far, in order. With a `base` such as `time.monotonic`,
+    real time passes in addition.
 
     >>> clock = Clock()
     >>> clock.jump(15.0)
@@ -38,7 +38,7 @@ class Clock:
 
     @property
     def now(self) -> float:
-        """The time, in seconds from wherever the clock has begun."""
+        """The time in seconds since the start of the clock."""
         return self._base() + self._jumped
 
     def __call__(self) -> float:
@@ -46,7 +46,7 @@ class Clock:
         return self.now
 
     def jump(self, seconds: float, since: float | None = None) -> None:
-        """Go on by so many seconds, or to where so many end that have begun at `since`."""
+        """Skip a sleep of `seconds` that began at `since`, by default now."""
         with self._lock:
             self.sleeps.append(seconds)
             end = (self.now if since is None else since) + seconds
@@ -54,13 +54,13 @@ class Clock:
 
 
 class JumpingDriver(SyncDriver):
-    """Carries flows out with blocking calls, and jumps where they sleep."""
+    """A sync driver that skips sleeps."""
 
     clock: Clock
 
     def _carry_out(self, command: _flow.Command, streams: list[Any]) -> object:
         if isinstance(command, _flow.Sleep):
-            # A client that is closed does not sleep either.
+            # This raises if the client is closed.
             super()._carry_out(_flow.Sleep(0.0), streams)
             self.clock.jump(command.seconds)
             return None
@@ -68,14 +68,13 @@ class JumpingDriver(SyncDriver):
 
 
 class AsyncJumpingDriver(AsyncDriver):
-    """Carries flows out on asyncio, and jumps where they sleep."""
+    """An async driver that skips sleeps."""
 
     clock: Clock
 
     async def _sleep(self, seconds: float) -> None:
         since = self.clock.now
-        # A client that is closed does not sleep either. And whoever else has something to do gets to do it
-        # now, and may sleep at the same time.
+        # This raises if the client is closed. It also lets other tasks run, which may start to sleep, too.
         await super()._sleep(0.0)
         self.clock.jump(seconds, since)
 
@@ -83,7 +82,7 @@ class AsyncJumpingDriver(AsyncDriver):
 def client_with(
     clock: Clock, api_key: str, driver: JumpingDriver | None = None, **options: Unpack[ClientOptions]
 ) -> TechForge:
-    """Return a client with blocking calls that sleeps by this clock."""
+    """Return a sync client that uses this clock."""
     driver = driver or JumpingDriver(None)
     driver.clock = clock
     return client_of(TechForge, Session(_settings(clock, api_key, options), driver))
@@ -92,7 +91,7 @@ def client_with(
 def async_client_with(
     clock: Clock, api_key: str, driver: AsyncJumpingDriver | None = None, **options: Unpack[ClientOptions]
 ) -> AsyncTechForge:
-    """Return a client for asyncio that sleeps by this clock."""
+    """Return an async client that uses this clock."""
     driver = driver or AsyncJumpingDriver(None)
     driver.clock = clock
     return client_of(AsyncTechForge, AsyncSession(_settings(clock, api_key, options), driver))

@@ -1,4 +1,4 @@
-"""A script instead of a network: clients that are answered what a test says, and wait in no time."""
+"""Scripted responses instead of a network, for clients that do not really sleep."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ if TYPE_CHECKING:
 Operation = Literal["create", "sign", "storage"]
 
 _KEY = "scripted-key"
-# Names that lead nowhere (RFC 6761), should anything ever get past the script.
+# Host names that never resolve (RFC 6761), in case a request bypasses the script.
 _API, _STORAGE = "https://api.invalid", "https://storage.invalid"
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
 @frozen
 class Reply:
-    """One answer. `json` is sent as JSON, `body` as it is.
+    """One response. `json` is sent as JSON, `body` unchanged.
 
-    `Reply.lost()` and `Reply.unreachable()` are none: a connection that broke after the request was sent, and
-    one that never came about.
+    `Reply.lost()` breaks the connection after the request was sent. `Reply.unreachable()` lets the
+    connection attempt fail.
 
     >>> Reply(429, headers={"retry-after": "2"}).status
     429
@@ -60,22 +60,22 @@ class Reply:
 
     @classmethod
     def lost(cls) -> Reply:
-        """Return no answer, to a request that the server may have carried out."""
+        """Break the connection without a response: the server may have processed the request."""
         return cls(0, missing="lost")
 
     @classmethod
     def unreachable(cls) -> Reply:
-        """Return no answer, to a request that was never sent."""
+        """Let the connection attempt fail: the request is not sent."""
         return cls(0, missing="unreachable")
 
 
-Said: TypeAlias = "Reply | int | None"
-"""What a script says to a request: a `Reply`, the status of an error, or None for the usual answer."""
+ScriptedReply: TypeAlias = "Reply | int | None"
+"""A scripted response: a `Reply`, an error status, or None for the normal response."""
 
 
 @frozen
 class Sent:
-    """One request that a client has sent to the script; `path` is the storage key where it is about one."""
+    """One request that a client sent to the script. `path` is the storage key, if there is one."""
 
     operation: Operation
     path: str
@@ -84,15 +84,21 @@ class Sent:
 
 
 class Script:
-    """Answers for clients of its own, given in order; when they are used up, all goes well.
+    """Scripted responses for the clients that it creates. After the script, all requests succeed.
 
-    `create`, `sign` and `storage` are what is said to submissions, to requests for a signed URL (a 404 means
-    that the video is not there yet), and to storage. In each list, an `int` is the status of an error, None
-    the usual answer, and a `Reply` says more. `video` is what storage has under every key.
+    There is no server and no socket, so responses are not checked against the API's contract. For
+    `client.batch`, use `techforge.mock` instead.
 
-    `requests` are those that were sent, `clock` the clock that the clients go by: it jumps where they sleep.
-    There is no server and no socket, so nothing holds the answers to the API's contract, and no request of
-    `client.batch`, which needs `techforge.mock`, is answered.
+    Args:
+        create: The responses to submissions, in order. An `int` is an error status, None the normal
+            response, and a `Reply` any other response.
+        sign: The responses to requests for a signed URL. A 404 means that the video is not ready yet.
+        storage: The responses of storage.
+        video: The content of every object in storage.
+
+    Attributes:
+        requests: The requests that were sent.
+        clock: The clock of the clients. It skips their sleeps.
 
     >>> script = Script(create=[503], sign=[404, 404])
     >>> client = script.client()
@@ -106,27 +112,27 @@ class Script:
     def __init__(
         self,
         *,
-        create: Iterable[Said] = (),
-        sign: Iterable[Said] = (),
-        storage: Iterable[Said] = (),
+        create: Iterable[ScriptedReply] = (),
+        sign: Iterable[ScriptedReply] = (),
+        storage: Iterable[ScriptedReply] = (),
         video: bytes = b"a video",
     ) -> None:
         self.requests: list[Sent] = []
         self.clock = Clock()
         self.video = video
         self._lock = Lock()
-        self._said: dict[str, deque[Said]] = {
-            operation: deque(map(_checked, said))
-            for operation, said in (("create", create), ("sign", sign), ("storage", storage))
+        self._replies: dict[str, deque[ScriptedReply]] = {
+            operation: deque(map(_checked, replies))
+            for operation, replies in (("create", create), ("sign", sign), ("storage", storage))
         }
 
     @property
     def left(self) -> int:
-        """How many of the answers that were given have not been asked for."""
-        return sum(map(len, self._said.values()))
+        """The number of scripted responses that were not used yet."""
+        return sum(map(len, self._replies.values()))
 
     def client(self, **options: Unpack[ClientOptions]) -> TechForge:
-        """Return a client that is answered by this script.
+        """Return a sync client that uses this script.
 
         >>> Script().client(max_retries=0).storage.sign("a/b.mp4").path
         'a/b.mp4'
@@ -135,7 +141,7 @@ class Script:
         return client_with(self.clock, _KEY, _Driver(self), **options)
 
     def async_client(self, **options: Unpack[ClientOptions]) -> AsyncTechForge:
-        """Return a client for asyncio that is answered by this script.
+        """Return an async client that uses this script.
 
         >>> (await Script().async_client().storage.sign("a/b.mp4")).path
         'a/b.mp4'
@@ -144,19 +150,19 @@ class Script:
         return async_client_with(self.clock, _KEY, _AsyncDriver(self), **options)
 
     def answer(self, request: httpcore.Request) -> httpcore.Response:
-        """Note a request, and return what is said to it."""
+        """Record a request, and return its response."""
         sent = _sent(request)
         with self._lock:
             self.requests.append(sent)
-            said = self._said[sent.operation]
-            reply = said.popleft() if said else None
+            replies = self._replies[sent.operation]
+            reply = replies.popleft() if replies else None
         if reply is None:
-            reply = self._usual(sent)
+            reply = self._normal_reply(sent)
         elif isinstance(reply, int):
             reply = Reply(reply)
         return _response(reply)
 
-    def _usual(self, sent: Sent) -> Reply:
+    def _normal_reply(self, sent: Sent) -> Reply:
         if sent.operation == "create":
             return Reply(202, json={"jobId": str(uuid4()), "status": "queued"})
         if sent.operation == "sign":
@@ -173,12 +179,12 @@ class Script:
         return Reply(206, headers=headers, body=self.video[first : last + 1])
 
 
-def _checked(said: Said) -> Said:
-    if isinstance(said, int) and not 300 <= said <= 599:
+def _checked(reply: ScriptedReply) -> ScriptedReply:
+    if isinstance(reply, int) and not 300 <= reply <= 599:
         raise ValueError(
-            f"{said} is no status of an error; say Reply({said}, json=…), or None for the usual answer"
+            f"{reply} is not an error status; use Reply({reply}, json=…), or None for the normal response"
         )
-    return said
+    return reply
 
 
 def _sent(request: httpcore.Request) -> Sent:
@@ -197,24 +203,24 @@ def _response(reply: Reply) -> httpcore.Response:
         raise httpcore.ConnectError("scripted")
     if reply.missing == "lost":
         raise httpcore.ReadError("scripted")
-    headers, body, said = dict(reply.headers), reply.body, reply.json
-    if said is None and not body and reply.status >= 400:
-        # An error without a word would be one against the contract.
-        said = {"message": f"scripted: {reply.status}"}
-    if said is not None:
+    headers, body, content = dict(reply.headers), reply.body, reply.json
+    if content is None and not body and reply.status >= 400:
+        # The contract requires a message in error responses.
+        content = {"message": f"scripted: {reply.status}"}
+    if content is not None:
         headers.setdefault("content-type", "application/json")
-        body = json.dumps(said).encode()
+        body = json.dumps(content).encode()
     headers.setdefault("content-length", str(len(body)))
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     return httpcore.Response(reply.status, headers=raw, content=body)
 
 
-# From here on the drivers' own words: all that is not their own of a client is the connection that it gets.
+# The clients use the real drivers; only their connections are replaced.
 
 
 @frozen
 class _Connection(httpcore.ConnectionInterface, httpcore.AsyncConnectionInterface):  # type: ignore[misc]
-    """A connection of either colour that asks the script."""
+    """A sync and async connection that gets its responses from the script."""
 
     script: Script
 
@@ -238,7 +244,7 @@ class _Connection(httpcore.ConnectionInterface, httpcore.AsyncConnectionInterfac
 
 
 class _Network(ConnectionState):
-    """No network. `Reply.unreachable()` and `Reply.lost()` say what became of a request."""
+    """No network. `Reply.unreachable()` and `Reply.lost()` decide what happens to a request."""
 
     def __init__(self) -> None:
         super().__init__(handshakes=0)
