@@ -130,8 +130,8 @@ def test_job_gets_its_video(
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"image_url": "/nope"}, "image_url: its server answered 404"),
-        ({"audio_url": "/nope"}, "audio_url: its server answered 404"),
+        ({"image_url": "/nope"}, "image_url: its server responded with 404"),
+        ({"audio_url": "/nope"}, "audio_url: its server responded with 404"),
         ({"image_url": "/text"}, "image_url: it cannot be read as PNG"),
         ({"image_url": "/cut.png"}, "image_url: it cannot be read"),
         ({"audio_url": "/text"}, "audio_url: it cannot be read as audio"),
@@ -159,7 +159,7 @@ def test_bad_input_is_named(job: dict[str, Any], media: str, change: dict[str, A
 def test_failed_job_says_why(rendering: MockServer, job: dict[str, Any], media: str) -> None:
     """The reason comes all the way from the worker to the job."""
     request = job | {"image_url": f"{media}/nope", "audio_url": f"{media}/audio.wav"}
-    assert outcome(rendering, request) == ("failed", "image_url: its server answered 404.")
+    assert outcome(rendering, request) == ("failed", "image_url: its server responded with 404.")
 
 
 def test_fetching_is_bounded(media: str) -> None:

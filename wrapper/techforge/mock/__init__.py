@@ -1,4 +1,4 @@
-"""A mock of the API: a contract-true server with state, real renders and faults on demand."""
+"""A mock of the API that follows the contract, keeps jobs, renders real videos and injects faults."""
 
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ _NEEDED = ("starlette", "uvicorn", "jsonschema_rs", "av", "PIL")
 
 
 def __getattr__(name: str) -> object:
-    """Load the public names on first use: a render worker needs nothing of the server."""
+    """Load the public names on first use: render workers do not need the server."""
     if name not in {"Fault", "MockServer"}:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     missing = [package for package in _NEEDED if find_spec(package) is None]

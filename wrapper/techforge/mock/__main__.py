@@ -1,4 +1,4 @@
-"""Start the mock: `python -m techforge.mock`, and `techforge mock` with the same options."""
+"""The command `python -m techforge.mock`; `techforge mock` has the same options."""
 
 import argparse
 import asyncio
@@ -20,11 +20,11 @@ _USAGE, _NETWORK = 2, 8
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "python -m techforge.mock") -> int:
-    """Serve until a signal comes, and return the exit code. By default the process has the arguments."""
+    """Serve until a signal arrives; return the exit code. Default: the arguments of the process."""
     parser = _parser(program)
     options = parser.parse_args(arguments)
     try:
-        # Imported here so that --help works without the extra.
+        # Here, so that --help works without the extra.
         from techforge.mock import MockServer  # noqa: PLC0415
         from techforge.mock.faults import parse_faults  # noqa: PLC0415
     except ImportError as error:
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m techf
     except (OSError, OverflowError) as error:
         return _fail(
             f"The mock cannot listen on {options.host}, port {options.port}: {error}. "
-            "--port 0 takes a free port.",
+            "To use any free port, pass --port 0.",
             _NETWORK,
         )
     except KeyboardInterrupt:  # on Windows, where asyncio handles no signals
@@ -68,8 +68,8 @@ def _fail(text: str, code: int) -> int:
 def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program,
-        description="Start a mock of the API, which costs nothing. It prints the two lines that point a "
-        "program at it: run them in that program's shell. Ctrl-C stops the mock.",
+        description="Start a mock of the API. It costs nothing. It prints two lines: run them in the shell "
+        "of your program to use the mock. Ctrl-C stops it.",
     )
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
@@ -78,19 +78,23 @@ def _parser(program: str) -> argparse.ArgumentParser:
         type=int,
         default=8642,
         metavar="N",
-        help="port of the API; 0 takes a free one (%(default)s)",
+        help="port of the API; 0 for any free port (%(default)s)",
     )
-    add("--storage-port", type=int, default=0, metavar="N", help="port of storage; 0 takes a free one (0)")
+    add("--storage-port", type=int, default=0, metavar="N", help="port of storage; 0 for any free port (0)")
     duration = parser.add_mutually_exclusive_group()
     duration.add_argument(
-        "--job-seconds", type=_number, default=2.0, metavar="S", help="seconds that a job takes (%(default)g)"
+        "--job-seconds",
+        type=_number,
+        default=2.0,
+        metavar="S",
+        help="duration of a job in seconds (%(default)g)",
     )
-    duration.add_argument("--job-looks", type=_count, metavar="N", help="instead: finish a job after N polls")
+    duration.add_argument("--job-looks", type=_count, metavar="N", help="finish a job after N polls instead")
     add(
         "--render",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="render each job's image and audio (default), or fetch nothing and serve one tiny video for all",
+        help="render a video from each job's image and audio (default), or serve one tiny video for all jobs",
     )
     add(
         "--failure-rate",
@@ -105,7 +109,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="SPEC",
-        help="a fault, e.g. 'status=429;retry-after=2;times=3'; repeatable; docs/mock.md lists all",
+        help="inject a fault, e.g. 'status=429;retry-after=2;times=3'; repeatable; docs/mock.md lists all",
     )
     add(
         "--ttl",
@@ -116,16 +120,16 @@ def _parser(program: str) -> argparse.ArgumentParser:
     )
     add("--api-key", action="append", metavar="KEY", help=f"accept this key; repeatable ({TEST_API_KEY})")
     add("--json", action="store_true", help="print the URLs and the key as one line of JSON instead")
-    # What programs wrote before both commands had the same options.
+    # The old name of --json.
     add("--print-json", dest="json", action="store_true", help=argparse.SUPPRESS)
     return parser
 
 
-def _number(text: str, most: float = math.inf) -> float:
+def _number(text: str, maximum: float = math.inf) -> float:
     value = float(text)
-    if not 0 <= value <= most:
+    if not 0 <= value <= maximum:
         raise argparse.ArgumentTypeError(
-            f"{text} is not from 0 to {most}" if most < math.inf else f"{text} is less than 0"
+            f"{text} is not from 0 to {maximum}" if maximum < math.inf else f"{text} is less than 0"
         )
     return value
 
@@ -149,7 +153,7 @@ async def _serve(server: "MockServer", *, as_json: bool) -> None:
             facts = {"url": server.url, "storage_url": server.storage_url, "api_key": server.api_key}
             print(json.dumps(facts), flush=True)  # noqa: T201
         else:
-            # People read here why a job failed, which the API does not tell.
+            # The log is the only place that says why a job failed: the API does not report it.
             logging.basicConfig(format="%(message)s")
             logging.getLogger("techforge.mock").setLevel(logging.INFO)
             lines = f"export TFI_BASE_URL={server.url}\nexport TFI_API_KEY={server.api_key}"

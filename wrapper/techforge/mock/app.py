@@ -1,4 +1,4 @@
-"""The API origin: the contract's operations, carried out by the store."""
+"""The API server: the operations of the contract."""
 
 import hmac
 import json
@@ -32,7 +32,7 @@ _JSON = "application/json"
 
 
 class _RefusedError(Exception):
-    """A request that is not carried out."""
+    """The request is refused."""
 
     def __init__(self, status: int, *reasons: Problem, message: str = "") -> None:
         super().__init__(message or describe(reasons))
@@ -40,14 +40,14 @@ class _RefusedError(Exception):
         self.reasons = reasons
 
     def body(self) -> dict[str, Any]:
-        """Return the answer's body."""
+        """Return the body of the response."""
         errors = {"errors": [asdict(reason) for reason in self.reasons]} if self.reasons else {}
         return {"message": str(self), **errors}
 
 
 @frozen
 class _Call:
-    """A request that has passed every check of the contract."""
+    """A request that passed all checks of the contract."""
 
     request: Request
     query: Mapping[str, str]
@@ -56,7 +56,7 @@ class _Call:
 
 @frozen(eq=False)
 class Api:
-    """What the operations need, and the operations themselves."""
+    """The operations, and the objects that they use."""
 
     contract: Contract
     store: Store
@@ -65,18 +65,18 @@ class Api:
     api_keys: Sequence[str]
 
     def app(self, extra_routes: Sequence[BaseRoute] = ()) -> Starlette:
-        """Return the application: the contract's paths, and what is beside the contract."""
+        """Return the application with the contract's paths and `extra_routes`."""
         paths = dict.fromkeys(operation.path for operation in self.contract.operations)
         app = Starlette(
             routes=[*extra_routes, *(Route(path, _Path(self, path)) for path in paths)],
             exception_handlers={HTTPException: _http_error},
         )
-        # The contract knows no redirects.
+        # The contract has no redirects.
         app.router.redirect_slashes = False
         return app
 
     async def answer(self, operation: Operation, request: Request) -> Response:
-        """Carry an operation out, or say why not, within the contract."""
+        """Run an operation, and return a response that the contract allows."""
         try:
             call = await self._checked(operation, request)
             status, body = self._carry_out(operation, call)
@@ -98,7 +98,7 @@ class Api:
             case "generateSignedPath":
                 return self._sign(call.query["path"])
             case other:
-                return 501, {"message": f"The mock does not carry out {other} yet."}
+                return 501, {"message": f"The mock does not implement {other} yet."}
 
     def _sign(self, path: str) -> tuple[int, dict[str, Any]]:
         if self.store.look_for(path) is None:
@@ -119,12 +119,12 @@ class Api:
                 raise _RefusedError(401, message=f"The {header} header is missing.")
             given = sent[0].encode()
             if len(sent) > 1 or not any(hmac.compare_digest(given, key.encode()) for key in self.api_keys):
-                raise _RefusedError(401, message=f"The {header} header holds no valid API key.")
+                raise _RefusedError(401, message=f"The {header} header contains no valid API key.")
 
 
 @define(eq=False)
 class _Path:
-    """The endpoint of one path: an ASGI app, since Starlette would add HEAD to a function's GET."""
+    """The endpoint of one path. It is an ASGI app, since Starlette adds HEAD to the GET of a function."""
 
     api: Api
     path: str
@@ -133,7 +133,7 @@ class _Path:
         operation = self.api.contract.find(scope["method"], scope["path"])
         if operation is None:
             allow = ", ".join(self.api.contract.methods(scope["path"]))
-            raise HTTPException(405, f"{self.path} allows {allow} only.", {"allow": allow})
+            raise HTTPException(405, f"{self.path} allows only {allow}.", {"allow": allow})
         response = await self.api.answer(operation, Request(scope, receive))
         await response(scope, receive, send)
 
@@ -144,7 +144,7 @@ def _checked_query(operation: Operation, request: Request) -> dict[str, str]:
     for parameter in operation.query:
         values = request.query_params.getlist(parameter.name)
         if len(values) > 1:
-            found.append(Problem(parameter.name, f"given {len(values)} times, once is allowed"))
+            found.append(Problem(parameter.name, f"sent {len(values)} times; only once is allowed"))
         elif values:
             query[parameter.name] = values[0]
             found += [Problem(parameter.name, p.message) for p in problems(parameter.schema, values[0])]
@@ -169,7 +169,7 @@ async def _checked_body(operation: Operation, request: Request) -> Any:
         raise _RefusedError(400, Problem("body", f"larger than {BODY_LIMIT} bytes"))
     try:
         body = json.loads(raw.decode(), parse_constant=_no_constant)
-        # A lone surrogate is legal in a JSON escape, but no text: nothing could store or send it.
+        # JSON escapes may contain lone surrogates, but those cannot be encoded.
         json.dumps(body, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise _RefusedError(400, Problem("body", f"not valid JSON: {error}")) from None

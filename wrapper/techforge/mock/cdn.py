@@ -1,4 +1,4 @@
-"""The storage origin: objects behind signed URLs, served the way a CDN does."""
+"""The storage server: objects behind signed URLs, as a CDN serves them."""
 
 import re
 from collections.abc import AsyncIterator
@@ -20,24 +20,22 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.IGNORECASE)
 
 @frozen(eq=False)
 class Cdn:
-    """An ASGI app that serves the store's objects to whoever has a signed URL."""
+    """An ASGI app that serves the objects of the store for signed URLs."""
 
     store: Store
     signer: Signer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Respond to one request."""
         response = self._answer(Request(scope, receive), scope["state"]["fault"])
         await response(scope, receive, send)
 
     def _answer(self, request: Request, fault: Fault) -> Response:
         path = request.scope["path"].removeprefix("/")
         if request.method not in {"GET", "HEAD"}:
-            return _error(405, "MethodNotAllowed", "Objects can be read only.", allow="GET, HEAD")
+            return _error(405, "MethodNotAllowed", "Objects are read-only.", allow="GET, HEAD")
         if fault.cdn_status is not None:
-            return _error(
-                fault.cdn_status, "Fault", f"This answer is a fault that was asked for: {fault.spec}"
-            )
+            return _error(fault.cdn_status, "Fault", f"The mock injected this fault: {fault.spec}")
         if fault.cdn_expired:
             return _error(403, "AccessDenied", "The URL has expired.")
         try:
@@ -60,7 +58,7 @@ def _serve(stored: StoredObject, request: Request, *, ranges: bool) -> Response:
     if _names(request.headers.get("if-none-match", ""), stored.etag):
         return Response(None, 304, headers)
     wanted = None
-    # A Range means nothing on HEAD (RFC 9110, section 14.2), nor once the object has changed.
+    # Ignore Range on HEAD (RFC 9110, section 14.2), and if the object has changed.
     if (
         ranges
         and request.method == "GET"
@@ -78,7 +76,7 @@ def _serve(stored: StoredObject, request: Request, *, ranges: bool) -> Response:
 
 
 def _range(header: str, size: int) -> range | None:
-    """Return the bytes asked for; empty if the object has none of them, None if all are to be sent."""
+    """Return the requested range: empty if it is outside the object, None for the whole object."""
     match = _RANGE.fullmatch(header.strip())
     if not match or not any(match.groups()):
         return None
@@ -96,7 +94,7 @@ def _names(header: str, etag: str) -> bool:
 
 
 async def _chunks(data: bytes, span: range) -> AsyncIterator[memoryview]:
-    # Views, not slices: many readers of a large object share its one copy.
+    # Views instead of slices, so that many readers share one copy of a large object.
     view = memoryview(data)[span.start : span.stop]
     for at in range(0, len(view), _CHUNK):
         yield view[at : at + _CHUNK]

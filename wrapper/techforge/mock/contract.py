@@ -1,4 +1,4 @@
-"""The contract: what openapi.json says, in the form in which the mock enforces it."""
+"""The contract: openapi.json in the form in which the mock enforces it."""
 
 import json
 import re
@@ -19,7 +19,7 @@ _EXPRESSION = re.compile(r"\{\$(request|response)\.body#/(\w+)\}")
 
 
 class ContractBrokenError(Exception):
-    """The mock was about to send an answer that the contract does not allow."""
+    """The mock was about to send a response that the contract does not allow."""
 
 
 @frozen
@@ -52,20 +52,20 @@ class Operation:
     body_required: bool
     answers: Mapping[str, Mapping[str, Draft202012Validator]]
     output_path: str | None
-    """Where the output lies, as a template of runtime expressions, if a link says so."""
+    """The storage key of the output as a template of runtime expressions, if a link defines it."""
     matches: Callable[[str], object] = field(repr=False, eq=False)
 
     def serves(self, path: str) -> bool:
-        """Whether `path` is this operation's."""
+        """Return whether this operation serves `path`."""
         return self.matches(path) is not None
 
     def check_answer(self, status: int, media_type: str, body: object) -> None:
-        """Raise `ContractBrokenError` if the contract does not allow this answer."""
+        """Raise a `ContractBrokenError` if the contract does not allow this response."""
         answer = self.answers.get(str(status)) or self.answers.get(f"{status // 100}XX")
         if answer is None:
-            raise ContractBrokenError(f"{self.id} has no answer with status {status}")
+            raise ContractBrokenError(f"{self.id} has no response with status {status}")
         if media_type not in answer:
-            raise ContractBrokenError(f"{self.id} does not answer {status} as {media_type}")
+            raise ContractBrokenError(f"{self.id} has no {media_type} response with status {status}")
         if found := problems(answer[media_type], body):
             raise ContractBrokenError(f"{self.id}, status {status}: {describe(found)}")
 
@@ -78,19 +78,19 @@ class Contract:
 
     @property
     def key_headers(self) -> set[str]:
-        """Every header that carries an API key, lower-case."""
+        """All headers for API keys, in lower case."""
         return {name for operation in self.operations for name in operation.key_headers}
 
     def find(self, method: str, path: str) -> Operation | None:
-        """Return the operation that a request means, if the contract has it."""
+        """Return the operation of a request, or None."""
         return next((o for o in self.operations if o.method == method and o.serves(path)), None)
 
     def methods(self, path: str) -> list[str]:
-        """Return the methods that a path allows; none if the contract does not know the path."""
+        """Return the methods that a path allows; an unknown path has none."""
         return [operation.method for operation in self.operations if operation.serves(path)]
 
     def output_path(self, request: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
-        """Return the storage key that the contract's link derives from a job's request and answer."""
+        """Return the storage key that the contract's link derives from a job's request and response."""
         template = next(o.output_path for o in self.operations if o.output_path)
         bodies = {"request": request, "response": answer}
         return _EXPRESSION.sub(lambda match: str(bodies[match[1]][match[2]]), template)
@@ -98,14 +98,14 @@ class Contract:
 
 @cache
 def contract() -> Contract:
-    """Read openapi.json: a wheel carries it inside the package, a checkout in its root."""
+    """Read openapi.json from the package, or from the root of a checkout."""
     packaged = files("techforge") / "openapi.json"
     source = packaged if packaged.is_file() else Path(__file__).resolve().parents[3] / "openapi.json"
     return read(json.loads(source.read_text("utf-8")))
 
 
 def read(document: _Json) -> Contract:
-    """Return the contract that an OpenAPI document states."""
+    """Return the contract of an OpenAPI document."""
     return Contract(
         tuple(
             _operation(document, path, method, item[method])
@@ -117,7 +117,7 @@ def read(document: _Json) -> Contract:
 
 
 def problems(schema: Draft202012Validator, value: object) -> list[Problem]:
-    """Return everything that is wrong with a value."""
+    """Return all problems of a value."""
     return [
         Problem(
             # A missing property is reported at the object that should have it.
@@ -129,7 +129,7 @@ def problems(schema: Draft202012Validator, value: object) -> list[Problem]:
 
 
 def describe(found: Iterable[Problem]) -> str:
-    """Say in one line what is wrong and where."""
+    """Return the problems as one line of text."""
     return "; ".join(f"{problem.field}: {problem.message}" for problem in found)
 
 
@@ -144,7 +144,7 @@ def _operation(document: _Json, path: str, method: str, spec: _Json) -> Operatio
         id=spec["operationId"],
         method=method.upper(),
         path=path,
-        # An operation's own security takes the document's place.
+        # The security of an operation overrides that of the document.
         key_headers=_key_headers(document, (document | spec).get("security", [])),
         query=tuple(
             Parameter(p["name"], p.get("required", False), _schema(document, p["schema"]))
@@ -175,7 +175,7 @@ def _schemas(document: _Json, node: _Json) -> dict[str, Draft202012Validator]:
 
 
 def _schema(document: _Json, schema: _Json) -> Draft202012Validator:
-    # The components come along, so that references keep their meaning.
+    # References need the components.
     return Draft202012Validator(schema | {"components": document["components"]}, validate_formats=True)
 
 

@@ -1,4 +1,4 @@
-"""The control endpoints: beside the contract, for tests and job trackers."""
+"""Control endpoints for tests and job trackers. They are not part of the contract."""
 
 import json
 from typing import Any
@@ -16,14 +16,14 @@ from techforge.mock.store import Store
 
 @frozen(eq=False)
 class Control:
-    """Reads and sets the state of one mock server. It asks for no API key."""
+    """Reads and changes the state of one mock server, without an API key."""
 
     store: Store
     faults: Faults
     journal: Journal
 
     def routes(self) -> list[Route]:
-        """Return the routes to be added to the API origin."""
+        """Return the routes to add to the API server."""
         return [
             Route(CONTROL + "jobs/{job_id}", self._job),
             Route(CONTROL + "journal", self._journal),
@@ -32,7 +32,7 @@ class Control:
         ]
 
     def reset(self) -> None:
-        """Forget jobs, objects, faults and journal."""
+        """Delete all jobs, objects, faults and journal entries."""
         self.store.clear()
         self.faults.clear()
         self.journal.clear()

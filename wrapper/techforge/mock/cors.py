@@ -1,4 +1,4 @@
-"""What a browser asks before a page may use the mock: beside the contract, for this machine's pages only."""
+"""CORS: let web pages on this machine use the mock. This is not part of the contract."""
 
 import re
 from typing import Final
@@ -8,25 +8,25 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# A page from elsewhere could otherwise use whatever mock its reader has running.
+# Other pages could use a mock that their reader runs.
 _LOOPBACK: Final = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 
 
 @frozen
 class Cors:
-    """An ASGI layer that lets pages from a loopback address call the app; other requests pass as they are."""
+    """An ASGI layer that lets pages on a loopback address call the app. Other requests are unchanged."""
 
     app: ASGIApp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a preflight, and say in other answers that the page may read them."""
+        """Respond to preflight requests, and add CORS headers to other responses."""
         headers = Headers(scope=scope)
         origin = headers.get("origin", "")
         if not _LOOPBACK.fullmatch(origin):
             await self.app(scope, receive, send)
             return
         allowed = {"access-control-allow-origin": origin, "vary": "origin"}
-        # Without this header it is no preflight, and the contract knows no OPTIONS.
+        # Only preflight requests have this header. The contract has no OPTIONS.
         method = headers.get("access-control-request-method")
         if scope["method"] == "OPTIONS" and method:
             allowed["access-control-allow-methods"] = method
@@ -37,7 +37,7 @@ class Cors:
 
         async def readable(message: Message) -> None:
             if message["type"] == "http.response.start":
-                # A copy: what the app has sent is its own.
+                # Copy it, since the message belongs to the app.
                 message = {**message, "headers": list(message["headers"])}
                 MutableHeaders(scope=message).update(allowed)
             await send(message)

@@ -1,4 +1,4 @@
-"""Faults: what can be made to go wrong, and how it is asked for."""
+"""Faults that the mock can inject, and the specs that describe them."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from attrs import define, field, fields, frozen
 from techforge.mock.contract import contract
 
 STORAGE = "storage"
-"""The name that stands for every request to the storage origin."""
+"""The operation name of all requests to storage."""
 
 Body = Literal["html", "truncated", "broken-json", "empty"]
 Close = Literal["before-body", "after-body", "mid-answer"]
@@ -23,46 +23,45 @@ _T = TypeVar("_T")
 
 @frozen
 class Fault:
-    """One deviation from the contract, and the requests that it is meant for.
+    """One deviation from the contract, and the requests that it applies to.
 
-    A fault that leaves the status alone, or sets one below 400, deforms the answer of a request that
-    was carried out: the job exists. With a status from 400 on, nothing was carried out. `create` says
-    otherwise in either case.
+    With a status of 400 or more, the mock does not process the request. Otherwise it processes the request,
+    so the job exists, and changes the response. `create` overrides this.
     """
 
     status: int | None = None
     retry_after: str | None = None
-    """Seconds, or `date:SECONDS` for the HTTP date that many seconds from the answer."""
+    """Seconds, or `date:SECONDS` for an HTTP date that many seconds after the response."""
     delay: float = 0.0
-    """Seconds between carrying the request out and answering it."""
+    """Seconds between processing the request and responding."""
     body: Body | None = None
     json: str | None = None
-    """The answer's body; `$job_id` in it becomes the id of the job that was created."""
+    """The body of the response. `$job_id` in it is replaced by the id of the new job."""
     close: Close | None = None
     reset: bool = False
-    """Whether the connection ends with a reset instead of an orderly close."""
+    """Reset the connection instead of closing it."""
     drip: float = 0.0
-    """Seconds before each single byte of the answer's body."""
+    """Seconds before each byte of the response body."""
     create: bool | None = None
     cdn_status: int | None = None
     cdn_close_after: int | None = None
-    """Bytes of the object after which the connection ends."""
+    """Close the connection after this many bytes of the object."""
     cdn_ignore_range: bool = False
     cdn_change_etag: bool = False
     cdn_expired: bool = False
     operation: str | None = None
-    """The operation it is meant for; none means every operation of the API."""
+    """The operation it applies to; None for all operations of the API."""
     times: int = 1
-    """How many requests it hits; 0 means all."""
+    """How many requests it applies to; 0 for all."""
     after: int = 0
-    """How many matching requests it lets pass first."""
+    """How many matching requests pass first."""
     over: float | None = None
-    """Requests a second that it lets pass, and a second's worth of them at once."""
+    """Requests per second that pass, with a burst of one second."""
     share: float = 1.0
-    """The share of the requests that it hits, by chance."""
+    """The random share of requests that it applies to, from 0 to 1."""
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what could not be carried out as it reads."""
+        """Raise a ValueError for combinations that have no meaning."""
         if self.of_storage and self.operation not in {None, STORAGE}:
             raise ValueError(f"fault {self.spec!r}: cdn-… faults are for operation=storage only")
         if self.reset and not (self.close or self.body == "truncated" or self.cdn_close_after is not None):
@@ -74,7 +73,7 @@ class Fault:
 
     @property
     def of_storage(self) -> bool:
-        """Whether it is one of the faults that only storage has."""
+        """Whether only storage has this kind of fault."""
         return (
             self.cdn_status is not None
             or self.cdn_close_after is not None
@@ -85,18 +84,18 @@ class Fault:
 
     @property
     def carries_out(self) -> bool:
-        """Whether the request does what it asks for, whatever is answered."""
+        """Whether the mock processes the request, whatever the response is."""
         if self.create is not None:
             return self.create
         return self.close != "before-body" and (self.status is None or self.status < 400)
 
     @property
     def rewrites(self) -> bool:
-        """Whether the answer is another one than the operation's own."""
+        """Whether the response differs from the operation's own."""
         return bool(self.status or self.body or self.json is not None or self.close or self.create is False)
 
     def aims_at(self, operation: str | None) -> bool:
-        """Whether it is meant for requests of this operation."""
+        """Return whether it applies to requests of this operation."""
         if operation is None:
             return False
         if self.operation is None:
@@ -105,7 +104,7 @@ class Fault:
 
     @property
     def spec(self) -> str:
-        """The spec that `parse` reads as this fault."""
+        """The spec of this fault, as `parse` reads it."""
         parts: list[str] = []
         for attribute in fields(type(self)):
             value = getattr(self, attribute.name)
@@ -119,7 +118,7 @@ class Fault:
         """Read one spec, such as `status=429;retry-after=2;times=3`.
 
         Raises:
-            ValueError: a part is not understood; the message names it and says what is allowed.
+            ValueError: a part is not valid; the message names it and lists what is allowed.
         """
         faults = parse_faults(spec)
         if len(faults) != 1:
@@ -143,7 +142,7 @@ def parse_faults(specs: str) -> list[Fault]:
 
 
 def _parts(specs: str) -> Iterator[tuple[str, str, str]]:
-    """Split specs into key, value and the separator that follows; JSON may hold separators itself."""
+    """Split specs into key, value and the next separator. JSON may contain separators itself."""
     rest = specs
     while True:
         key, equals, rest = rest.partition("=")
@@ -210,7 +209,7 @@ _count = _number(int, 0, 10**12, "a whole number from 0 on")
 _status = _number(int, 200, 599, "a status from 200 to 599")
 _seconds = _number(float, 0, 3600, "a number of seconds from 0 to 3600")
 _share = _number(float, 0, 1, "a number from 0 to 1")
-_rate = _number(float, 0.01, 10**6, "a number of requests a second from 0.01 on")
+_rate = _number(float, 0.01, 10**6, "a number of requests per second from 0.01 on")
 _count_of_seconds = _number(int, 0, 10**6, "a whole number of seconds, or date: and such a number")
 
 _READERS: dict[str, Callable[[str], object]] = {
@@ -242,15 +241,15 @@ class _Armed:
     seen: int = 0
     fired: int = 0
     passing: float = math.inf
-    """How many more may pass now, where a rate may."""
+    """How many more requests pass now, if the fault has a rate."""
     filled: float = 0.0
 
     def fires(self) -> bool:
-        """Count a matching request; say whether this one is to be hit."""
+        """Count a matching request; return whether the fault applies to it."""
         self.seen += 1
         if self.seen <= self.fault.after or (self.fault.times and self.fired >= self.fault.times):
             return False
-        if self.fault.share < 1 and random.random() >= self.fault.share:  # noqa: S311 - chance is enough
+        if self.fault.share < 1 and random.random() >= self.fault.share:  # noqa: S311 - not a secret
             return False
         return self.fault.over is None or not self._passes(self.fault.over)
 
@@ -272,24 +271,24 @@ class Faults:
     _lock: Lock = field(factory=Lock, init=False, repr=False)
 
     def add(self, *faults: Fault | str) -> None:
-        """Add faults, or specs of faults; each waits for the requests that it is meant for."""
+        """Add faults or specs of faults. Each applies to the next requests that match it."""
         for fault in faults:
             found = [fault] if isinstance(fault, Fault) else parse_faults(fault)
             with self._lock:
                 self._armed += map(_Armed, found)
 
     def clear(self) -> None:
-        """Drop every fault."""
+        """Remove all faults."""
         with self._lock:
             self._armed.clear()
 
     def pending(self) -> list[Fault]:
-        """The faults that still have requests to hit."""
+        """Return the faults that still apply to future requests."""
         with self._lock:
             return [a.fault for a in self._armed if not a.fault.times or a.fired < a.fault.times]
 
     def take(self, operation: str | None) -> Fault | None:
-        """Return the fault for the request at hand, if there is one; a request has one at most."""
+        """Return the fault for a request, or None. A request gets at most one."""
         with self._lock:
             ready = [a for a in self._armed if a.fault.aims_at(operation) and a.fires()]
             if not ready:

@@ -1,4 +1,4 @@
-"""The gate before each origin: it keeps the journal and lets faults happen."""
+"""The layer in front of each server: it records requests in the journal and injects faults."""
 
 import asyncio
 import socket
@@ -28,19 +28,19 @@ _LINGER_ZERO = struct.pack("ii", 1, 0)
 
 @frozen
 class Gate:
-    """An ASGI layer that every request to one origin passes through."""
+    """An ASGI layer that all requests to one server pass through."""
 
     app: ASGIApp
     server: Origin
     operation_of: Callable[[str, str], str | None]
-    """Tells the operation from method and path."""
+    """Returns the operation for a method and a path."""
     faults: Faults
     journal: Journal
     latency: float = 0.0
-    """Seconds that each answer takes longer, whatever else happens to it."""
+    """Seconds to delay each response."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Journal a request, find its fault, and have it answered."""
+        """Record a request, and respond to it with its fault."""
         if scope["path"].startswith(CONTROL):
             await self.app(scope, receive, send)
             return
@@ -71,9 +71,9 @@ class Gate:
         for fault in asked:
             if fault.times != 1 or fault.after or fault.over or fault.share < 1:
                 raise ValueError(
-                    f"fault {fault.spec!r}: a header is for one request: no times, after, over or share"
+                    f"fault {fault.spec!r}: a header is for one request; remove times, after, over and share"
                 )
-            # A header on a request means that request, be it for storage or not.
+            # A header applies to its own request, also if that goes to storage.
             if fault.operation in {None, operation} and (self.server == "storage" or not fault.of_storage):
                 return fault
         return self.faults.take(operation) or Fault()
@@ -81,7 +81,7 @@ class Gate:
 
 @define(eq=False)
 class _Exchange:
-    """One request and its answer."""
+    """One request and its response."""
 
     app: ASGIApp
     scope: Scope
@@ -93,7 +93,7 @@ class _Exchange:
     sent: int = field(default=0, init=False)
 
     async def run(self, fault: Fault) -> None:
-        """Have the request answered, or not, as the fault wants it."""
+        """Respond to the request as the fault says."""
         self.fault = self.scope["state"]["fault"] = fault
         if fault != Fault():
             self.amend(fault=fault)
@@ -116,17 +116,17 @@ class _Exchange:
             await self.answer(answer)
 
     async def answer(self, response: Response) -> None:
-        """Send a complete answer."""
+        """Send a complete response."""
         await response(self.scope, self._receive, self._deliver)
 
     async def _read_body(self) -> bool:
-        """Read the whole request; say whether it came to its end."""
+        """Read the whole request; return whether it is complete."""
         body, more = b"", True
         while more:
             message = await self.receive()
             if message["type"] == "http.disconnect":
                 return False
-            # What is too much is read all the same: a client still sending would miss the answer.
+            # Read oversized bodies to the end, too: a client that is still sending would miss the response.
             body = (body + message.get("body", b""))[: BODY_LIMIT + 1]
             more = message.get("more_body", False)
         self.amend(body=body)
@@ -137,7 +137,7 @@ class _Exchange:
         return self.unread.pop() if self.unread else await self.receive()
 
     async def _deliver(self, message: Message) -> None:
-        """Pass one message of the answer on: late, dripping or cut off, as the fault wants it."""
+        """Send one message of the response: delayed, slowly or incomplete, as the fault says."""
         if message["type"] == "http.response.start":
             self.amend(job_id=self.scope["state"].get("job_id"))
             await asyncio.sleep(self.fault.delay)
@@ -160,7 +160,7 @@ class _Exchange:
             await self._hang_up()
 
     async def _captured(self) -> Response:
-        """Have the request carried out and keep the answer back."""
+        """Process the request, and return its response without sending it."""
         messages: list[Message] = []
 
         async def keep(message: Message) -> None:
@@ -173,7 +173,7 @@ class _Exchange:
         return response
 
     def _rewritten(self, own: Response | None) -> Response:
-        """Return the answer that the fault makes of the operation's own."""
+        """Return the response as the fault changes it."""
         fault = self.fault
         status = fault.status or (own.status_code if own and fault.body != "html" else 200)
         answer: Response
@@ -185,7 +185,7 @@ class _Exchange:
         elif own and status < 400:
             answer = own
         else:
-            answer = JSONResponse({"message": f"This answer is a fault that was asked for: {fault.spec}"})
+            answer = JSONResponse({"message": f"The mock injected this fault: {fault.spec}"})
         if fault.body == "empty":
             answer = Response()
         elif fault.body == "broken-json":
@@ -198,19 +198,19 @@ class _Exchange:
     async def _send_half(self, answer: Response) -> None:
         headers = answer.raw_headers
         if self.fault.close == "mid-answer":
-            # Without a length the body is sent in chunks, and the last one never comes.
+            # Without a length the body is sent in chunks; the last chunk is missing.
             headers = [(name, value) for name, value in headers if name != b"content-length"]
         await self._deliver({"type": "http.response.start", "status": answer.status_code, "headers": headers})
         await self._deliver({"type": "http.response.body", "body": _half(answer), "more_body": True})
         await self._hang_up()
 
     async def _hang_up(self) -> None:
-        """Close the connection, or reset it, and wait until it is gone."""
+        """Close or reset the connection, and wait until it is closed."""
         transport: asyncio.Transport = self.scope["state"]["transport"]
         if self.fault.reset:
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
         transport.close()
-        # Returning earlier would look to uvicorn like a forgotten answer.
+        # If this returned earlier, uvicorn would report a missing response.
         while (await self.receive())["type"] != "http.disconnect":
             pass
 

@@ -1,4 +1,4 @@
-"""The journal: what reached the mock, and what it did about it."""
+"""The journal: all requests to the mock, and how it responded."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ _MASK = "***"
 
 
 class Headers(dict[str, str]):
-    """Header fields as received, by lower-case name; the repr keeps credentials to itself."""
+    """Received header fields by lower-case name. The repr masks credentials."""
 
     def masked(self) -> dict[str, str]:
         """Return the same fields with the credentials masked."""
@@ -30,7 +30,7 @@ class Headers(dict[str, str]):
 
 @frozen
 class Record:
-    """One request. `status` is None as long as, or because, no answer was sent."""
+    """One request. `status` is None if no response was sent (yet)."""
 
     time: float
     server: Origin
@@ -45,10 +45,10 @@ class Record:
     job_id: str | None = None
 
     def json(self) -> Any:
-        """Return what the body says; None where there is none.
+        """Return the parsed JSON body, or None without a body.
 
         Raises:
-            ValueError: it is not JSON.
+            ValueError: the body is not JSON.
         """
         return json.loads(self.body) if self.body else None
 
@@ -71,28 +71,28 @@ class Record:
 
 @frozen(eq=False)
 class Journal:
-    """All requests in order of arrival, safe to read from any thread."""
+    """All requests in order of arrival. It is safe to read from any thread."""
 
     _records: dict[int, Record] = field(factory=dict[int, Record], init=False)
     _numbers: "count[int]" = field(factory=count, init=False, repr=False)
     _lock: Lock = field(factory=Lock, init=False, repr=False)
 
     def open(self, record: Record) -> Callable[..., None]:
-        """Add a request that has just arrived; return what amends it as more becomes known."""
+        """Add a new request; return a function that updates its record."""
         with self._lock:
             number = next(self._numbers)
             self._records[number] = record
 
         def amend(**changes: Any) -> None:
             with self._lock:
-                # The journal may have been cleared while the request was being answered.
+                # The journal may have been cleared meanwhile.
                 if number in self._records:
                     self._records[number] = evolve(self._records[number], **changes)
 
         return amend
 
     def requests(self, *, operation: str | None = None, server: Origin | None = None) -> list[Record]:
-        """Return the requests so far; only those of one operation or origin, if given."""
+        """Return the requests so far, optionally of one operation or one server."""
         with self._lock:
             records = list(self._records.values())
         return [
@@ -106,6 +106,6 @@ class Journal:
         return len(self.requests(operation=operation, server=server))
 
     def clear(self) -> None:
-        """Forget every request."""
+        """Delete all requests."""
         with self._lock:
             self._records.clear()

@@ -1,4 +1,4 @@
-"""What goes into a video: a picture and a voice, fetched and opened with care."""
+"""Fetch and decode the inputs of a video, an image and an audio file, within limits."""
 
 import io
 import math
@@ -22,29 +22,29 @@ AUDIO_SECONDS = 600
 
 FRAME_RATE = 25
 _LEVEL_RATE = 8_000
-"""Samples a second that are enough to hear how loud a voice is."""
+"""Samples per second for measuring the loudness of a voice."""
 _SILENCE, _LOUD = -50.0, -8.0
-"""Decibels that show as no level and as the full level."""
+"""Decibels that the meter shows as 0 and as 1."""
 _IMAGES = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-# Playlist formats would make FFmpeg open the files and URLs that they name.
+# With playlist formats, FFmpeg would open the files and URLs that they list.
 _SOUNDS = {"format_whitelist": "wav,mp3,aac,flac,ogg,mov,matroska,aiff", "protocol_whitelist": "none"}
 
 
 class MediaError(Exception):
-    """An input that cannot be used; the message says which one and why."""
+    """An input cannot be used. The message says which one and why."""
 
 
 def fetch(field: str, url: str, limit: int, seconds: float = FETCH_SECONDS) -> bytes:
-    """Return what lies at a URL, if it is small enough and comes soon enough.
+    """Return the content of a URL, within limits of size and time.
 
     Raises:
-        MediaError: it cannot be had.
+        MediaError: it cannot be fetched.
     """
     if urlsplit(url).scheme.lower() not in {"http", "https"}:
         raise MediaError(f"{field}: only http and https URLs can be fetched.")
     data = bytearray()
     deadline = time.monotonic() + seconds
-    # Not decoded on the way: compressed bytes could grow without bound before we count them.
+    # No compression: it could expand without bound before the bytes are counted.
     headers = {"accept-encoding": "identity"}
     try:
         with (
@@ -54,9 +54,9 @@ def fetch(field: str, url: str, limit: int, seconds: float = FETCH_SECONDS) -> b
             client.stream("GET", url) as response,
         ):
             if not response.is_success:
-                raise MediaError(f"{field}: its server answered {response.status_code}.")
+                raise MediaError(f"{field}: its server responded with {response.status_code}.")
             if response.headers.get("content-encoding", "identity") != "identity":
-                raise MediaError(f"{field}: its server answered in a compressed encoding.")
+                raise MediaError(f"{field}: its server sent a compressed response.")
             for chunk in response.iter_raw():
                 data += chunk
                 if len(data) > limit:
@@ -69,10 +69,10 @@ def fetch(field: str, url: str, limit: int, seconds: float = FETCH_SECONDS) -> b
 
 
 def open_image(data: bytes) -> Image.Image:
-    """Return the upright picture, without transparency.
+    """Return the image upright and without transparency.
 
     Raises:
-        MediaError: it is no picture, or one that is too large.
+        MediaError: it is not an image, or too large.
     """
     try:
         with Image.open(io.BytesIO(data), formats=_IMAGES) as image:
@@ -89,10 +89,10 @@ def open_image(data: bytes) -> Image.Image:
 
 @contextmanager
 def open_audio(data: bytes) -> Generator[Iterator[av.AudioFrame]]:
-    """Decode the sound frame by frame.
+    """Decode the audio frame by frame.
 
     Raises:
-        MediaError: it is no sound.
+        MediaError: it is not audio.
     """
     try:
         with av.open(io.BytesIO(data), "r", options=_SOUNDS) as container:
@@ -104,10 +104,10 @@ def open_audio(data: bytes) -> Generator[Iterator[av.AudioFrame]]:
 
 
 def voice_levels(data: bytes) -> list[float]:
-    """Return how loud the voice is, from 0 to 1, during each frame of the video.
+    """Return the loudness of the voice, from 0 to 1, for each frame of the video.
 
     Raises:
-        MediaError: there is no voice, or too much of it.
+        MediaError: there is no sound, or it is too long.
     """
     samples = array("h")
     resampler = av.AudioResampler(format="s16", layout="mono", rate=_LEVEL_RATE)
@@ -118,14 +118,14 @@ def voice_levels(data: bytes) -> list[float]:
                 raise MediaError(f"audio_url: longer than {AUDIO_SECONDS} seconds.")
         _collect(samples, resampler.resample(None))
     if not samples:
-        raise MediaError("audio_url: there is no sound in it.")
+        raise MediaError("audio_url: it contains no sound.")
     step = _LEVEL_RATE // FRAME_RATE
     return [_level(samples[at : at + step]) for at in range(0, len(samples), step)]
 
 
 def _collect(samples: "array[int]", frames: list[Any]) -> None:
     for frame in frames:
-        # A plane may be longer than the sound in it.
+        # A plane may be longer than its samples.
         samples.frombytes(bytes(frame.planes[0])[: frame.samples * samples.itemsize])
 
 

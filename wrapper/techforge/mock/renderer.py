@@ -1,4 +1,4 @@
-"""The renderer: a real H.264 and AAC video of a picture and a voice."""
+"""The renderer: it makes an H.264 and AAC video from an image and a voice."""
 
 # PyAV's stubs leave the parameters of their own generics open.
 # pyright: reportUnknownMemberType=false
@@ -21,16 +21,16 @@ _BARS = 9
 _OPACITY = 200
 _SHADE = 90
 _FALL = 0.85
-"""What the meter keeps of its level from one frame to the next: a voice fades, it does not flicker."""
+"""The meter falls at most to this share of its level per frame, so that it does not flicker."""
 _FINE = 4
-"""How much larger the meter is drawn than shown, for smooth edges."""
+"""The meter is drawn this many times larger than shown, for smooth edges."""
 
 
 def render(image: bytes, audio: bytes, *, size: int, crop: bool) -> bytes:
-    """Return an MP4 of `size` x `size` pixels that is as long as the audio.
+    """Return an MP4 of `size` x `size` pixels, as long as the audio.
 
     Raises:
-        MediaError: the picture or the voice cannot be used.
+        MediaError: the image or the audio cannot be used.
     """
     pictures = _pictures(_still(open_image(image), size, crop=crop), voice_levels(audio))
     file = io.BytesIO()
@@ -41,11 +41,11 @@ def render(image: bytes, audio: bytes, *, size: int, crop: bool) -> bytes:
         voice = movie.add_stream("aac", _SOUND_RATE)
         seconds, shown = 0.0, 0
         for sound in sounds:
-            # Streams start where they like; the video starts at zero.
+            # Audio streams may start at any time; the video starts at zero.
             sound.pts = None
             movie.mux(voice.encode(sound))
             seconds += sound.samples / sound.sample_rate
-            # Picture and sound take turns, or the muxer would have to hold all of one back.
+            # Interleave frames and sound: otherwise the muxer would buffer one of them completely.
             due = math.ceil(seconds * FRAME_RATE)
             for picture in islice(pictures, due - shown):
                 movie.mux(video.encode(picture))
@@ -59,7 +59,7 @@ def render(image: bytes, audio: bytes, *, size: int, crop: bool) -> bytes:
 
 @cache
 def tiny_video() -> bytes:
-    """Return the video that stands for every other when nothing is rendered."""
+    """Return the video for all jobs if nothing is rendered."""
     image, audio = io.BytesIO(), io.BytesIO()
     Image.new("RGB", (16, 16), _GROUND).save(image, "PNG")
     with wave.open(audio, "wb") as sound:
@@ -71,7 +71,7 @@ def tiny_video() -> bytes:
 
 
 def _still(image: Image.Image, size: int, *, crop: bool) -> Image.Image:
-    """Return what does not move: the square picture, the mark in a corner, the meter's ground."""
+    """Return the static part: the square image, the mark in a corner, and the plate of the meter."""
     edges = (size, size)
     square = ImageOps.fit(image, edges) if crop else ImageOps.pad(image, edges, color=_GROUND)
     mark = Image.new("L", edges)
@@ -82,7 +82,7 @@ def _still(image: Image.Image, size: int, *, crop: bool) -> Image.Image:
         font=ImageFont.load_default(max(size / 28, 8)),
         anchor="ra",
     )
-    # The shadow keeps the mark readable on a bright picture.
+    # A shadow keeps the mark readable on a bright image.
     square.paste("black", (1, 1), mark)
     square.paste("white", (0, 0), mark)
     square.paste("black", (0, 0), _plate(size))
@@ -94,7 +94,7 @@ def _meter_box(size: int) -> tuple[int, int, int, int]:
 
 
 def _plate(size: int) -> Image.Image:
-    """Draw the shade, as a mask, that lets the meter be seen on a bright picture."""
+    """Return a dark plate as a mask. It keeps the meter visible on a bright image."""
     left, top, right, bottom = _meter_box(size)
     margin = size // 40
     mask = Image.new("L", (size, size))
@@ -104,13 +104,13 @@ def _plate(size: int) -> Image.Image:
 
 
 def _pictures(still: Image.Image, levels: list[float]) -> Iterator[av.VideoFrame]:
-    """Draw the video's frames: only the meter is drawn anew."""
+    """Yield the frames of the video. Only the meter is redrawn."""
     size = still.width
     box = _meter_box(size)
     canvas = still.convert("RGBA")
     ground = canvas.crop(box)
     meter = Image.new("RGBA", ground.size, "white")
-    # Silence before the start lets the outer bars follow the middle one.
+    # The outer bars follow the middle one with a delay, so they start with silence.
     voice = [0.0] * _BARS + list(accumulate(levels, lambda last, now: max(now, last * _FALL)))
     for number in range(len(levels)):
         heights = [voice[number + _BARS - 2 * abs(bar - _BARS // 2)] for bar in range(_BARS)]
@@ -121,7 +121,7 @@ def _pictures(still: Image.Image, levels: list[float]) -> Iterator[av.VideoFrame
 
 
 def _bars(size: tuple[int, int], heights: list[float]) -> Image.Image:
-    """Draw the meter as a mask: rounded bars around the middle line, dots where it is silent."""
+    """Return the meter as a mask: rounded bars around the middle line, dots for silence."""
     width, height = size[0] * _FINE, size[1] * _FINE
     mask = Image.new("L", (width, height))
     draw = ImageDraw.Draw(mask)

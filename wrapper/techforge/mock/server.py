@@ -1,4 +1,4 @@
-"""The mock server: both origins, in a thread of their own or in a running event loop."""
+"""The mock server: API and storage, in a thread or in a running event loop."""
 
 import asyncio
 import socket
@@ -34,23 +34,23 @@ from techforge.models import Job
 from techforge.tracking import JobState
 
 if TYPE_CHECKING:
-    # In the standard library from Python 3.12 on only, and needed by type checkers only.
+    # Only for type checkers; in the standard library since Python 3.12.
     from typing_extensions import override
 else:
 
     def override(method: Callable[..., object]) -> Callable[..., object]:
-        """Mark nothing."""
+        """Return the method unchanged."""
         return method
 
 
 _KEEP_ALIVE_SECONDS = 30
-_TURNS = 5
+_LOOP_ITERATIONS = 5
 
 
 class MockServer:
     """A mock of the API and of its storage, on two ports.
 
-    Use it as a context manager, which runs it in a thread:
+    Use it as a context manager. It runs in a thread:
 
         with MockServer(job_looks=0) as server:
             httpx.post(f"{server.url}/jobs/v2", headers={"x-api-key": server.api_key}, json=...)
@@ -107,27 +107,27 @@ class MockServer:
 
     @property
     def url(self) -> str:
-        """The base URL of the API, once the server runs."""
+        """The base URL of the API. The server must be running."""
         return self._url(0)
 
     @property
     def storage_url(self) -> str:
-        """The base URL of storage, once the server runs."""
+        """The base URL of storage. The server must be running."""
         return self._url(1)
 
     @property
     def environ(self) -> dict[str, str]:
-        """The environment in which a `TechForge()` without arguments is a client of this server."""
+        """The environment variables with which `TechForge()` uses this server."""
         return {API_KEY_VARIABLE: self.api_key, BASE_URL_VARIABLE: self.url}
 
     @property
     def tracker(self) -> "MockTracker":
-        """What knows where a job stands, also that it has failed: `jobs.wait(job, tracker=mock.tracker)`."""
+        """A tracker for the jobs of this server. Use it as `jobs.wait(job, tracker=mock.tracker)`."""
         return MockTracker(self.store)
 
     @property
     def async_tracker(self) -> "AsyncMockTracker":
-        """The same for an `AsyncTechForge`."""
+        """A tracker for `AsyncTechForge`."""
         return AsyncMockTracker(self.store)
 
     def next_job(
@@ -138,25 +138,25 @@ class MockServer:
         fails: str | None = None,
         video: bytes | None = None,
     ) -> None:
-        """Say what becomes of the job that is accepted next; called again, of the one after that.
+        """Plan the next job. Call this again to plan the job after that.
 
-        It takes so many looks, or seconds; then it fails for the reason given, or its video is these bytes.
-        What is not said is as for all jobs.
+        The job takes `looks` polls or `seconds` seconds. Then it fails with the reason `fails`, or its video
+        is `video`. Omitted arguments are as for all jobs.
         """
         if fails is not None and video is not None:
-            raise ValueError("next_job: a job that fails has no video; say fails=… or video=…")
+            raise ValueError("next_job: pass fails=… or video=…, not both: a failed job has no video")
         if looks is not None and seconds is not None:
-            raise ValueError("next_job: a job takes looks or seconds; say one of them")
-        as_all = looks is None and seconds is None
-        pace = None if as_all else Pace(seconds or 0.0, looks)
+            raise ValueError("next_job: pass looks=… or seconds=…, not both")
+        is_default = looks is None and seconds is None
+        pace = None if is_default else Pace(seconds or 0.0, looks)
         self.store.plans.append(Plan(pace, video, fails))
 
     def reset(self) -> None:
-        """Forget all jobs, planned ones too, what is in storage, the faults and the journal."""
+        """Delete all jobs, planned jobs, stored objects, faults and journal entries."""
         self._reset()
 
     def __enter__(self) -> Self:
-        """Start, and return when both origins answer."""
+        """Start the server. It accepts requests when this returns."""
         started: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, args=(started,), name="techforge-mock", daemon=True)
         self._thread.start()
@@ -169,7 +169,7 @@ class MockServer:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop, and return when nothing is left of the server."""
+        """Stop the server and wait until its thread has ended."""
         self._stop()
         self._stop = lambda: None
         if self._thread:
@@ -177,7 +177,7 @@ class MockServer:
 
     @asynccontextmanager
     async def serving(self) -> AsyncGenerator[Self]:
-        """Serve in the running event loop for as long as the context lasts."""
+        """Serve in the running event loop until the context ends."""
         api, storage = self._gates
         apps: tuple[ASGIApp, ASGIApp] = (Cors(api), storage)
         async with AsyncExitStack() as stack:
@@ -202,40 +202,40 @@ class MockServer:
         except BaseException as error:
             if started.done():
                 raise
-            # The thread that waits for the start is the one to hear of it.
+            # Raise it in the thread that waits for the start.
             started.set_exception(error)
 
     def _url(self, index: int) -> str:
         if not self._urls:
-            raise RuntimeError("the mock server has no URL before it runs: use it as a context manager")
+            raise RuntimeError("the mock server is not running: use it as a context manager")
         return self._urls[index]
 
 
 @frozen
 class MockTracker:
-    """A `Tracker` that asks the mock; the look counts."""
+    """A `Tracker` for the mock. Each check counts as a poll."""
 
     _store: Store = field(repr=False)
 
     def check(self, job: Job) -> JobState | None:
-        """Return where the job stands."""
+        """Return the status of the job."""
         view = self._store.look_at_job(job.id)
         return JobState(view.status, view.message, view.output_path) if view else None
 
 
 @frozen
 class AsyncMockTracker:
-    """An `AsyncTracker` that asks the mock; the look counts."""
+    """An `AsyncTracker` for the mock. Each check counts as a poll."""
 
     _store: Store = field(repr=False)
 
     async def check(self, job: Job) -> JobState | None:
-        """Return where the job stands."""
+        """Return the status of the job."""
         return MockTracker(self._store).check(job)
 
 
 class _Protocol(H11Protocol):
-    """HTTP/1.1 that lets the app at its connection: a fault may have to cut it."""
+    """HTTP/1.1 that gives the app access to the connection: some faults close it."""
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -246,14 +246,13 @@ class _Protocol(H11Protocol):
 
 @asynccontextmanager
 async def _listening(app: ASGIApp, host: str, port: int) -> AsyncGenerator[str]:
-    """Serve an app at an address, and give its URL.
+    """Serve an app at an address, and return its URL.
 
-    uvicorn's own `Server` would take the signals over, and look for its end every tenth of a second
-    only. Its protocol is all that is needed here.
+    This uses only uvicorn's protocol: its `Server` would handle signals, and takes up to 0.1 s to stop.
     """
 
     async def stoppable(scope: Scope, receive: Receive, send: Send) -> None:
-        # Cancelled when the server stops; uvicorn would log that as a failure of the app.
+        # Requests are cancelled when the server stops. uvicorn would log that as an error of the app.
         with suppress(asyncio.CancelledError):
             await app(scope, receive, send)
 
@@ -272,7 +271,7 @@ async def _listening(app: ASGIApp, host: str, port: int) -> AsyncGenerator[str]:
         lambda: _Protocol(config, state, {}, loop),
         host,
         port,
-        # A name such as localhost may mean two addresses: with two free ports there would be two URLs.
+        # A name such as localhost may have two addresses, which would get different free ports.
         family=socket.AF_INET6 if ":" in host else socket.AF_INET,
         backlog=1024,
     )
@@ -280,9 +279,9 @@ async def _listening(app: ASGIApp, host: str, port: int) -> AsyncGenerator[str]:
         yield _url_of(listener.sockets[0])
     finally:
         listener.close()
-        # What was accepted just before is announced in one of the loop's next turns, and what is aborted is
-        # closed in another.
-        for _ in range(_TURNS):
+        # A new connection is announced in one of the loop's next iterations, and an aborted one is closed
+        # in another.
+        for _ in range(_LOOP_ITERATIONS):
             for connection in list(state.connections):
                 connection.transport.abort()
             await asyncio.sleep(0)

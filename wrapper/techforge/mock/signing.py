@@ -13,12 +13,12 @@ from attrs import field, frozen
 
 
 class SignatureRefusedError(Exception):
-    """Why a signed URL does not open its object."""
+    """The signed URL is not valid; the message says why."""
 
 
 @frozen
 class SignedUrl:
-    """A URL and the moment at which it stops working."""
+    """A URL and its expiry, in seconds since the epoch."""
 
     url: str
     expires: int
@@ -31,7 +31,7 @@ class SignedUrl:
 
 @frozen
 class Signer:
-    """Signs storage paths and checks the signatures, with a key that no one else has."""
+    """Signs storage paths and checks signatures, with a key of its own."""
 
     ttl: float = 300.0
     clock: Callable[[], float] = time.time
@@ -39,16 +39,16 @@ class Signer:
 
     def sign(self, origin: str, path: str) -> SignedUrl:
         """Sign one path below `origin`."""
-        # Rounded up, so that a URL never lives shorter than promised.
+        # Rounded up, so that a URL never expires too early.
         expires = math.ceil(self.clock() + self.ttl)
         query = f"expires={expires}&signature={self._signature(path, str(expires))}"
         return SignedUrl(f"{origin}/{quote(path)}?{query}", expires)
 
     def check(self, path: str, expires: str | None, signature: str | None) -> None:
-        """Raise `SignatureRefusedError` unless this path was signed and its time is not up."""
+        """Raise a `SignatureRefusedError` if the signature is wrong or has expired."""
         if not expires or not signature:
             raise SignatureRefusedError("The URL is not signed: expires and signature are required.")
-        # The signature comes first: only an expiry that we signed ourselves is a number.
+        # Check the signature first: only a signed expiry is known to be a number.
         expected = self._signature(path, expires)
         if not hmac.compare_digest(expected.encode(), signature.encode()):
             raise SignatureRefusedError("The signature does not match this path and expiry.")

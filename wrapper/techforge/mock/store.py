@@ -1,4 +1,4 @@
-"""What the mock remembers: jobs, how far they are, and the objects in storage."""
+"""The state of the mock: jobs, their progress, and the objects in storage."""
 
 import hashlib
 import logging
@@ -18,18 +18,18 @@ _logger = logging.getLogger(__name__)
 Status = Literal["queued", "processing", "done", "failed"]
 
 _QUEUED_SHARE = 0.1
-"""The part of a job's time that it spends waiting in the queue."""
+"""The share of a job's duration that it is queued."""
 
 
 @frozen
 class Pace:
-    """How long jobs take: so many seconds or, if `looks` is given, so many looks."""
+    """The duration of jobs: `seconds`, or a number of polls if `looks` is set."""
 
     seconds: float = 2.0
     looks: int | None = None
 
     def stage(self, age: float, looks: int) -> Literal["queued", "processing", "over"]:
-        """Where a job stands that is `age` seconds old and was looked at `looks` times before."""
+        """Return the stage of a job that is `age` seconds old and was polled `looks` times."""
         progress, length = (age, self.seconds) if self.looks is None else (looks, self.looks)
         if progress >= length:
             return "over"
@@ -38,14 +38,14 @@ class Pace:
 
 @frozen
 class Plan:
-    """What becomes of one job; what is None is as for all jobs."""
+    """The plan for one job. None means as for all jobs."""
 
     pace: Pace | None = None
     video: bytes | None = field(default=None, repr=False)
     fails: str | None = None
 
     def render(self, start: Callable[[], Future[bytes]]) -> Future[bytes]:
-        """Return the render as it is planned, and start a real one only where none is."""
+        """Return the planned result, or start a real render if none is planned."""
         if self.video is None and self.fails is None:
             return start()
         planned: Future[bytes] = Future()
@@ -68,7 +68,7 @@ class StoredObject:
 
 @frozen
 class JobView:
-    """What one look at a job shows."""
+    """The state of a job at one poll."""
 
     job_id: str
     project_id: str
@@ -90,7 +90,7 @@ class _Job:
 
 @define(eq=False)
 class Store:
-    """Jobs and objects, safe to use from the tests' thread and the server's at once."""
+    """Jobs and objects. It is safe to use from several threads."""
 
     pace: Pace
     start_render: Callable[[Mapping[str, Any]], Future[bytes]]
@@ -98,14 +98,14 @@ class Store:
     clock: Callable[[], float] = time.monotonic
     wall_clock: Callable[[], float] = time.time
     plans: deque[Plan] = field(factory=deque[Plan], init=False, repr=False)
-    """What becomes of the jobs that are accepted next."""
+    """The plans for the next jobs."""
     _jobs: dict[str, _Job] = field(factory=dict[str, _Job], init=False, repr=False)
     _owners: dict[str, _Job] = field(factory=dict[str, _Job], init=False, repr=False)
     _objects: dict[str, StoredObject] = field(factory=dict[str, StoredObject], init=False, repr=False)
     _lock: RLock = field(factory=RLock, init=False, repr=False)
 
     def accept(self, request: Mapping[str, Any]) -> str:
-        """Take in a valid job request, start to render it, and return the job's id."""
+        """Accept a valid job request, start its render, and return the job's id."""
         job_id = str(uuid.uuid4())
         with self._lock:
             plan = self.plans.popleft() if self.plans else Plan()
@@ -123,13 +123,13 @@ class Store:
         return job.id
 
     def look_at_job(self, job_id: str) -> JobView | None:
-        """Look at a job by its id; the look counts."""
+        """Poll a job by its id. This counts as a poll."""
         with self._lock:
             job = self._jobs.get(job_id)
             return self._look(job) if job else None
 
     def look_for(self, path: str) -> StoredObject | None:
-        """Look for an object; if a job owes it, the look counts as one at the job."""
+        """Return an object. If it is the output of a job, this counts as a poll of that job."""
         with self._lock:
             job = self._owners.get(path)
             if job and path not in self._objects:
@@ -137,12 +137,12 @@ class Store:
             return self._objects.get(path)
 
     def get(self, path: str) -> StoredObject | None:
-        """The object under `path`, without looking at any job."""
+        """Return an object without polling its job."""
         with self._lock:
             return self._objects.get(path)
 
     def put(self, path: str, data: bytes, content_type: str = "video/mp4") -> StoredObject:
-        """Put an object into storage, or change the one that is there."""
+        """Create or replace an object."""
         etag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
         stored = StoredObject(data, content_type, etag, self.wall_clock())
         with self._lock:
@@ -150,13 +150,13 @@ class Store:
         return stored
 
     def retag(self, path: str) -> None:
-        """Give an object a new ETag, as if it had been written anew."""
+        """Give an object a new ETag, as if it had been written again."""
         with self._lock:
             if stored := self._objects.get(path):
                 self._objects[path] = evolve(stored, etag=f'"{uuid.uuid4().hex}"')
 
     def clear(self) -> None:
-        """Forget every job and object."""
+        """Delete all jobs and objects."""
         with self._lock:
             self._jobs.clear()
             self._owners.clear()
@@ -184,6 +184,6 @@ class Store:
 
 
 def _report(job_id: str, render: Future[bytes]) -> None:
-    # v1.0.0 of the API tells nobody that a job failed, so whoever runs the mock must be able to read it.
+    # API v1.0.0 does not report failed jobs, so the log does.
     if not render.cancelled() and (error := render.exception()):
         _logger.info("job %s failed: %s", job_id, error)

@@ -1,4 +1,4 @@
-"""Render workers: each job in a process of its own, which may crash and never blocks the server."""
+"""Render workers. Each job runs in its own process, so crashes and slow renders do not affect the server."""
 
 import json
 import os
@@ -19,31 +19,31 @@ DEFAULT_SIZE = 512
 SIZES = range(16, 2049)
 
 _FAILED = 3
-"""The exit status of a worker whose output is the reason instead of a video."""
+"""The exit status of a worker that prints an error message instead of a video."""
 
 
 class RenderError(Exception):
-    """Why there is no video; the message is for people."""
+    """The render failed; the message says why."""
 
 
 def produce(request: Mapping[str, Any]) -> bytes:
-    """Return the video that a job request asks for.
+    """Return the video for a job request.
 
     Raises:
-        MediaError: it cannot be made; the message says of which input, and why.
+        MediaError: an input cannot be used; the message says which one and why.
     """
     size = int(request.get("output_size", DEFAULT_SIZE))
     if size not in SIZES:
         raise MediaError(f"output_size: {size} is not from {SIZES[0]} to {SIZES[-1]}.")
     image = fetch("image_url", request["image_url"], IMAGE_LIMIT)
     audio = fetch("audio_url", request["audio_url"], AUDIO_LIMIT)
-    # H.264 shares colours between neighbours, so both edges must be even.
+    # H.264 stores one color for each 2 x 2 pixels, so the size must be even.
     return render(image, audio, size=size - size % 2, crop=request.get("crop", False))
 
 
 @define(eq=False)
 class Workers:
-    """Renders job requests, a few at a time."""
+    """Renders job requests, `count` at a time."""
 
     count: int = 2
     _threads: ThreadPoolExecutor = field(init=False, repr=False)
@@ -52,15 +52,15 @@ class Workers:
     _closed: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Prepare the threads that wait for the processes."""
+        """Create the threads that wait for the processes."""
         self._threads = ThreadPoolExecutor(self.count, thread_name_prefix="techforge-mock-render")
 
     def submit(self, request: Mapping[str, Any]) -> "Future[bytes]":
-        """Start to render; the future ends with the video or a `RenderError`."""
+        """Start a render. The future gets the video or a `RenderError`."""
         return self._threads.submit(self._run, json.dumps(request).encode())
 
     def close(self) -> None:
-        """Stop everything that is still being rendered."""
+        """Stop all renders."""
         with self._lock:
             self._closed = True
             for process in self._running:
@@ -85,7 +85,7 @@ class Workers:
         return output
 
     def _started(self) -> "subprocess.Popen[bytes]":
-        # The path as it is now: a test runner may have added to it after the interpreter started.
+        # Pass the current sys.path: a test runner may have extended it.
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         with self._lock:
             if self._closed:
@@ -102,9 +102,9 @@ class Workers:
 
 
 def _main() -> int:
-    """Read one job request, write its video; or the reason, and exit with `_FAILED`."""
+    """Read one job request from stdin and write its video, or an error message with exit status `_FAILED`."""
     if hasattr(os, "nice"):
-        # Rendering can wait; answering cannot.
+        # Responses are more urgent than renders.
         os.nice(10)
     try:
         video = produce(json.load(sys.stdin))
