@@ -45,18 +45,18 @@ def test_a_campaign_has_its_own_rows(place: str) -> None:
         assert [entry.n for entry in b.pending(b.now())] == [second.n]
         now = b.now()
         b.apply(changes.claim(second.n, 1, now, now + 60))
-        assert a.abandon() == 0
+        assert a.expire_claims() == 0
         assert (a.counts()[State.PENDING], b.counts()[State.POSTING]) == (2, 1)
-        assert b.abandon() == 1
+        assert b.expire_claims() == 1
         assert a.retry(State.UNKNOWN) == 0
-        assert not a.is_waiting(0.0)
-        assert a.under_way() == 0
+        assert not a.has_unfinished_jobs(0.0)
+        assert a.unfinished_job_count() == 0
         assert a.nth_pending(3) is None
         assert len(b.chunks()) == 0
         assert a.row_of("2") is not None
         assert b.row_of("2") is None
-        a.remember({"out": "a"})
-        assert b.remembered() == {}
+        a.save_options({"out": "a"})
+        assert b.saved_options() == {}
 
 
 def test_the_only_campaign_needs_no_name(place: str) -> None:
@@ -109,9 +109,9 @@ def test_an_account_has_one_pace(place: str) -> None:
     ):
         for ledger, name in ((a, "acme"), (b, "acme"), (c, "other")):
             ledger.assign(Account(LIVE, name))
-        a.update_for_account("pace", lambda _: 7)
-        b.update_for_account("pace", lambda kept: seen.append(kept) or kept)
-        c.update_for_account("pace", lambda kept: seen.append(kept) or kept)
+        a.update_account_fact("pace", lambda _: 7)
+        b.update_account_fact("pace", lambda kept: seen.append(kept) or kept)
+        c.update_account_fact("pace", lambda kept: seen.append(kept) or kept)
     assert seen == [7, None]
 
 
@@ -125,7 +125,7 @@ def test_webhooks_need_not_know_the_campaign(place: str) -> None:
         b.apply(changes.claim(entry.n, 1, now, now + 9), changes.unknown(entry.n, 1, "closed", None, now))
         with Ledger(place, new=False) as any_campaign:
             assert any_campaign.settle(entry.project_id, "job-1")
-            b.apply(changes.look_again(entry.n, now + 60))
+            b.apply(changes.poll_later(entry.n, now + 60))
             assert any_campaign.look_now(["job-1"]) == 1
 
 
@@ -218,7 +218,7 @@ def test_a_ledger_of_version_1_is_migrated(version_1: str) -> None:
         assert found[3].job_id == "aaaaaaaa-0000-4000-8000-000000000003"
         assert found[5].project_id == "11111111-1111-4111-8111-111111111111"
         assert found[6].project_id == "74035625-e2ed-589e-ac1b-999851677c11"
-        assert ledger.remembered()["concurrency"] == 8
+        assert ledger.saved_options()["concurrency"] == 8
         assert ledger.campaign.api is None
     with Ledger(version_1, new=False) as again:
         assert len(list(again.entries())) == 6
@@ -230,7 +230,7 @@ def test_the_manifest_of_version_1_adds_nothing(version_1: str) -> None:
         loaded = ledger.load(read(manifest_of_version_1()))
         assert (loaded.new, loaded.known, loaded.waiting) == (0, 6, 2)
         assert names(ledger) == ["spring"]
-        assert ledger.remembered()["concurrency"] == 8
+        assert ledger.saved_options()["concurrency"] == 8
         assert [entry.n for entry in ledger.entries()] == [1, 2, 3, 4, 5, 6]
 
 
@@ -273,7 +273,7 @@ def test_a_running_version_1_is_not_migrated(tmp_path: Path) -> None:
     from techforge.batch.sqlite import SQLite  # noqa: PLC0415
 
     database = SQLite(place)
-    with database.alone(), pytest.raises(LedgerError, match="another process"):
+    with database.exclusive_lock(), pytest.raises(LedgerError, match="another process"):
         Ledger(place)
     assert (before, database.tables()) == (6, {"campaign", "jobs"})
     database.close()
@@ -317,7 +317,7 @@ def test_a_url_in_capitals_is_a_url() -> None:
     ("place", "said"),
     [
         (lambda folder: folder, "is a folder"),
-        (lambda folder: folder / "missing" / "l.sqlite", "there is no folder"),
+        (lambda folder: folder / "missing" / "l.sqlite", "missing for the ledger does not exist"),
         (lambda folder: (folder / "text").write_text("x" * 9999) and folder / "text", "cannot be used"),
     ],
 )

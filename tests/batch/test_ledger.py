@@ -100,7 +100,7 @@ CHANGES = {
     "unknown": lambda now: changes.unknown(1, 1, "closed", None, now),
     "failed": lambda now: changes.failed(1, "failed", now),
     "done": lambda now: changes.done(1, "a.mp4", now),
-    "look again": lambda _: changes.look_again(1, 9.0),
+    "poll later": lambda _: changes.poll_later(1, 9.0),
 }
 ALLOWED = {
     ("pending", "claim"): "posting",
@@ -109,10 +109,10 @@ ALLOWED = {
     ("posting", "put back"): "pending",
     ("posting", "refused"): "failed",
     ("posting", "unknown"): "unknown",
-    ("posting", "abandon"): "unknown",
+    ("posting", "expire claims"): "unknown",
     ("submitted", "done"): "done",
     ("submitted", "failed"): "failed",
-    ("submitted", "look again"): "submitted",
+    ("submitted", "poll later"): "submitted",
     ("unknown", "submitted"): "submitted",
 }
 """Everything that may happen to a row; an answer that comes late heals a row that was taken for unknown."""
@@ -124,12 +124,16 @@ def set_row(ledger: Ledger, **columns: object) -> None:
         ledger._db.run(lambda db, name=name, value=value: db.execute(f"UPDATE jobs SET {name} = ?", (value,)))  # noqa: S608
 
 
-@pytest.mark.parametrize("change", [*CHANGES, "abandon"])
+@pytest.mark.parametrize("change", [*CHANGES, "expire claims"])
 @pytest.mark.parametrize("state", [state.value for state in State])
 def test_what_may_happen_to_a_row(ledger: Ledger, state: str, change: str) -> None:
     """Any other change finds the row in another state, and leaves it."""
     set_row(ledger, state=state, attempts=1)
-    changed = ledger.abandon() if change == "abandon" else ledger.apply(CHANGES[change](ledger.now()))[0]
+    changed = (
+        ledger.expire_claims()
+        if change == "expire claims"
+        else ledger.apply(CHANGES[change](ledger.now()))[0]
+    )
     assert bool(changed) == ((state, change) in ALLOWED)
     assert only(ledger).state == ALLOWED.get((state, change), state)
 
@@ -161,8 +165,8 @@ def test_only_what_is_late_is_abandoned(ledger: Ledger) -> None:
     """Where several processes submit, each claim has its time."""
     now = ledger.now()
     ledger.apply(changes.claim(1, 1, now, now + 60))
-    assert ledger.abandon(now + 59) == 0
-    assert ledger.abandon(now + 61) == 1
+    assert ledger.expire_claims(now + 59) == 0
+    assert ledger.expire_claims(now + 61) == 1
     assert "process ended" in str(only(ledger).reason)
 
 
@@ -173,7 +177,7 @@ def test_news_of_jobs(ledger: Ledger) -> None:
     assert not ledger.settle("another project", "job-7")
     assert ledger.settle(only(ledger).project_id, "job-7")
     assert (only(ledger).state, only(ledger).job_id) == ("submitted", "job-7")
-    ledger.apply(changes.look_again(1, ledger.now() + 60))
+    ledger.apply(changes.poll_later(1, ledger.now() + 60))
     assert ledger.due(ledger.now(), ledger.now() + 60) == []
     assert ledger.look_now(["job-6", "job-7"]) == 1
     assert len(ledger.due(ledger.now(), ledger.now() + 60)) == 1
@@ -198,12 +202,12 @@ def test_the_pieces_that_workers_are_given(place: str) -> None:
 
 def test_what_is_kept_besides(ledger: Ledger, place: str) -> None:
     """Options, and what all processes change together."""
-    assert ledger.remembered() == {}
-    ledger.remember({"out": "videos"})
+    assert ledger.saved_options() == {}
+    ledger.save_options({"out": "videos"})
     with Ledger(place) as again:
-        assert again.remembered() == {"out": "videos"}
+        assert again.saved_options() == {"out": "videos"}
     threads = [
-        threading.Thread(target=ledger.update, args=("count", lambda count: (count or 0) + 1))
+        threading.Thread(target=ledger.update_fact, args=("count", lambda count: (count or 0) + 1))
         for _ in range(20)
     ]
     for thread in threads:
@@ -211,7 +215,7 @@ def test_what_is_kept_besides(ledger: Ledger, place: str) -> None:
     for thread in threads:
         thread.join()
     seen: list[int] = []
-    ledger.update("count", seen.append)
+    ledger.update_fact("count", seen.append)
     assert seen == [20]
 
 
@@ -223,7 +227,7 @@ def test_a_lease_is_nobody_elses(ledger: Ledger) -> None:
     assert [entry.job_id for entry in ledger.due(5.0, 100.0)] == ["job"]
     assert ledger.due(99.0, 200.0) == []
     assert len(ledger.due(100.0, 200.0)) == 1
-    ledger.abandon()
+    ledger.expire_claims()
     assert len(ledger.due(101.0, 200.0)) == 1
 
 
@@ -241,11 +245,11 @@ def test_one_process_runs_a_campaign(tmp_path: Path) -> None:
     with (
         Ledger(tmp_path / "l") as ledger,
         Ledger(tmp_path / "l") as other,
-        ledger.alone(),
+        ledger.exclusive_lock(),
         pytest.raises(LedgerError, match="another process"),
     ):
-        other.alone().__enter__()
-    with Ledger(tmp_path / "l") as ledger, ledger.alone():
+        other.exclusive_lock().__enter__()
+    with Ledger(tmp_path / "l") as ledger, ledger.exclusive_lock():
         pass
 
 
@@ -273,7 +277,7 @@ def test_another_database_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(path) as other:
         other.execute("CREATE TABLE users (name TEXT)")
     other.close()
-    with pytest.raises(LedgerError, match="no ledger"):
+    with pytest.raises(LedgerError, match="not a ledger"):
         Ledger(path)
     (tmp_path / "text").write_text("hello" * 1000, encoding="utf-8")
     with pytest.raises(LedgerError, match="cannot be used"):
@@ -356,12 +360,12 @@ class Interleavings(RuleBasedStateMachine):
     def die(self) -> None:
         """All workers end; another looks what they have left."""
         self.workers.clear()
-        self.ledger.abandon()
+        self.ledger.expire_claims()
 
     @rule()
     def take_over(self) -> None:
         """Workers that seem dead will go on, after another has looked what they have left."""
-        self.ledger.abandon()
+        self.ledger.expire_claims()
 
     @rule()
     def resubmit(self) -> None:

@@ -47,7 +47,7 @@ class Workers(Simulation):
         """Return the ledger's time, which is not the machine's."""
         return self.clock + 1e9
 
-    def update_for_account(self, name: str, change: Callable[[Any], Any]) -> None:
+    def update_account_fact(self, name: str, change: Callable[[Any], Any]) -> None:
         """Change what the ledger keeps."""
         assert name == "pace"
         self.kept = json.dumps(change(json.loads(self.kept)))
@@ -169,13 +169,13 @@ def test_turns_of_the_pace_before_are_lost(alone: Workers) -> None:
 def test_a_slow_database_loses_no_turn(alone: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the ledger says late is said in time."""
     worker = alone.workers[0]
-    update = Workers.update_for_account
+    update = Workers.update_account_fact
 
     def slow(simulation: Workers, name: str, change: Callable[[Any], Any]) -> None:
         update(simulation, name, change)
         simulation.clock += 2
 
-    monkeypatch.setattr(Workers, "update_for_account", slow)
+    monkeypatch.setattr(Workers, "update_account_fact", slow)
     ticket = wait_for_turn(alone, worker)
     assert worker.acquire(ticket, alone.clock) == 0
 
@@ -198,13 +198,13 @@ def test_where_the_ledger_is_slow_more_turns_are_taken(
 ) -> None:
     """As many as are used until the next ones come."""
     worker = alone.workers[0]
-    update = Workers.update_for_account
+    update = Workers.update_account_fact
 
     def slow(simulation: Workers, name: str, change: Callable[[Any], Any]) -> None:
         update(simulation, name, change)
         simulation.clock += 0.2
 
-    monkeypatch.setattr(Workers, "update_for_account", slow)
+    monkeypatch.setattr(Workers, "update_account_fact", slow)
     for _ in range(40):
         worker.acquire(worker.ticket(), alone.clock)
     worker.synchronize()

@@ -129,7 +129,7 @@ def test_what_a_fault_makes_of_a_row(
 
 def test_a_refused_key_pauses(quick: MockServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The campaign goes on when the key works, and no row has failed by it."""
-    monkeypatch.setattr("techforge.batch.submitter._KEY_PAUSE", 0.3)
+    monkeypatch.setattr("techforge.batch.submitter.REJECTED_KEY_DELAY", 0.3)
     problems: set[str] = set()
 
     def key() -> str:
@@ -144,7 +144,7 @@ def test_a_refused_key_pauses(quick: MockServer, tmp_path: Path, monkeypatch: py
             )
         )
     assert [entry.state for entry in ended] == [State.DONE] * 5
-    assert any("refuses the key" in problem for problem in problems)
+    assert any("rejects the key" in problem for problem in problems)
 
 
 def test_one_free_request_comes_before_the_first_row(quick: MockServer, tmp_path: Path) -> None:
@@ -243,9 +243,9 @@ def test_a_long_pause_is_kept(quick: MockServer, tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("{customer}.mp4", "must hold {row_key}"),
+        ("{customer}.mp4", "must contain {row_key}"),
         ("{nothing}-{row_key}.mp4", "cannot be filled in"),
-        ("{customer}-{row_key}.mp4", "is no file name"),
+        ("{customer}-{row_key}.mp4", "is not a file name"),
     ],
 )
 def test_a_name_that_cannot_be(
@@ -392,7 +392,7 @@ def test_what_cannot_run(client: TechForge, tmp_path: Path) -> None:
         list(client.batch.run(rows(1), ledger=tmp_path / "l", nonsense=1))
     with (
         Ledger(tmp_path / "l") as ledger,
-        ledger.alone(),
+        ledger.exclusive_lock(),
         pytest.raises(LedgerError, match="another process"),
     ):
         list(client.batch.run(rows(1), ledger=tmp_path / "l"))
@@ -483,7 +483,7 @@ def test_the_advice_on_5xx_has_an_end(
     client: TechForge, quick: MockServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A row that always gets one is submitted three times, and then nobody knows."""
-    monkeypatch.setattr("techforge.batch.submitter._BACKOFF", 0.05)
+    monkeypatch.setattr("techforge.batch.submitter.MIN_BACKOFF", 0.05)
     quick.faults.add("status=500;operation=createJob;times=0")
     (entry,) = client.batch.run(rows(1), ledger=tmp_path / "l", retry_server_errors=True)
     assert entry.state is State.UNKNOWN
@@ -533,7 +533,7 @@ def test_stopped_before_it_was_sent(
                 await first
 
     monkeypatch.setattr(SQLite, "apply", slow)
-    monkeypatch.setattr("techforge.batch.runner._GRACE", 0.01)
+    monkeypatch.setattr("techforge.batch.runner.GRACE_SECONDS", 0.01)
     asyncio.run(leave())
     monkeypatch.undo()
     assert quick.journal.count(operation="createJob") == 0

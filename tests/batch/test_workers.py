@@ -216,7 +216,7 @@ def test_a_dispatcher_may_fail(
     client: TechForge, quick: MockServer, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it has lost is found, and what it hands out twice is submitted once."""
-    monkeypatch.setattr("techforge.batch.worker._FORGOTTEN", 0.5)
+    monkeypatch.setattr("techforge.batch.worker.IDLE_TIMEOUT", 0.5)
     dispatcher = Faulty()
     ended = list(client.batch.run(rows(130), ledger=url, dispatcher=dispatcher))
     assert len(ended) == 130
@@ -277,7 +277,7 @@ def test_what_a_url_says(postgres_url: str) -> None:
         assert without_password(f"postgresql://user:{odd}@h:5/d") == "postgresql://user@h:5/d"
     assert without_password("postgresql://user@h:5432/d?a=b@c") == "postgresql://user@h:5432/d?a=b@c"
     for wrong in ("postgresql://h/d?foo=bar", "postgresql://u:%zz@h/d"):
-        with pytest.raises(LedgerError, match="is no URL of PostgreSQL's") as caught:
+        with pytest.raises(LedgerError, match="is not a PostgreSQL URL") as caught:
             Ledger(wrong)
         assert "%zz" not in str(caught.value)
     url = campaign(postgres_url)
@@ -324,8 +324,8 @@ def test_a_commit_whose_answer_is_lost(url: str, monkeypatch: pytest.MonkeyPatch
                 raise psycopg.OperationalError("the connection is lost")
 
             monkeypatch.setattr(psycopg.Transaction, "__exit__", lost)
-            ledger.update("count", add)
-        assert ledger.kept("count") == 2
+            ledger.update_fact("count", add)
+        assert ledger.get_fact("count") == 2
     assert count == 3
 
 
@@ -402,7 +402,7 @@ def test_whose_job_it_is(client: TechForge, quick: MockServer, url: str) -> None
 def test_no_session_is_left(url: str) -> None:
     """What a process has marked its commits by goes with it."""
     with Ledger(url) as ledger:
-        ledger.remember({})
+        ledger.save_options({})
         assert any(name.startswith("session") for (name,) in ledger._db.read("SELECT name FROM facts"))
     with Ledger(url) as ledger:
         assert not any(name.startswith("session") for (name,) in ledger._db.read("SELECT name FROM facts"))

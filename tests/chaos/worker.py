@@ -28,7 +28,7 @@ def dispatcher(ledger: str) -> Dispatcher | None:
 def main() -> None:
     """Run a campaign's rows, or join those who do."""
     what, ledger, url, key, options = sys.argv[1:]
-    reconciler._LEASE = 3.0
+    reconciler.LEASE_SECONDS = 3.0
     given = {"concurrency": 8, "dispatcher": dispatcher(ledger), **json.loads(options)}
     rate = given.pop("max_rate", None)
     with TechForge(key, base_url=url, timeout=3.0, retry_timeout=5.0) as client:

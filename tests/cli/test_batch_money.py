@@ -464,7 +464,7 @@ def test_a_run_gives_up(here: Path, mock: MockServer) -> None:
     assert ran.exit_code == 3
     assert "nothing succeeded for 0 s" in ran.stderr
     assert "2 rows are still pending" in ran.stderr
-    assert ran.stderr.count("the API refuses the key") >= 2
+    assert ran.stderr.count("the API rejects the key") >= 2
     assert json.loads(techforge("status", "--json").stdout)["pending"] == 2
 
 
@@ -473,7 +473,7 @@ def test_a_second_process_leaves_no_campaign_behind(here: Path, mock: MockServer
     manifest(here, "A.csv", "1")
     manifest(here, "B.csv", "1")
     techforge("load", "A.csv")
-    with Ledger("techforge.sqlite", "A") as ledger, ledger.alone():
+    with Ledger("techforge.sqlite", "A") as ledger, ledger.exclusive_lock():
         assert "another process is running" in techforge("run", "B.csv").stderr
         assert [one.name for one in ledger.campaigns()] == ["A"]
     assert techforge("resume").exit_code == 0
@@ -490,7 +490,7 @@ def test_a_ledger_with_two_names_is_refused(here: Path, mock: MockServer) -> Non
         assert (refused.exit_code, "hard link" in refused.stderr) == (2, True)
     (here / "other.sqlite").unlink()
     (here / "link.sqlite").symlink_to("techforge.sqlite")
-    with Ledger("techforge.sqlite") as ledger, ledger.alone():
+    with Ledger("techforge.sqlite") as ledger, ledger.exclusive_lock():
         assert "another process" in techforge("resume", "--ledger", "link.sqlite").stderr
     assert posts(mock) == 0
 

@@ -1,4 +1,4 @@
-"""Whose campaigns: rows belong to an account of the API, so that keys can be replaced."""
+"""Accounts and campaigns. A campaign belongs to an account, not to a key, so that keys can be replaced."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Account:
     """An account of the API: its address, and a name.
 
-    The API does not say whose key it was given. So the name is the one that the user gives (`account=`,
-    `TFI_ACCOUNT`), or a fingerprint of the key; None where the key comes from a function.
+    The API does not say which account a key belongs to. The name is what the user sets (`account=` or
+    `TFI_ACCOUNT`), otherwise a fingerprint of the key. It is None if the key comes from a function.
     """
 
     api: str
@@ -33,14 +33,14 @@ class Account:
         """
         name = settings.account
         if name is None and isinstance(settings.api_key, str):
-            # 32 bits of a hash tell keys apart, and tell nothing of the key.
+            # 32 bits of a hash distinguish keys without revealing them.
             name = f"key-{sha256(b'techforge account ' + settings.api_key.encode()).hexdigest()[:8]}"
         return cls(settings.base_url, name)
 
 
 @frozen
 class Campaign:
-    """A campaign of a ledger: its name, the API's address and the account that pays, if they are known."""
+    """A campaign in a ledger: its name, the API's address and the account, if they are known."""
 
     id: int
     name: str
@@ -52,5 +52,5 @@ class Campaign:
         return f"{self.name} ({self.api})" if self.api else self.name
 
     def project_of(self, key: str, params: dict[str, Any]) -> str:
-        """Return the project of a new row's job: its own, or one that follows from campaign and key."""
+        """Return the project for a new row: `project_id` from its params, or a UUID from campaign and key."""
         return str(params.get("project_id") or uuid5(UUID(self.uuid), key))

@@ -1,4 +1,4 @@
-"""`client.batch`: from a manifest to the videos, in either colour."""
+"""`client.batch`, sync and async: from a manifest to the videos."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from techforge.batch.manifest import BadRow, Row, read
 from techforge.batch.options import Options, RunOptions
 from techforge.batch.runner import Run
 from techforge.batch.wording import counted
-from techforge.batch.worker import Worker, set_bounds, sharing
+from techforge.batch.worker import Worker, set_bounds, with_shared_limiter
 from techforge.errors import ConfigurationError, InvalidArgumentError, TechForgeError
 from techforge.models import Job
 
@@ -54,14 +54,14 @@ if TYPE_CHECKING:
     OnProgress: TypeAlias = Callable[[Run], object]
 
 LEDGER = "techforge.sqlite"
-_SHOWN = 20
-"""Bad rows that an error shows; it knows how many more there are."""
+MAX_SHOWN = 20
+"""Number of bad rows that an error shows."""
 
 
 class BadManifestError(TechForgeError):
-    """A manifest with bad rows; nothing was added to the ledger, and nothing was sent.
+    """The manifest has bad rows. Nothing was added to the ledger, and nothing was sent.
 
-    `bad` holds the first of them, `count` says how many there are.
+    `bad` contains the first 20 of them, `count` is their number.
     """
 
     def __init__(self, bad: list[BadRow], count: int) -> None:
@@ -70,29 +70,30 @@ class BadManifestError(TechForgeError):
         rows = "\n".join(map(str, bad))
         are = "is" if count == 1 else "are"
         super().__init__(
-            f"{counted(count, 'row')} of the manifest {are} bad, and nothing was submitted:\n{rows}{more}"
+            f"{counted(count, 'row')} of the manifest {are} bad, so nothing was submitted:\n{rows}{more}"
         )
 
 
 @frozen
 class Loading:
-    """What became of a manifest: what was loaded, and the first of the bad rows that were skipped."""
+    """The result of loading a manifest: the counts, and the first 20 skipped bad rows."""
 
     loaded: Loaded
     bad: list[BadRow]
 
 
 def campaign_of(manifest: Manifest | None) -> str | None:
-    """Return the name that a manifest gives to its campaign; None without a manifest."""
+    """Return the default campaign name for a manifest, or None without a manifest."""
     if manifest is None or manifest == ():
         return None
     return Path(manifest).stem if isinstance(manifest, str | os.PathLike) else DEFAULT_CAMPAIGN
 
 
 def removed_rows_of(manifest: Manifest | None, campaign: str | None) -> OnRemoved:
-    """Return what to do with pending rows that a manifest does not have, if nobody said so.
+    """Return the default of `on_removed`.
 
-    A file is the whole of its campaign. A campaign that the user names may grow by several manifests.
+    A campaign named after a file consists of that file's rows. A campaign that the user names may get rows
+    from several manifests.
     """
     return "stop" if campaign is None and isinstance(manifest, str | os.PathLike) else "submit"
 
@@ -100,12 +101,12 @@ def removed_rows_of(manifest: Manifest | None, campaign: str | None) -> OnRemove
 def open_campaign(
     place: LedgerPath, settings: Settings, campaign: str | None, manifest: Manifest | None = None
 ) -> Ledger:
-    """Open a campaign to spend money on: it must belong to the client's account.
+    """Open a campaign, and check that it belongs to the client's account.
 
     With a manifest, the ledger and the campaign are created if they do not exist.
 
     Raises:
-        LedgerError: it cannot be used.
+        LedgerError: the ledger or the campaign cannot be used.
     """
     account = Account.of(settings)
     name = campaign or campaign_of(manifest)
@@ -129,16 +130,16 @@ def load(
     on_removed: OnRemoved = "submit",
     approve: Callable[[Loaded], object] | None = None,
 ) -> Loading:
-    """Check every row of a manifest, and add those that are new; `Ledger.load` says what else happens.
+    """Check every row of a manifest, and add the new ones. `Ledger.load` explains the arguments.
 
     Raises:
-        ManifestError: it cannot be read.
+        ManifestError: the manifest cannot be read.
         BadManifestError: some rows are bad, and `skip_bad` is False.
         RowConflictError: a row_key has two contents.
     """
     bad: list[BadRow] = []
     count = 0
-    check = _Check(settings)
+    check = _RowCheck(settings)
     source = Path(manifest).name if isinstance(manifest, str | os.PathLike) else "rows"
 
     def rows() -> Iterator[Row | BadRow]:
@@ -149,7 +150,7 @@ def load(
                 yield row
                 continue
             count += 1
-            if len(bad) < _SHOWN:
+            if len(bad) < MAX_SHOWN:
                 bad.append(problem)
             if skip_bad:
                 yield problem
@@ -162,14 +163,14 @@ def load(
         )
     except TechForgeError as error:
         if not sum(ledger.counts().values()):
-            said = str(error).partition("\n")[0].rstrip(":")
-            ledger.update("refused", lambda _: f"{source}: {said}")
+            message = str(error).partition("\n")[0].rstrip(":")
+            ledger.update_fact("refused", lambda _: f"{source}: {message}")
         raise
     return Loading(loaded, bad)
 
 
-class _Check:
-    """Asks the client itself about a row; what was found good once is not asked again."""
+class _RowCheck:
+    """Checks a row with the client's own checks. Values that passed once are not checked again."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -177,7 +178,7 @@ class _Check:
 
     def __call__(self, row: Row) -> BadRow | None:
         rest = {name: value for name, value in row.params.items() if name not in _FILES}
-        # A host is looked at once, like everything else that rows have in common.
+        # Many rows have the same hosts and options: check each of them once.
         facts = {json.dumps(rest, sort_keys=True), *(row.params[name].split("/", 3)[2] for name in _MEDIA)}
         if facts <= self._checked:
             return None
@@ -217,22 +218,23 @@ class AsyncBatch:
     ) -> AsyncGenerator[Entry]:
         """Submit every row once, wait for the jobs, download the videos, and yield each row when it ends.
 
-        `manifest` is a CSV, JSONL or Parquet file, or an iterable of mappings; without one, the campaign
-        continues. A campaign is named after its file (`default` for mappings), or `campaign` names it. Rows
-        that it has already are not added again. A row ends as `done`, `failed`, or `unknown`: its submission
-        was not answered, and it is not sent again. `skip_bad` leaves bad rows out, as `skipped`.
-        `on_conflict` says what to do with a row_key whose content has changed: `stop`, `keep` the first
-        content, or `replace` it where no job was made. `on_removed` says what to do with pending rows that
-        are no longer in the file: `stop` (the default for a file without `campaign`), `submit` them as well,
-        or `withdraw` them. `allow_columns` names columns of your own that look
-        like a misspelt field.
-        `on_progress` is called with the `Run` about ten times a second. `options` are those of `RunOptions`.
+        `manifest` is a CSV, JSONL or Parquet file, or an iterable of mappings. Without one, the campaign
+        continues. `campaign` is the campaign's name. By default it is the name of the file, or `default` for
+        mappings. Rows that the campaign already has are not added again.
+
+        A row ends as `done`, `failed` or `unknown`. An unknown row may have a job, because its submission got
+        no response; it is not sent again. `skip_bad` skips bad rows, in the state `skipped`. `on_conflict`
+        decides about a row_key whose content has changed: `stop`, `keep` the first content, or `replace` it
+        if there is no job. `on_removed` decides about pending rows that are no longer in the file: `stop`
+        (the default for a file without `campaign`), `submit` them as well, or `withdraw` them.
+        `allow_columns` accepts columns whose names look like misspelt fields. `on_progress` is called with
+        the `Run` about ten times per second. `RunOptions` has the other options.
 
         Raises:
-            ManifestError, BadManifestError, RowConflictError: the manifest cannot be used; nothing was sent.
-            LedgerError: the ledger cannot be used, or another process is running a campaign of it.
+            ManifestError, BadManifestError, RowConflictError: the manifest is invalid. Nothing was sent.
+            LedgerError: the ledger cannot be used, or another process is running one of its campaigns.
             InvalidArgumentError: an option is wrong.
-            APIConnectionError, AuthenticationError: the API cannot be reached, or refuses the key; nothing
+            APIConnectionError, AuthenticationError: the API cannot be reached, or rejects the key. Nothing
                 was submitted.
             NoProgressError: nothing succeeded for `give_up_after` seconds.
 
@@ -243,7 +245,7 @@ class AsyncBatch:
         self._session.check_loop()
         chosen = Options.of(options)
         chosen.make_folder()
-        with open_campaign(ledger, self._session.settings, campaign, manifest) as book, book.alone():
+        with open_campaign(ledger, self._session.settings, campaign, manifest) as book, book.exclusive_lock():
             if manifest is not None:
                 await asyncio.to_thread(
                     load,
@@ -257,7 +259,7 @@ class AsyncBatch:
                 )
             if await asyncio.to_thread(book.is_pending):
                 await self._session.run(probe(self._session.settings))
-            # Its end comes before the ledger's: what is under way is still to be noted.
+            # Close the run before the ledger: responses in flight must still be recorded.
             async with contextlib.aclosing(
                 self._entries(book, ledger, chosen, dispatcher, on_progress)
             ) as entries:
@@ -274,13 +276,13 @@ class AsyncBatch:
         on_progress: OnProgress | None = None,
         **options: Unpack[RunOptions],
     ) -> AsyncGenerator[Entry]:
-        """Join others in a campaign whose ledger is in PostgreSQL, and yield each row that ends here.
+        """Work on a campaign together with other processes, and yield each row that ends in this process.
 
-        `ledger` is a URL: `postgresql://user@host/database`. `stay` waits for more rows when all have ended;
-        the rest is as for `run`.
+        `ledger` is the URL of a PostgreSQL database: `postgresql://user@host/database`. `stay` waits for more
+        rows when all have ended. The other arguments are those of `run`.
 
         Raises:
-            LedgerError: there is no such campaign, or its ledger cannot be shared.
+            LedgerError: the campaign does not exist, or its ledger is not in PostgreSQL.
             InvalidArgumentError: an option is wrong.
 
         >>> async for row in client.batch.work(ledger_url):
@@ -291,7 +293,9 @@ class AsyncBatch:
         chosen.make_folder()
         with open_campaign(ledger, self._session.settings, campaign) as book:
             if not book.is_shared:
-                raise LedgerError(f"{book.name} serves one process at a time; several need PostgreSQL")
+                raise LedgerError(
+                    f"{book.name} is for one process at a time. Several workers need a ledger in PostgreSQL"
+                )
             joining = self._entries(book, ledger, chosen, dispatcher, on_progress, joins=True, stay=stay)
             async with contextlib.aclosing(joining) as entries:
                 async for entry in entries:
@@ -308,12 +312,12 @@ class AsyncBatch:
     ) -> AsyncGenerator[Entry]:
         """Download every finished video that is not in `out`, and yield its row.
 
-        The file names follow from `name`, as for `run`. If a download fails, the row's `file` is None and
+        `name` is the template for file names, as in `run`. If a download fails, the row's `file` is None and
         `reason` says why.
 
         Raises:
             LedgerError: the ledger cannot be used.
-            InvalidArgumentError: nothing can be written to `out`.
+            InvalidArgumentError: `out` is not writable.
 
         >>> rows = [{"image_url": "https://a.example/i.png", "audio_url": "https://a.example/a.mp3"}]
         >>> ended = [row async for row in client.batch.run(rows, ledger=folder / "ledger.sqlite")]
@@ -344,23 +348,24 @@ class AsyncBatch:
             if not joins:
                 bounds = await asyncio.to_thread(set_bounds, ledger, options)
                 await enqueue(chosen, await asyncio.to_thread(ledger.chunks, bounds.last))
-            session = await asyncio.to_thread(sharing, self._session, ledger)
+            session = await asyncio.to_thread(with_shared_limiter, self._session, ledger)
             run: Run = Worker(session, ledger, options, dispatcher=chosen, stay=stay)
         else:
-            await asyncio.to_thread(ledger.abandon)
+            await asyncio.to_thread(ledger.expire_claims)
             run = Run(self._session, ledger, options)
         async with contextlib.aclosing(run.results()) as results, _progress(run, on_progress):
             async for entry in results:
                 yield entry
 
     async def check_unknown(self, ledger: Ledger) -> int:
-        """Ask storage for the videos of unknown rows; those that are there are submitted, and can be run on.
+        """Look for the videos of unknown rows in storage. Return how many were found.
 
-        A video's place follows from its job's id. So this is possible for rows whose answer held one; where
-        none came, the project of the row is what your job service, or webhook, knows the job by.
+        A row with a video becomes `submitted`; run the campaign again to finish it. A video's path contains
+        the job's id, so rows without a known id are not checked. Look for their project in your job service
+        or webhook events.
 
         Raises:
-            APIError: storage could not be asked.
+            APIError: the request to storage failed.
 
         >>> with Ledger(folder / "ledger.sqlite") as ledger:
         ...     await client.batch.check_unknown(ledger)
@@ -370,19 +375,20 @@ class AsyncBatch:
 
 
 class Batch:
-    """Campaigns of a `TechForge`; they run in a thread of their own."""
+    """Campaigns of a `TechForge`. A campaign runs in its own thread."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     def check_unknown(self, ledger: Ledger) -> int:
-        """Ask storage for the videos of unknown rows; those that are there are submitted, and can be run on.
+        """Look for the videos of unknown rows in storage. Return how many were found.
 
-        A video's place follows from its job's id. So this is possible for rows whose answer held one; where
-        none came, the project of the row is what your job service, or webhook, knows the job by.
+        A row with a video becomes `submitted`; run the campaign again to finish it. A video's path contains
+        the job's id, so rows without a known id are not checked. Look for their project in your job service
+        or webhook events.
 
         Raises:
-            APIError: storage could not be asked.
+            APIError: the request to storage failed.
 
         >>> with Ledger(folder / "ledger.sqlite") as ledger:
         ...     client.batch.check_unknown(ledger)
@@ -390,10 +396,10 @@ class Batch:
         """
 
         async def check() -> int:
-            async with _opened(self._session.settings) as session:
+            async with _open_session(self._session.settings) as session:
                 return await _check_unknown(session, ledger)
 
-        # In a thread: a notebook has a loop of its own.
+        # In a thread, because the caller may be in an event loop, as in a notebook.
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(asyncio.run, check()).result()
 
@@ -413,22 +419,23 @@ class Batch:
     ) -> Generator[Entry]:
         """Submit every row once, wait for the jobs, download the videos, and yield each row when it ends.
 
-        `manifest` is a CSV, JSONL or Parquet file, or an iterable of mappings; without one, the campaign
-        continues. A campaign is named after its file (`default` for mappings), or `campaign` names it. Rows
-        that it has already are not added again. A row ends as `done`, `failed`, or `unknown`: its submission
-        was not answered, and it is not sent again. `skip_bad` leaves bad rows out, as `skipped`.
-        `on_conflict` says what to do with a row_key whose content has changed: `stop`, `keep` the first
-        content, or `replace` it where no job was made. `on_removed` says what to do with pending rows that
-        are no longer in the file: `stop` (the default for a file without `campaign`), `submit` them as well,
-        or `withdraw` them. `allow_columns` names columns of your own that look
-        like a misspelt field.
-        `on_progress` is called with the `Run` about ten times a second. `options` are those of `RunOptions`.
+        `manifest` is a CSV, JSONL or Parquet file, or an iterable of mappings. Without one, the campaign
+        continues. `campaign` is the campaign's name. By default it is the name of the file, or `default` for
+        mappings. Rows that the campaign already has are not added again.
+
+        A row ends as `done`, `failed` or `unknown`. An unknown row may have a job, because its submission got
+        no response; it is not sent again. `skip_bad` skips bad rows, in the state `skipped`. `on_conflict`
+        decides about a row_key whose content has changed: `stop`, `keep` the first content, or `replace` it
+        if there is no job. `on_removed` decides about pending rows that are no longer in the file: `stop`
+        (the default for a file without `campaign`), `submit` them as well, or `withdraw` them.
+        `allow_columns` accepts columns whose names look like misspelt fields. `on_progress` is called with
+        the `Run` about ten times per second. `RunOptions` has the other options.
 
         Raises:
-            ManifestError, BadManifestError, RowConflictError: the manifest cannot be used; nothing was sent.
-            LedgerError: the ledger cannot be used, or another process is running a campaign of it.
+            ManifestError, BadManifestError, RowConflictError: the manifest is invalid. Nothing was sent.
+            LedgerError: the ledger cannot be used, or another process is running one of its campaigns.
             InvalidArgumentError: an option is wrong.
-            APIConnectionError, AuthenticationError: the API cannot be reached, or refuses the key; nothing
+            APIConnectionError, AuthenticationError: the API cannot be reached, or rejects the key. Nothing
                 was submitted.
             NoProgressError: nothing succeeded for `give_up_after` seconds.
 
@@ -461,13 +468,13 @@ class Batch:
         on_progress: OnProgress | None = None,
         **options: Unpack[RunOptions],
     ) -> Generator[Entry]:
-        """Join others in a campaign whose ledger is in PostgreSQL, and yield each row that ends here.
+        """Work on a campaign together with other processes, and yield each row that ends in this process.
 
-        `ledger` is a URL: `postgresql://user@host/database`. `stay` waits for more rows when all have ended;
-        the rest is as for `run`.
+        `ledger` is the URL of a PostgreSQL database: `postgresql://user@host/database`. `stay` waits for more
+        rows when all have ended. The other arguments are those of `run`.
 
         Raises:
-            LedgerError: there is no such campaign, or its ledger cannot be shared.
+            LedgerError: the campaign does not exist, or its ledger is not in PostgreSQL.
             InvalidArgumentError: an option is wrong.
 
         >>> for row in client.batch.work(ledger_url):
@@ -495,12 +502,12 @@ class Batch:
     ) -> Generator[Entry]:
         """Download every finished video that is not in `out`, and yield its row.
 
-        The file names follow from `name`, as for `run`. If a download fails, the row's `file` is None and
+        `name` is the template for file names, as in `run`. If a download fails, the row's `file` is None and
         `reason` says why.
 
         Raises:
             LedgerError: the ledger cannot be used.
-            InvalidArgumentError: nothing can be written to `out`.
+            InvalidArgumentError: `out` is not writable.
 
         >>> rows = [{"image_url": "https://a.example/i.png", "audio_url": "https://a.example/a.mp3"}]
         >>> ended = [row for row in client.batch.run(rows, ledger=folder / "ledger.sqlite")]
@@ -511,20 +518,20 @@ class Batch:
             lambda batch: batch.fetch(ledger, out=out, name=name, campaign=campaign, downloads=downloads)
         )
 
-    def _entries(self, begin: Callable[[AsyncBatch], AsyncGenerator[Entry]]) -> Generator[Entry]:
+    def _entries(self, start: Callable[[AsyncBatch], AsyncGenerator[Entry]]) -> Generator[Entry]:
         if self._session.driver.given is not None:
-            raise ConfigurationError("batch: a client with an http_client= of your own cannot run campaigns")
+            raise ConfigurationError("batch: a client with its own http_client= cannot run campaigns")
         ended: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
         failures: list[BaseException] = []
         loop = asyncio.new_event_loop()
-        task = loop.create_task(_run(self._session.settings, ended, begin))
+        task = loop.create_task(_run(self._session.settings, ended, start))
 
         def work() -> None:
             try:
                 loop.run_until_complete(task)
             except asyncio.CancelledError:
                 pass
-            except BaseException as error:  # noqa: BLE001 - it belongs to the caller
+            except BaseException as error:  # noqa: BLE001 - it is raised in the caller
                 failures.append(error)
             finally:
                 loop.close()
@@ -536,7 +543,7 @@ class Batch:
             while (entry := ended.get()) is not None:
                 yield entry
         finally:
-            with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+            with contextlib.suppress(RuntimeError):  # the loop is already closed
                 loop.call_soon_threadsafe(task.cancel)
             thread.join()
         if failures:
@@ -546,18 +553,18 @@ class Batch:
 async def _run(
     settings: Settings,
     ended: queue.SimpleQueue[Entry | None],
-    begin: Callable[[AsyncBatch], AsyncGenerator[Entry]],
+    start: Callable[[AsyncBatch], AsyncGenerator[Entry]],
 ) -> None:
     async with (
-        _opened(settings) as session,
-        contextlib.aclosing(begin(AsyncBatch(session))) as results,
+        _open_session(settings) as session,
+        contextlib.aclosing(start(AsyncBatch(session))) as results,
     ):
         async for entry in results:
             ended.put(entry)
 
 
 @contextlib.asynccontextmanager
-async def _opened(settings: Settings) -> AsyncGenerator[AsyncSession]:
+async def _open_session(settings: Settings) -> AsyncGenerator[AsyncSession]:
     session = AsyncSession(settings)
     try:
         yield session
@@ -578,17 +585,17 @@ async def _check_unknown(session: AsyncSession, ledger: Ledger) -> int:
 
 @contextlib.asynccontextmanager
 async def _progress(run: Run, on_progress: OnProgress | None) -> AsyncGenerator[None]:
-    async def tell() -> None:
+    async def report() -> None:
         while on_progress is not None:
             on_progress(run)
             await asyncio.sleep(0.1)
 
-    task = asyncio.create_task(tell())
+    task = asyncio.create_task(report())
     try:
         yield
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await task  # what the user's code has raised is the user's to see
+            await task  # an exception of the user's callback is raised here
         if on_progress is not None:
             on_progress(run)

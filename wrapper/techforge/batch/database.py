@@ -1,4 +1,4 @@
-"""What a ledger asks of the database that keeps it: an SQLite file, or PostgreSQL."""
+"""The interface between a ledger and its database: an SQLite file or PostgreSQL."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 ARRIVING = "key", "line", "params", "metadata", "content", "project_id", "state", "reason"
-"""The columns of rows that are being loaded; `place`, their order, comes first."""
+"""The columns of the table `arriving`, without the first one, `place`, which has the order."""
 
 
 class LedgerError(TechForgeError):
-    """A ledger that cannot be used."""
+    """The ledger cannot be used."""
 
 
 class NoLedgerError(LedgerError):
-    """There is no ledger, or no campaign in it, where one was looked for."""
+    """The ledger or the campaign does not exist."""
 
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # one letter is a drive of Windows
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # one letter is a drive on Windows
 _LIBPQ = re.compile(r"\s*(host|hostaddr|port|dbname|user|service|password|passfile|sslmode)\s*=")
 _POSTGRES = re.compile(r"postgres(ql)?://", re.IGNORECASE)
 
 
 def postgres_url(place: str | os.PathLike[str]) -> str | None:
-    """Return the URL of a ledger in PostgreSQL, None if the ledger is a file.
+    """Return the URL of a ledger in PostgreSQL, or None if the ledger is a file.
 
-    What looks like an address of a database and is not a PostgreSQL URL must not become a local file: each
-    machine would have a ledger of its own, and all of them would submit all rows.
+    Other database addresses are rejected. As a file name, such an address would give each machine a ledger of
+    its own, and each machine would submit all rows.
 
     Raises:
-        LedgerError: it is neither a path nor a PostgreSQL URL.
+        LedgerError: `place` is neither a path nor a PostgreSQL URL.
     """
     if not isinstance(place, str):
         return None
@@ -47,31 +47,31 @@ def postgres_url(place: str | os.PathLike[str]) -> str | None:
         return scheme[0].lower() + place[scheme.end() :]
     if _LIBPQ.match(place):
         raise LedgerError(
-            "the ledger is given as a connection string; write it as a URL: "
+            "the ledger must be a path or a URL, not a connection string. Write "
             "postgresql://user@host/database, or postgresql:///?service=NAME for a service file"
         )
     if _SCHEME.match(place):
         raise LedgerError(
-            f"{without_password(place)} is not a place for a ledger: it is a path, or postgresql://user@host/database"
+            f"{without_password(place)} cannot be a ledger: give a path, or postgresql://user@host/database"
         )
     return None
 
 
 def without_password(place: str) -> str:
-    """Return a path or URL as it can be shown."""
+    """Return a path or URL without its password."""
     if "://" not in place:
         return place
-    # Up to the last @: a password may hold what ends other URLs.
+    # Up to the last @, because a password may contain @, / or ?.
     shown = re.sub(r"(//[^:@/?#]*):.*@", r"\1@", place)
     return re.sub(r"(?i)([?&]\w*password=)[^&]*", r"\1***", shown)
 
 
 class Cursor(Protocol):
-    """What came of a statement."""
+    """The result of a statement."""
 
     @property
     def rowcount(self) -> int:
-        """How many rows it has changed."""
+        """The number of rows that the statement changed."""
         ...
 
     def fetchone(self) -> Any:
@@ -86,68 +86,68 @@ class Cursor(Protocol):
 
 
 class Connection(Protocol):
-    """What statements are given to; a `?` stands for a value in any of them."""
+    """A connection. Every statement has `?` placeholders."""
 
     def execute(self, sql: str, values: Sequence[object] = (), /) -> Cursor:
-        """Carry a statement out."""
+        """Execute a statement."""
         ...
 
 
 class Database(Protocol):
-    """One campaign's database; safe to share between threads. All that it raises is a `LedgerError`.
+    """The database of a ledger. It is safe to share between threads, and raises only `LedgerError`.
 
-    SQL is the same everywhere, but for what the attributes say.
+    The attributes hold the SQL that differs between databases.
     """
 
     name: str
-    """What people know it by; there is no password in it."""
+    """The path, or the URL without its password."""
     is_shared: bool
-    """Whether several processes may run the campaign at once."""
+    """Several processes may run a campaign at once."""
     serial: str
-    """The type of a number that each row is given."""
+    """The SQL type of an automatic row number."""
     skip_locked: str
-    """What makes a SELECT leave out the rows that somebody else is changing."""
+    """The SQL clause that locks the selected rows and skips rows locked by others."""
     stem: str
-    """The name for a campaign that has none: of the file, or of the schema."""
+    """The default name of a campaign: that of the file or of the schema."""
 
     def now(self) -> float:
-        """Return the seconds since 1970, by one clock for all processes."""
+        """Return seconds since 1970, from one clock for all processes."""
         ...
 
     def tables(self) -> set[str]:
-        """Return the names of its tables."""
+        """Return the names of the tables."""
         ...
 
     def create(self, work: Callable[[Connection, set[str]], T]) -> T:
-        """Create or change tables in one transaction, while no other process does.
+        """Create or change tables in one transaction, under a lock.
 
-        `work` is given the names of the tables that exist by then.
+        `work` receives the names of the tables that exist then.
         """
         ...
 
     def run(self, work: Callable[[Connection], T]) -> T:
-        """Do all of some work, or nothing of it; it is on disk when this returns."""
+        """Run `work` in a transaction. The result is on disk when this returns."""
         ...
 
     def read(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
-        """Return the rows that a statement yields."""
+        """Return the rows that a statement selects."""
         ...
 
     def apply(self, changes: Sequence[Change]) -> list[bool]:
-        """Carry out changes together, and tell of each whether it has found its row as it must be."""
+        """Execute changes in one transaction; for each, return whether its row was in the expected state."""
         ...
 
     def load(self, rows: Iterable[Sequence[object]], work: Callable[[Connection], T]) -> T:
-        """Put rows into the temporary table `arriving`, and do some work on it in the same transaction.
+        """Insert rows into the temporary table `arriving`, and run `work` in the same transaction.
 
-        `ARRIVING` names the columns. Nothing changes if the iterable or the work raises.
+        `ARRIVING` names the columns. Nothing changes if the iterable or `work` raises.
         """
         ...
 
-    def alone(self) -> AbstractContextManager[None]:
-        """Be the only process that runs the campaign, unless several may."""
+    def exclusive_lock(self) -> AbstractContextManager[None]:
+        """Hold the lock for running campaigns. It does nothing if several processes may run them."""
         ...
 
     def close(self) -> None:
-        """Close it; a second time does nothing."""
+        """Close the database. Closing it again does nothing."""
         ...

@@ -1,4 +1,4 @@
-"""Where workers get their rows from: any engine that can run a function on many machines will do."""
+"""Distributing rows to workers. Any engine that can run a function on many machines can do it."""
 
 from __future__ import annotations
 
@@ -17,49 +17,49 @@ if TYPE_CHECKING:
 class Dispatcher(Protocol):
     """Hands chunks of rows to workers.
 
-    It may hand a chunk to two workers, or twice to one: the ledger lets each row be submitted once. It may
-    also forget one: workers that have nothing to do look whether rows are left.
+    It may deliver a chunk more than once, because the ledger lets each row be submitted once. It may also
+    lose a chunk, because idle workers look for rows that are left.
     """
 
     async def enqueue(self, chunks: Sequence[Chunk]) -> None:
-        """Let workers have these chunks."""
+        """Queue these chunks for the workers."""
         ...
 
     async def run_worker(self, process: Callable[[Chunk], Awaitable[None]]) -> None:
-        """Call `process` with chunks, some at once, until cancelled."""
+        """Call `process` with chunks, several concurrently, until cancelled."""
         ...
 
     async def take_over(self) -> None:
-        """Give chunks of workers that have died to others; called every few seconds by each worker."""
+        """Queue the chunks of dead workers again. Each worker calls this every few seconds."""
         ...
 
 
 async def enqueue(dispatcher: Dispatcher, chunks: Sequence[Chunk]) -> None:
-    """Let workers have chunks; if that fails it is said, since idle workers look for rows by themselves."""
-    await tolerated(dispatcher.enqueue(chunks))
+    """Queue chunks. A failure is only logged, because idle workers find the rows without the dispatcher."""
+    await log_failure(dispatcher.enqueue(chunks))
 
 
-async def tolerated(asked: Awaitable[None]) -> None:
-    """Ask a dispatcher for something that it may fail at."""
+async def log_failure(call: Awaitable[None]) -> None:
+    """Await a call to a dispatcher, and log its failure."""
     try:
-        await asked
+        await call
     except TechForgeError:
         raise
-    except Exception as error:  # noqa: BLE001 - it may be anybody's, and its database may be away
-        said = mask(f"{type(error).__name__}: {' '.join(str(error).split())}")
-        logger.warning("the dispatcher has failed: %s", said)
+    except Exception as error:  # noqa: BLE001 - the dispatcher may be the user's own
+        message = mask(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        logger.warning("the dispatcher failed: %s", message)
 
 
 def default_dispatcher(ledger: str, campaign: int) -> Dispatcher:
-    """Return what hands out the rows of a campaign in PostgreSQL, where nothing else is given.
+    """Return the dispatcher for a campaign in PostgreSQL, if the user gave none.
 
     Raises:
-        ConfigurationError: it is not installed.
+        ConfigurationError: a package is missing.
     """
     try:
         from techforge.batch.procrastinate import Procrastinate  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise ConfigurationError(
-            "workers need more: pip install 'techforge[distributed]', or give a dispatcher"
+            "workers need more packages: pip install 'techforge[distributed]', or pass dispatcher="
         ) from error
     return Procrastinate(ledger, f"techforge-{campaign}")

@@ -1,4 +1,4 @@
-"""Downloading the videos of rows that are done: after a run that did not, or on another machine."""
+"""Download the videos of finished rows, after the run or on another machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 async def fetch(session: AsyncSession, ledger: Ledger, options: Options) -> AsyncGenerator[Entry]:
-    """Download every finished video whose file is not there; yield each row that was tried."""
+    """Download every finished video whose file is missing. Yield each row after its download."""
     missing = _missing(ledger, options)
     running: set[asyncio.Task[Entry]] = set()
     try:
@@ -57,7 +57,7 @@ async def _download(session: AsyncSession, ledger: Ledger, row: Entry, target: P
             download_video(Job(row.job_id or "", row.project_id), target, session.settings)
         )
     except TargetExistsError:
-        why = f"{target} exists, and this campaign did not download it; choose another folder or --name"
+        why = f"{target} exists, and this campaign did not download it. Choose another folder or --name"
         return evolve(row, file=None, reason=why)
     except TechForgeError as error:
         return evolve(row, file=None, reason=mask(str(error)))

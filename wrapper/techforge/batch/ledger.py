@@ -1,9 +1,9 @@
-"""The ledger: what is known of each row of each campaign, on disk, whatever happens to the process.
+"""The ledger stores the state of each row of each campaign on disk.
 
-A row is `pending` until it is claimed. The claim is a compare-and-set that is on disk before the request is
-sent, so that no row is ever submitted twice: not by two processes, and not by one that was killed and started
-again. A row whose submission was under way when its process ended is `unknown`, until somebody decides.
-`changes` says what may happen to a row, `loading` how rows come in.
+A row is `pending` until a process claims it. The claim is a compare-and-set, and is on disk before the
+request is sent. So no row is submitted twice, by two processes or by a process that was killed and restarted.
+If a process ends during a submission, the row becomes `unknown`, and the user decides what to do. `changes`
+has the state changes of a row, and `loading` adds rows.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from techforge.batch.manifest import BadRow, Row
 
 DEFAULT_CAMPAIGN = "default"
-"""The name of a campaign whose rows come from no file."""
-_AT_ONCE = 500
-"""Rows that are read or written together."""
-_CHUNK = 100
-"""Rows that a worker is given at once."""
+"""The name of a campaign whose rows do not come from a file."""
+PAGE_SIZE = 500
+"""Rows that are read or leased at once."""
+CHUNK_SIZE = 100
+"""Rows in a chunk for a worker."""
 
 _COLUMNS = (
     "n, key, line, params, metadata, state, attempts, posted_at, ended_at, job_id, file, reason, project_id"
@@ -44,7 +44,7 @@ _COLUMNS = (
 
 
 class State(StrEnum):
-    """What is known of a row."""
+    """The state of a row."""
 
     PENDING = "pending"
     POSTING = "posting"
@@ -57,7 +57,7 @@ class State(StrEnum):
 
 @frozen
 class Entry:
-    """One row, as the ledger knows it. Times are seconds since 1970."""
+    """One row of a ledger. Times are seconds since 1970."""
 
     n: int
     key: str
@@ -76,23 +76,23 @@ class Entry:
 
 @frozen
 class Chunk:
-    """Rows that a worker is given at once: those from `first` to `last` that are still to be submitted."""
+    """Rows for one worker: the pending rows from `first` to `last`."""
 
     first: int
     last: int
 
 
 class Ledger:
-    """The rows of a campaign, in an SQLite file or in PostgreSQL; safe to share between threads.
+    """The rows of a campaign, in an SQLite file or in PostgreSQL. It is safe to share between threads.
 
-    `place` is a path, or `postgresql://user@host/database`; `?schema=NAME` keeps several ledgers apart. A
-    ledger holds any number of campaigns, and this is one of them: the one of that name, or the only one. A
-    campaign belongs to the address of an API; `api` chooses between campaigns of the same name. With
-    `new=True` a ledger and a campaign that do not exist are created.
+    `place` is a path, or `postgresql://user@host/database`. `?schema=NAME` separates several ledgers in one
+    database. A ledger contains any number of campaigns. `campaign` selects one; it may be omitted if there is
+    only one. `api` selects the API's address if several campaigns have the same name. `new=True` creates the
+    ledger and the campaign if they do not exist.
 
     Raises:
-        LedgerError: there is no such ledger or campaign, several campaigns are possible, the place holds
-            something else, or a newer version of this package has written it.
+        LedgerError: the ledger or the campaign does not exist, several campaigns match, the file or database
+            is not a ledger, or a newer version of this package wrote it.
 
     >>> from techforge.batch.manifest import Row
     >>> with Ledger(folder / "ledger.sqlite", "spring") as ledger:
@@ -109,7 +109,7 @@ class Ledger:
         api: str | None = None,
         new: bool = True,
     ) -> None:
-        self._wanted, self._api, self._new = campaign, api, new
+        self._requested_name, self._api, self._new = campaign, api, new
         self._chosen: Campaign | None = None
         self._db = _database(place, new=new)
         try:
@@ -125,15 +125,15 @@ class Ledger:
     def _open(self) -> None:
         tables = self._db.tables()
         if not tables and not self._new:
-            raise NoLedgerError(f"there is no ledger at {self.name}; techforge batch run makes one")
+            raise NoLedgerError(f"there is no ledger at {self.name}. To create it: techforge batch run")
         if not tables >= schema.TABLES:
-            with self._db.alone():  # an earlier version may be at work
+            with self._db.exclusive_lock():  # an earlier version may be running a campaign
                 self._db.create(self._create_or_migrate)
         facts = dict(self._db.read("SELECT name, value FROM facts WHERE name IN ('format', 'schema')"))
         version = int(facts.get("schema", "0"))
         if facts.get("format") != schema.FORMAT or version != schema.VERSION:
             raise LedgerError(
-                f"{self.name} has schema {version}, and this version of techforge knows {schema.VERSION}: "
+                f"{self.name} has schema {version}, and this version of techforge supports {schema.VERSION}: "
                 "update techforge"
             )
 
@@ -142,7 +142,7 @@ class Ledger:
             schema.create(db, self._db.serial)
         elif not tables >= schema.TABLES:
             if not tables >= schema.TABLES_OF_VERSION_1:
-                raise LedgerError(f"{self.name} is a database, but no ledger")
+                raise LedgerError(f"{self.name} is a database, but not a ledger")
             schema.migrate_from_version_1(db, self._db.serial, self._db.stem)
 
     def campaigns(self) -> list[Campaign]:
@@ -152,10 +152,10 @@ class Ledger:
 
     @property
     def campaign(self) -> Campaign:
-        """The campaign whose rows this is about.
+        """The selected campaign.
 
         Raises:
-            LedgerError: there is none, or there are several.
+            LedgerError: no campaign matches, or several do.
         """
         return self._chosen or self._choose()
 
@@ -169,32 +169,36 @@ class Ledger:
         return self.campaign.id
 
     def _choose(self) -> Campaign:
-        there = self.campaigns()
-        named = [one for one in there if self._wanted in {None, one.name}]
-        found = [one for one in named if self._api in {None, one.api}]
-        found = found or [one for one in named if one.api is None or not self._new]
+        campaigns = self.campaigns()
+        named = [each for each in campaigns if self._requested_name in {None, each.name}]
+        found = [each for each in named if self._api in {None, each.api}]
+        found = found or [each for each in named if each.api is None or not self._new]
         if len(found) > 1:
             several = ", ".join(map(str, found))
             raise LedgerError(
                 f"{self.name} has several campaigns: {several}. Choose one with --campaign NAME"
             )
         if not found and not self._new:
-            known = ", ".join(map(str, there)) or "none"
-            wanted = "no campaign" if self._wanted is None else f"no campaign {self._wanted!r}"
-            raise NoLedgerError(f"there is {wanted} in {self.name}; its campaigns: {known}")
-        if not found and self._wanted is not None and not self._wanted.isprintable():
-            raise LedgerError(f"{self._wanted!r} cannot name a campaign: use printable characters")
-        self._chosen = found[0] if found else self._create_campaign(self._wanted or DEFAULT_CAMPAIGN)
+            known = ", ".join(map(str, campaigns)) or "none"
+            missing = (
+                "no campaign" if self._requested_name is None else f"no campaign {self._requested_name!r}"
+            )
+            raise NoLedgerError(f"there is {missing} in {self.name}; its campaigns: {known}")
+        if not found and self._requested_name is not None and not self._requested_name.isprintable():
+            raise LedgerError(
+                f"{self._requested_name!r} cannot be the name of a campaign: use printable characters"
+            )
+        self._chosen = found[0] if found else self._create_campaign(self._requested_name or DEFAULT_CAMPAIGN)
         return self._chosen
 
     def _create_campaign(self, name: str) -> Campaign:
         values = (self._api, name, str(uuid4()))
         statement = "INSERT INTO campaigns (api, name, uuid) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
         self._db.run(lambda db: db.execute(statement, values))
-        return next(one for one in reversed(self.campaigns()) if (one.api, one.name) == values[:2])
+        return next(each for each in reversed(self.campaigns()) if (each.api, each.name) == values[:2])
 
     def assign(self, account: Account) -> None:
-        """Let an account pay for the campaign, or make sure that it is the one that does.
+        """Assign the campaign to an account, or check that it belongs to this account.
 
         Raises:
             LedgerError: the campaign belongs to another API or account.
@@ -202,22 +206,23 @@ class Ledger:
         ours = self.campaign
         if ours.api not in {None, account.api}:
             raise LedgerError(
-                f"the campaign {ours.name!r} belongs to the API at {ours.api}, and the address is "
-                f"{account.api}: set TFI_BASE_URL={ours.api}, or choose another campaign"
+                f"the campaign {ours.name!r} belongs to the API at {ours.api}, but the address is "
+                f"{account.api}. Set TFI_BASE_URL={ours.api}, or choose another campaign"
             )
         if None not in {ours.account, account.name} and ours.account != account.name:
             raise LedgerError(
-                f"the campaign {ours.name!r} was started with the account {ours.account}, and this is "
-                f"{account.name}. If the key was replaced, continue with TFI_ACCOUNT={ours.account}; for "
-                "another account give the campaign another name with --campaign"
+                f"the campaign {ours.name!r} was started with the account {ours.account}, but the account is "
+                "now "
+                f"{account.name}. If you replaced the key, continue with TFI_ACCOUNT={ours.account}. For "
+                "another account, give the campaign another name with --campaign"
             )
         statement = "UPDATE campaigns SET api = ?, account = COALESCE(account, ?) WHERE id = ?"
         if None in {ours.api, ours.account}:
             self._db.run(lambda db: db.execute(statement, (account.api, account.name, ours.id)))
-            self._chosen = next(one for one in self.campaigns() if one.id == ours.id)
+            self._chosen = next(each for each in self.campaigns() if each.id == ours.id)
 
     def remove_if_empty(self) -> None:
-        """Remove the campaign if it has no rows: nothing came of it."""
+        """Remove the campaign if it has no rows."""
         statement = (
             "DELETE FROM campaigns WHERE id = ? AND NOT EXISTS (SELECT 1 FROM jobs WHERE campaign = ?)"
         )
@@ -225,30 +230,30 @@ class Ledger:
 
     @property
     def name(self) -> str:
-        """What people know it by: the path, or the URL without its password."""
+        """The path, or the URL without its password."""
         return self._db.name
 
     @property
     def is_shared(self) -> bool:
-        """Whether several processes may run the campaign at once."""
+        """Several processes may run the campaign at once."""
         return self._db.is_shared
 
     def now(self) -> float:
-        """Return the seconds since 1970, by one clock for all who use the ledger."""
+        """Return seconds since 1970, from one clock for all processes that use the ledger."""
         return self._db.now()
 
     @contextmanager
-    def alone(self) -> Generator[None]:
-        """Be the only process that runs campaigns of this ledger, unless several may.
+    def exclusive_lock(self) -> Generator[None]:
+        """Hold the lock for running campaigns. It does nothing if several processes may run them.
 
         Raises:
-            LedgerError: another process runs one.
+            LedgerError: another process holds the lock.
         """
-        with self._db.alone():
+        with self._db.exclusive_lock():
             yield
 
     def close(self) -> None:
-        """Close it; a second time does nothing."""
+        """Close the ledger. Closing it again does nothing."""
         self._db.close()
 
     def __enter__(self) -> Self:
@@ -257,7 +262,7 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # --- rows come in -------------------------------------------------------------------------------
+    # --- adding rows --------------------------------------------------------------------------------
 
     def load(
         self,
@@ -268,17 +273,17 @@ class Ledger:
         on_removed: OnRemoved = "submit",
         approve: Callable[[Loaded], object] | None = None,
     ) -> Loaded:
-        """Add the rows that are not there yet: all, or none if the iterable raises.
+        """Add the rows that the campaign does not have yet: all of them, or none if the iterable raises.
 
-        A `BadRow` is kept as a skipped row of its `source`, until that is loaded again. A key stands for one
-        content: `on_conflict` says what to do where it has another one, `stop`, `keep` what is known, or
-        `replace` it where nothing was submitted. `on_removed` says what to do with pending rows that are not
-        among these: `stop`, `submit` them as well, or `withdraw` them. `approve` is called before anything is
-        kept; what it raises leaves the ledger as it was.
+        A `BadRow` is stored as a skipped row of its `source`, until the source is loaded again. If a row has
+        new content under a known key, `on_conflict` decides: `stop`, `keep` the old content, or `replace` it
+        if no job was submitted. If pending rows are not among these rows, `on_removed` decides: `stop`,
+        `submit` them as well, or `withdraw` them. `approve` is called before the commit; if it raises, the
+        ledger does not change.
 
         Raises:
-            RowConflictError: a key has another content.
-            LedgerError: pending rows were removed, or rows of an earlier version's campaign are among these.
+            RowConflictError: a key has new content.
+            LedgerError: pending rows were removed, or some rows belong to a campaign of an earlier version.
         """
         return load(
             self._db,
@@ -290,10 +295,10 @@ class Ledger:
             approve=approve,
         )
 
-    # --- and change -------------------------------------------------------------------------------
+    # --- changing rows ----------------------------------------------------------------------------
 
     def apply(self, *several: Change) -> list[bool]:
-        """Carry out changes together, and tell of each whether its row was as it must be.
+        """Apply changes in one transaction; for each, return whether its row was in the expected state.
 
         >>> from techforge.batch.manifest import Row
         >>> with Ledger(folder / "ledger.sqlite") as ledger:
@@ -305,22 +310,21 @@ class Ledger:
         """
         return self._db.apply(several)
 
-    def abandon(self, now: float | None = None) -> int:
-        """Call the rows unknown whose submission was not heard of in its time; return how many.
+    def expire_claims(self, now: float | None = None) -> int:
+        """Mark rows as unknown whose claim has expired. Return how many.
 
-        Without `now`, all that are being submitted: they are of a process that has ended. What it had leased
-        to look at is anybody's again.
+        Without `now`, all claims expire, and all leases for polling: their process has ended.
         """
         ended = self.now()
-        reason = "its process ended while it was being submitted"
+        reason = "its process ended during the submission"
 
         def work(db: Connection) -> int:
             if now is None:
                 db.execute(
                     "UPDATE jobs SET next_at = 0 WHERE campaign = ? AND state = 'submitted'", (self._id,)
                 )
-            late, values = ("", ()) if now is None else (" AND next_at <= ?", (now,))
-            posting = f"campaign = ? AND state = 'posting'{late}"
+            expired, values = ("", ()) if now is None else (" AND next_at <= ?", (now,))
+            posting = f"campaign = ? AND state = 'posting'{expired}"
             chosen = f"SELECT n FROM jobs WHERE {posting} {self._db.skip_locked}"  # noqa: S608
             changed = f"UPDATE jobs SET state = 'unknown', reason = ?, ended_at = ? WHERE n IN ({chosen})"  # noqa: S608
             return db.execute(changed, (reason, ended, self._id, *values)).rowcount
@@ -328,106 +332,110 @@ class Ledger:
         return self._db.run(work)
 
     def retry(self, state: State, keys: Collection[str] | None = None) -> int:
-        """Let rows of a state be submitted again, all or those with these keys; return how many.
+        """Mark rows of a state as pending, all or those with these keys. Return how many.
 
-        For `unknown` that may pay twice. Rows whose job's id is known stay as they are: they are paid for.
+        You may pay twice for unknown rows. Rows with a job id do not change, because their job exists.
         """
         statement = """UPDATE jobs SET state = 'pending', next_at = 0, ended_at = NULL
             WHERE campaign = ? AND state = ? AND job_id IS NULL"""
-        one = "" if keys is None else " AND key = ?"
+        condition = "" if keys is None else " AND key = ?"
         values = [()] if keys is None else [(key,) for key in dict.fromkeys(keys)]
-        wanted = (self._id, str(state))
+        values_of_all = (self._id, str(state))
 
         def work(db: Connection) -> int:
-            return sum(db.execute(statement + one, (*wanted, *value)).rowcount for value in values)
+            return sum(
+                db.execute(statement + condition, (*values_of_all, *value)).rowcount for value in values
+            )
 
         return self._db.run(work)
 
     def correct(self, key: str, job_id: str) -> bool:
-        """Note the job of an unknown row, or another job for a row whose video was not found yet."""
+        """Record the job of an unknown row, or another job for a submitted row without a video."""
         entry = self.row_of(key)
         change = entry and changes.corrected(entry.n, entry.attempts, job_id)
         return bool(change and self.apply(change)[0])
 
     def settle(self, project_id: str, job_id: str) -> bool:
-        """Note the job of an unknown row of any campaign, as a job service or a webhook knows it.
+        """Record the job of an unknown row of any campaign, as your job service or a webhook reports it.
 
-        False if there is no such row.
+        Return False if no unknown row has this project.
 
         Raises:
-            LedgerError: several rows have this project, and nobody can tell whose job it is.
+            LedgerError: several unknown rows have this project.
         """
         found = self._select("state = 'unknown' AND project_id = ?", (project_id,))
         if len(found) > 1:
-            raise LedgerError(f"{len(found)} unknown rows have project {project_id}; whose job is {job_id}?")
+            raise LedgerError(
+                f"{len(found)} unknown rows have project {project_id}, so the row of job {job_id} is unclear"
+            )
         return any(self.apply(changes.submitted(row.n, row.attempts, job_id, 0.0))[0] for row in found)
 
     def look_now(self, job_ids: Iterable[str]) -> int:
-        """Check jobs of any campaign immediately, after news from a webhook; return how many."""
+        """Poll jobs of any campaign immediately, for example after a webhook. Return how many."""
         statement = "UPDATE jobs SET next_at = 0 WHERE state = 'submitted' AND job_id = ?"
-        wanted = list(job_ids)  # the database may ask twice, if it was away
-        return self._db.run(lambda db: sum(db.execute(statement, (job_id,)).rowcount for job_id in wanted))
+        ids = list(job_ids)  # the transaction may run twice
+        return self._db.run(lambda db: sum(db.execute(statement, (job_id,)).rowcount for job_id in ids))
 
-    def due(self, now: float, until: float, limit: int = _AT_ONCE) -> list[Entry]:
-        """Lease rows whose job is to be looked at now; nobody else gets them before `until`."""
+    def due(self, now: float, until: float, limit: int = PAGE_SIZE) -> list[Entry]:
+        """Lease rows whose job is due for a poll. Nobody else gets them before `until`."""
         due = "campaign = ? AND state = 'submitted' AND next_at <= ? ORDER BY next_at LIMIT ?"
         if not self._db.read(f"SELECT 1 FROM jobs WHERE {due}", (self._id, now, 1)):  # noqa: S608
-            return []  # to write nothing costs a commit, too
+            return []  # an UPDATE without rows also costs a commit
         chosen = f"SELECT n FROM jobs WHERE {due} {self._db.skip_locked}"  # noqa: S608
         statement = f"UPDATE jobs SET next_at = ? WHERE n IN ({chosen}) RETURNING {_COLUMNS}"  # noqa: S608
         found = self._db.run(lambda db: db.execute(statement, (until, self._id, now, limit)).fetchall())
         return self._entries(found)
 
-    # --- and are seen -----------------------------------------------------------------------------
+    # --- reading rows -----------------------------------------------------------------------------
 
     def pending(
-        self, now: float, limit: int = _AT_ONCE, after: int = 0, last: int | None = None
+        self, now: float, limit: int = PAGE_SIZE, after: int = 0, last: int | None = None
     ) -> list[Entry]:
-        """Return rows after one, and up to another, that may be claimed now, in the order of the manifest."""
+        """Return rows between `after` and `last` that may be claimed now, in the order of the manifest."""
         end, values = ("", ()) if last is None else ("AND n <= ? ", (last,))
         where = f"campaign = ? AND state = 'pending' AND next_at <= ? AND n > ? {end}ORDER BY n LIMIT ?"
         return self._select(where, (self._id, now, after, *values, limit))
 
     def is_pending(self, after: int = 0, last: int | None = None) -> bool:
-        """Tell whether rows are to be submitted, now or later."""
+        """Return whether rows are pending, including those that wait for a retry."""
         return bool(self.pending(float("inf"), 1, after, last))
 
     def chunks(self, last: int | None = None) -> list[Chunk]:
-        """Return where rows are to be submitted, up to a row, in pieces that suit a worker."""
+        """Return chunks that contain all pending rows up to `last`."""
         end, values = ("", ()) if last is None else (" AND n <= ?", (last,))
         pending = f"campaign = ? AND state = 'pending'{end}"
-        statement = f"SELECT DISTINCT (n - 1) / {_CHUNK} FROM jobs WHERE {pending} ORDER BY 1"  # noqa: S608
+        statement = f"SELECT DISTINCT (n - 1) / {CHUNK_SIZE} FROM jobs WHERE {pending} ORDER BY 1"  # noqa: S608
         numbers = (number for (number,) in self._db.read(statement, (self._id, *values)))
         upto = float("inf") if last is None else last
-        return [Chunk(n * _CHUNK + 1, int(min(n * _CHUNK + _CHUNK, upto))) for n in numbers]
+        return [Chunk(n * CHUNK_SIZE + 1, int(min(n * CHUNK_SIZE + CHUNK_SIZE, upto))) for n in numbers]
 
     def nth_pending(self, count: int) -> int | None:
-        """Return the row with which `count` rows are to be submitted; None if there are fewer."""
+        """Return the number of the `count`th pending row, or None if fewer are pending."""
         where = "campaign = ? AND state = 'pending' ORDER BY n LIMIT 1 OFFSET ?"
         found = self._db.read(f"SELECT n FROM jobs WHERE {where}", (self._id, count - 1))  # noqa: S608
         return next((n for (n,) in found), None)
 
-    def is_waiting(self, since: float) -> bool:
-        """Tell whether jobs are under way that were submitted after `since`, or rows being submitted."""
+    def has_unfinished_jobs(self, since: float) -> bool:
+        """Return whether there are submissions in flight, or unfinished jobs submitted after `since`."""
         statement = """SELECT 1 FROM jobs WHERE campaign = ? AND state = 'posting' UNION ALL
             SELECT 1 FROM jobs WHERE campaign = ? AND state = 'submitted' AND posted_at > ? LIMIT 1"""
         return bool(self._db.read(statement, (self._id, self._id, since)))
 
-    def under_way(self) -> int:
-        """Return how many jobs the API may be working at."""
+    def unfinished_job_count(self) -> int:
+        """Return the number of unfinished jobs, including submissions in flight."""
         statement = """SELECT (SELECT count(*) FROM jobs WHERE campaign = ? AND state = 'posting')
             + (SELECT count(*) FROM jobs WHERE campaign = ? AND state = 'submitted')"""
         ((count,),) = self._db.read(statement, (self._id, self._id))
         return int(count)
 
     def counts(self) -> dict[State, int]:
-        """Return how many rows are in each state."""
+        """Return the number of rows in each state."""
         statement = "SELECT state, count(*) FROM jobs WHERE campaign = ? GROUP BY state"
         found = dict(self._db.read(statement, (self._id,)))
         return {state: found.get(str(state), 0) for state in State}
 
     def job_counts(self) -> tuple[int, int]:
-        """Return how many jobs are known to exist, and how many more may exist."""
+        """Return the number of jobs that exist, and of those that may exist in addition."""
         statement = """SELECT sum(CASE WHEN job_id IS NOT NULL THEN 1 ELSE 0 END),
             sum(CASE WHEN job_id IS NULL AND state IN ('unknown', 'posting') THEN 1 ELSE 0 END)
             FROM jobs WHERE campaign = ?"""
@@ -435,46 +443,46 @@ class Ledger:
         return int(known or 0), int(possible or 0)
 
     def count_without_file(self) -> int:
-        """Return how many videos exist that were not downloaded."""
+        """Return the number of finished videos that were not downloaded."""
         statement = "SELECT count(*) FROM jobs WHERE campaign = ? AND state = 'done' AND file IS NULL"
         ((count,),) = self._db.read(statement, (self._id,))
         return int(count)
 
     def row_of(self, key: str) -> Entry | None:
-        """Return the row with a key, if there is one."""
+        """Return the row with a key, or None."""
         return next(iter(self._select("campaign = ? AND key = ?", (self._id, key))), None)
 
     def entries(self, state: State | None = None) -> Iterator[Entry]:
-        """Yield the rows in the order of the manifest, a few hundred in memory at a time."""
+        """Yield the rows in the order of the manifest. Only one page of 500 rows is in memory."""
         wanted, values = (" AND state = ?", (str(state),)) if state else ("", ())
-        # The plus keeps SQLite from an index on the campaign, after which it would have to sort each page.
+        # The plus stops SQLite from using an index on the campaign: it would have to sort each page.
         where, n = f"+campaign = ?{wanted} AND n > ? ORDER BY n LIMIT ?", 0
-        while rows := self._select(where, (self._id, *values, n, _AT_ONCE)):
+        while rows := self._select(where, (self._id, *values, n, PAGE_SIZE)):
             yield from rows
             n = rows[-1].n
 
-    # --- what else is kept ------------------------------------------------------------------------
+    # --- options and facts ------------------------------------------------------------------------
 
-    def remember(self, options: dict[str, Any]) -> None:
-        """Keep the options of a run, for the next one; there is no key among them."""
-        self.update("options", lambda _: options)
+    def save_options(self, options: dict[str, Any]) -> None:
+        """Save the options of a run for the next run. They do not contain the API key."""
+        self.update_fact("options", lambda _: options)
 
-    def remembered(self) -> dict[str, Any]:
+    def saved_options(self) -> dict[str, Any]:
         """Return the options of the last run."""
-        options: dict[str, Any] = self.kept("options") or {}
+        options: dict[str, Any] = self.get_fact("options") or {}
         return options
 
-    def kept(self, name: str) -> Any:
-        """Return what is kept under a name for the campaign, or None."""
+    def get_fact(self, name: str) -> Any:
+        """Return a value that is stored for the campaign, or None."""
         found = self._db.read("SELECT value FROM facts WHERE name = ?", (f"{self._id}:{name}",))
         return json.loads(found[0][0]) if found else None
 
-    def update(self, name: str, change: Callable[[Any], Any]) -> None:
-        """Change what is kept under a name for the campaign; nobody else changes it meanwhile."""
+    def update_fact(self, name: str, change: Callable[[Any], Any]) -> None:
+        """Replace a value of the campaign by `change(value)`, in one transaction."""
         self._update(f"{self._id}:{name}", change)
 
-    def update_for_account(self, name: str, change: Callable[[Any], Any]) -> None:
-        """Change what is kept for all campaigns of the account that pays for this one."""
+    def update_account_fact(self, name: str, change: Callable[[Any], Any]) -> None:
+        """Replace a value of the campaign's account by `change(value)`, in one transaction."""
         ours = self.campaign
         self._update(f"{name} {ours.account or ''} {ours.api or ''}", change)
 
@@ -510,8 +518,8 @@ def _database(place: str | os.PathLike[str], *, new: bool) -> Database:
         from techforge.batch.postgres import Postgres  # noqa: PLC0415 - an extra
 
         return Postgres(url)
-    from techforge.batch.sqlite import SQLite  # noqa: PLC0415 - not where PostgreSQL is used
+    from techforge.batch.sqlite import SQLite  # noqa: PLC0415 - not needed with PostgreSQL
 
     if not new and os.fspath(place) != ":memory:" and not os.path.exists(place):  # noqa: PTH110 - a str, too
-        raise NoLedgerError(f"there is no ledger at {os.fspath(place)}; techforge batch run makes one")
+        raise NoLedgerError(f"there is no ledger at {os.fspath(place)}. To create it: techforge batch run")
     return SQLite(place)

@@ -1,4 +1,4 @@
-"""How the rows of a manifest come into a campaign: all of them or none, and one content for each key."""
+"""Add the rows of a manifest to a campaign: all of them or none, and one content for each key."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 OnConflict: TypeAlias = Literal["stop", "keep", "replace"]
 OnRemoved: TypeAlias = Literal["stop", "submit", "withdraw"]
-_SHOWN = 20
-"""Conflicts that an error shows; it knows how many more there are."""
+MAX_SHOWN = 20
+"""Number of conflicts that an error shows."""
 
 
 @frozen
 class Loaded:
-    """What became of a manifest's rows, and what would be submitted now.
+    """Number of a manifest's rows by what happened to them, and of rows still to be submitted.
 
-    `new` rows were added. `known` rows were there already, from earlier runs. `duplicates` repeat another
-    row of the manifest. `replaced` rows have other content than before. `skipped` rows are bad and were left
-    out. `withdrawn` rows of earlier runs are no longer in the manifest and will not be submitted. `waiting`
+    `new` rows were added. `known` rows existed already, from earlier runs. `duplicates` repeat another
+    row of the manifest. `replaced` rows have other content than before. `skipped` rows are bad and were not
+    added. `withdrawn` rows of earlier runs are no longer in the manifest and will not be submitted. `waiting`
     rows of earlier runs are still pending.
     """
 
@@ -51,7 +51,7 @@ class Loaded:
 
 @frozen
 class Conflict:
-    """A key with two contents: the lines that give them, and the state of the row if it is in the ledger."""
+    """A key with two contents: their lines, and the state of the row if it is in the ledger."""
 
     key: str
     line: int
@@ -70,7 +70,7 @@ class Conflict:
 class RowConflictError(TechForgeError):
     """A row_key names two different contents; nothing was added to the ledger, and nothing was sent.
 
-    `conflicts` holds the first of them, `count` says how many there are.
+    `conflicts` contains the first 20 of them, `count` is their number.
     """
 
     def __init__(self, conflicts: list[Conflict], count: int) -> None:
@@ -80,8 +80,9 @@ class RowConflictError(TechForgeError):
         super().__init__(
             f"{counted(count, 'row')} {'has' if count == 1 else 'have'} new content under a row_key in use, "
             f"so nothing was submitted:\n{lines}{more}\n"
-            "To make another video, give it a row_key of its own. Otherwise choose with --on-conflict: "
-            "keep (the first content counts), or replace (the new content counts, for rows without a job)."
+            "To make another video, give the row a different row_key. Otherwise add --on-conflict keep, to "
+            "use "
+            "the first content, or --on-conflict replace, to use the new content for rows without a job."
         )
 
 
@@ -95,7 +96,7 @@ def load(
     on_removed: OnRemoved,
     approve: Callable[[Loaded], object] | None,
 ) -> Loaded:
-    """Add rows to a campaign; `Ledger.load` says how."""
+    """Add rows to a campaign. `Ledger.load` explains the arguments."""
     loading = _Loading(database, campaign, source, on_conflict, on_removed)
 
     def values() -> Iterator[tuple[object, ...]]:
@@ -160,9 +161,9 @@ class _Loading:
         return evolve(loaded, waiting=max(waiting, pending - loaded.new))
 
     def _take_over_earlier_rows(self, db: Connection) -> None:
-        """Continue the campaign that an earlier version wrote, if this manifest made it.
+        """Take over the campaign of an earlier version, if it consists of this manifest's rows.
 
-        That version kept the rows of all manifests together, and gave them no name.
+        That version stored the rows of all manifests together, without a name.
         """
         if self._count(db, "jobs WHERE campaign = ?", self.campaign):
             return
@@ -174,22 +175,23 @@ class _Loading:
             inside = self._count(db, "jobs WHERE campaign = ? AND key IN (SELECT key FROM arriving)", earlier)
             if inside and inside < total:
                 raise LedgerError(
-                    f"an earlier version kept the rows of all manifests of this ledger together, as campaign "
-                    f"{name!r}: {inside:,} of its {total:,} rows are in this manifest. To continue all of "
-                    f"them: --campaign {name}. To make these rows again, give another name"
+                    "an earlier version stored the rows of all manifests together, as the campaign "
+                    f"{name!r}: "
+                    f"{inside:,} of its {total:,} rows are in this manifest. To continue all of them: "
+                    f"--campaign {name}. To submit these rows again, choose another name"
                 )
             if inside:
-                # Its rows keep their projects; the new campaign's UUID serves those that are added.
+                # The rows keep their projects. New rows get theirs from the new campaign's UUID.
                 db.execute("UPDATE jobs SET campaign = ? WHERE campaign = ?", (self.campaign, earlier))
                 db.execute("DELETE FROM campaigns WHERE id = ?", (earlier,))
                 db.execute("DELETE FROM facts WHERE name = ?", (f"{earlier}:written_by_version",))
-                for kept in ("options", "bounds"):
-                    names = f"{self.campaign}:{kept}", f"{earlier}:{kept}"
+                for fact in ("options", "bounds"):
+                    names = f"{self.campaign}:{fact}", f"{earlier}:{fact}"
                     db.execute("UPDATE facts SET name = ? WHERE name = ?", names)
                 return
 
     def _check_removed_rows(self, db: Connection) -> int:
-        """Withdraw the pending rows that are no longer in the manifest; raise if nobody said what to do."""
+        """Apply `on_removed` to pending rows that left the manifest. Return how many were withdrawn."""
         removed = (
             "campaign = ? AND state = 'pending' "
             "AND NOT EXISTS (SELECT 1 FROM arriving WHERE arriving.key = jobs.key)"
@@ -205,7 +207,7 @@ class _Loading:
                 "them; --on-removed submit submits them as well. If this is another campaign, name it: "
                 "--campaign NAME"
             )
-        # A response may still arrive for a row that was sent before: it keeps its place in the ledger.
+        # A late response may still arrive for a row that was sent before, so that row is not deleted.
         reason = "it was removed from the manifest"
         skipped = f"state = 'skipped', reason = ? WHERE attempts > 0 AND {removed}"
         db.execute(f"UPDATE jobs SET {skipped}", (reason, self.campaign))  # noqa: S608
@@ -213,15 +215,15 @@ class _Loading:
         return count
 
     def _remove_duplicates(self, db: Connection) -> int:
-        """Let each key be there once; raise where its contents differ and nobody said which one counts."""
+        """Keep one row for each key, by `on_conflict`. Return how many were removed."""
         differing = "(SELECT key FROM arriving GROUP BY key HAVING min(content) <> max(content)) AS differing"
         if self.on_conflict == "stop" and (count := self._count(db, differing)):
             chosen = f"SELECT key FROM {differing} LIMIT ?"  # noqa: S608
-            keys = [key for (key,) in db.execute(chosen, (_SHOWN,)).fetchall()]
+            keys = [key for (key,) in db.execute(chosen, (MAX_SHOWN,)).fetchall()]
             raise RowConflictError([self._conflict(db, key) for key in keys], count)
         before = self._count(db, "arriving")
-        kept = "max" if self.on_conflict == "replace" else "min"
-        chosen = f"SELECT {kept}(place) FROM arriving GROUP BY key"  # noqa: S608
+        function = "max" if self.on_conflict == "replace" else "min"
+        chosen = f"SELECT {function}(place) FROM arriving GROUP BY key"  # noqa: S608
         db.execute(f"DELETE FROM arriving WHERE place NOT IN ({chosen})")  # noqa: S608
         return before - self._count(db, "arriving")
 
@@ -232,7 +234,7 @@ class _Loading:
         return Conflict(key, next(line for line, other in others if other != content), first)
 
     def _check_known_rows(self, db: Connection) -> int:
-        """Return how many known rows get new content; raise where that must not be."""
+        """Return how many known rows get new content. Raise if `on_conflict` does not allow it."""
         if self.on_conflict == "keep":
             return 0
         changed = (
@@ -240,17 +242,17 @@ class _Loading:
             "WHERE jobs.content <> arriving.content"
         )
         replaced = self._count(db, changed, self.campaign)
-        fixed = "true" if self.on_conflict == "stop" else f"NOT ({_WITHOUT_JOB})"
-        refused = f"{changed} AND {fixed}"
+        unchangeable = "true" if self.on_conflict == "stop" else f"NOT ({_WITHOUT_JOB})"
+        refused = f"{changed} AND {unchangeable}"
         if count := self._count(db, refused, self.campaign):
             shown = "arriving.key, arriving.line, jobs.line, jobs.state"
             statement = f"SELECT {shown} FROM {refused} ORDER BY arriving.place LIMIT ?"  # noqa: S608
-            found = db.execute(statement, (self.campaign, _SHOWN)).fetchall()
+            found = db.execute(statement, (self.campaign, MAX_SHOWN)).fetchall()
             raise RowConflictError([Conflict(*row) for row in found], count)
         return replaced
 
     def _refresh(self, db: Connection) -> None:
-        """Let pending rows have what the manifest says now: URLs that were signed again, other metadata."""
+        """Update pending rows with the same content: URLs with a new signature, and metadata."""
         db.execute(
             "UPDATE jobs SET state = 'pending', reason = NULL WHERE campaign = ? AND state = 'skipped' "
             "AND EXISTS (SELECT 1 FROM arriving "

@@ -1,4 +1,4 @@
-"""How a campaign is run."""
+"""The options of a run."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from techforge.tracking import AsyncTracker, Tracker
 
 
-_LONGEST_NAME = 240
-"""Bytes of a file name: file systems take 255, and a download adds an ending until it is complete."""
+MAX_NAME_BYTES = 240
+"""Longest file name in bytes. File systems allow 255, and a partial download has a longer name."""
 
 
 class RunOptions(TypedDict, total=False):
@@ -38,27 +38,27 @@ class RunOptions(TypedDict, total=False):
     downloads: int
     """Downloads in flight. Default 4."""
     max_outstanding: int | None
-    """Jobs that the API may be working on at once."""
+    """Largest number of unfinished jobs."""
     max_jobs: int | None
-    """Jobs that this run may submit; the other rows stay pending."""
+    """Largest number of jobs to submit in this run. The other rows stay pending."""
     max_failures: int | None
-    """Rows that may fail or become unknown in this run; then nothing more is submitted."""
+    """Stop submitting after this many rows failed or became unknown in this run."""
     retry_server_errors: bool
     """Submit a row again after a 5xx, as the API's documentation recommends, at most twice. Default False.
 
     You may pay for each submission.
     """
     tracker: Tracker | AsyncTracker | None
-    """Your source of job states, if it knows more than storage does; it is asked when a job is due."""
+    """Your source of job states, if you have one. It is asked at each poll."""
     job_timeout: float
-    """How long a job is polled after its submission; then it stays `submitted`, and the run may end."""
+    """Stop polling a job this long after its submission. Its row stays `submitted`. Default one day."""
     give_up_after: float | None
-    """End the run after this long without progress; None never does. Default 600, and None for `work`."""
+    """End the run after this long without progress; None means never. Default 600, and None for `work`."""
 
 
 @frozen(kw_only=True)
 class Options:
-    """The options of one run, checked; `RunOptions` says what each means."""
+    """The checked options of one run. `RunOptions` explains them."""
 
     out: str | os.PathLike[str] | None = None
     name: str = "{row_key}.mp4"
@@ -91,7 +91,7 @@ class Options:
     def __attrs_post_init__(self) -> None:
         if not re.search(r"\{(row_key|job_id)\}", self.name):
             raise InvalidArgumentError(
-                "name", "must hold {row_key} or {job_id}: each row has a file of its own"
+                "name", "must contain {row_key} or {job_id}, because each row needs its own file"
             )
         if self.out is not None and Path(self.out).exists() and not Path(self.out).is_dir():
             raise InvalidArgumentError(
@@ -99,10 +99,10 @@ class Options:
             )
 
     def make_folder(self) -> None:
-        """Create the folder for the videos, before anything is paid for that could not be kept.
+        """Create the folder for the videos, before any job is submitted.
 
         Raises:
-            InvalidArgumentError: nothing can be written there.
+            InvalidArgumentError: the folder cannot be created, or is not writable.
         """
         if self.out is None:
             return
@@ -112,13 +112,13 @@ class Options:
             why = f"the folder {os.fspath(self.out)!r} cannot be created: {error.strerror or error}"
             raise InvalidArgumentError("out", why) from error
         if not os.access(self.out, os.W_OK):
-            raise InvalidArgumentError("out", f"nothing can be written to {os.fspath(self.out)!r}")
+            raise InvalidArgumentError("out", f"the folder {os.fspath(self.out)!r} is not writable")
 
     def target(self, row: Entry) -> Path | None:
-        """Return the file for a row's video, if it is to have one.
+        """Return the file for a row's video, or None without `out`.
 
         Raises:
-            InvalidArgumentError: the row lacks a column that the name asks for, or it leads elsewhere.
+            InvalidArgumentError: the row lacks a column in the template, or the result is not a file name.
         """
         if self.out is None:
             return None
@@ -128,8 +128,8 @@ class Options:
         except (LookupError, ValueError, AttributeError, TypeError) as error:
             problem = f"cannot be filled in for row {row.key!r}: {type(error).__name__} {error}"
             raise InvalidArgumentError("name", problem) from None
-        if len(os.fsencode(name)) > _LONGEST_NAME:
-            raise InvalidArgumentError("name", f"is too long a file name for row {row.key!r}: {name!r}")
+        if len(os.fsencode(name)) > MAX_NAME_BYTES:
+            raise InvalidArgumentError("name", f"is too long for row {row.key!r}: {name!r}")
         if name != PurePath(name).name or "\\" in name or "\0" in name or name in {".", ".."}:
-            raise InvalidArgumentError("name", f"is no file name for row {row.key!r}: {name!r}")
+            raise InvalidArgumentError("name", f"is not a file name for row {row.key!r}: {name!r}")
         return Path(self.out, name)

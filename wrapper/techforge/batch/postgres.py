@@ -1,4 +1,4 @@
-"""A ledger's database on PostgreSQL: any number of processes, on any number of machines."""
+"""A ledger in PostgreSQL: for any number of processes on any number of machines."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ try:
     import psycopg
     from psycopg import errors
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
-except ImportError as error:  # pragma: no cover - the extra is there where tests run
+except ImportError as error:  # pragma: no cover - tests have the extra
     raise ConfigurationError(
-        "a ledger on PostgreSQL needs more: pip install 'techforge[distributed]'"
+        "a ledger in PostgreSQL needs more packages: pip install 'techforge[distributed]'"
     ) from error
 
 if TYPE_CHECKING:
@@ -32,32 +32,37 @@ if TYPE_CHECKING:
     from techforge.batch.database import Connection, Cursor
 
 DEFAULT_SCHEMA = "techforge"
-_PATIENCE = 300.0
-"""Seconds for which a database that went away is waited for: what it is to be told is a job's id."""
-_LONGEST_PAUSE = 2.0
-_OLDEST = 13_00_00
-MAKING = 8_417_226
-"""Any number, for whoever makes the tables: by then there is nothing else to lock."""
-_ALIVE = {
+RETRY_SECONDS = 300.0
+"""Retry this long if the database is unreachable: a job's id would be lost otherwise."""
+MAX_BACKOFF = 2.0
+OLDEST_VERSION = 13_00_00
+CREATION_LOCK = 8_417_226
+"""Key of the advisory lock for creating tables; an arbitrary number."""
+KEEPALIVE = {
     "keepalives_idle": "10",
     "keepalives_interval": "5",
     "keepalives_count": "3",
     "tcp_user_timeout": "25000",
 }
-"""A server that has vanished is noticed within half a minute; seconds, the last milliseconds."""
+"""Detect a lost server within 30 seconds. Values are seconds, `tcp_user_timeout` is milliseconds."""
 _ARRIVING = """CREATE TEMP TABLE arriving (
     place BIGINT GENERATED ALWAYS AS IDENTITY, key TEXT, line BIGINT, params TEXT, metadata TEXT,
     content TEXT, project_id TEXT, state TEXT, reason TEXT
 ) ON COMMIT DROP"""
-_PASSING = errors.DeadlockDetected, errors.SerializationFailure, errors.LockNotAvailable, errors.QueryCanceled
-"""What is gone the next time, where something is to be written."""
-_CLOCK = 10.0
-"""Seconds after which the server is asked again what time it is."""
-_SESSION = {
+_TEMPORARY = (
+    errors.DeadlockDetected,
+    errors.SerializationFailure,
+    errors.LockNotAvailable,
+    errors.QueryCanceled,
+)
+"""Errors after which a transaction is retried."""
+CLOCK_INTERVAL = 10.0
+"""Seconds between two readings of the server's clock."""
+SETTINGS = {
     "search_path": "{schema}",
-    # A server may be set up to forget the last commits in a crash, and a claim must not be forgotten.
+    # With another setting, a crash of the server could lose a committed claim.
     "synchronous_commit": "on",
-    # A process that is frozen, or a machine that has vanished, must not hold what all others need.
+    # A frozen process or a lost machine must not hold locks.
     "idle_in_transaction_session_timeout": "10s",
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
@@ -66,26 +71,28 @@ _SESSION = {
 
 
 def split_url(url: str) -> tuple[str, str]:
-    """Return the URL as PostgreSQL knows it, and the schema that it names: `?schema=spring`.
+    """Return the URL without `?schema=`, and the schema.
 
-    Earlier versions called the parameter `campaign`, since a schema held a single campaign.
+    Earlier versions called the parameter `campaign`, because a schema held a single campaign.
 
     Raises:
-        InvalidArgumentError: the name cannot be a schema of ours.
+        InvalidArgumentError: the schema's name is invalid.
     """
-    # Not urlsplit: a password may hold what ends other URLs.
-    named = re.search(r"([?&])(?:schema|campaign)=([^&]*)(&?)", url)
-    if named is None:
+    # Not urlsplit, because a password may contain /, ? or #.
+    parameter = re.search(r"([?&])(?:schema|campaign)=([^&]*)(&?)", url)
+    if parameter is None:
         return url, DEFAULT_SCHEMA
-    schema = named[2]
+    schema = parameter[2]
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", schema) or schema.startswith("pg_"):
-        raise InvalidArgumentError("ledger", "schema= must be small letters, digits and _, 41 at the most")
-    rest = named[1] + url[named.end() :] if named[3] else url[named.end() :]
-    return url[: named.start()] + rest, schema
+        raise InvalidArgumentError(
+            "ledger", "schema= must consist of lower-case letters, digits and _, at most 41 characters"
+        )
+    rest = parameter[1] + url[parameter.end() :] if parameter[3] else url[parameter.end() :]
+    return url[: parameter.start()] + rest, schema
 
 
 def connection_info(url: str) -> str:
-    """Return what connects to a ledger: its tables are in a schema of their own.
+    """Return the connection string for a ledger.
 
     Raises:
         LedgerError: PostgreSQL cannot read the URL.
@@ -94,19 +101,19 @@ def connection_info(url: str) -> str:
     try:
         given = conninfo_to_dict(plain)
     except psycopg.Error as error:
-        # What it quotes may be a part of the password.
-        why = "" if without_password(url) != url else f": {_plain(error)}"
-        raise LedgerError(f"{without_password(url)} is no URL of PostgreSQL's{why}") from None
-    session = " ".join(f"-c {name}={value}" for name, value in _SESSION.items()).format(schema=schema)
-    options = f"{given.pop('options', None) or ''} {session}".strip()
-    ours = {
+        # The error may quote a part of the password.
+        why = "" if without_password(url) != url else f": {_one_line(error)}"
+        raise LedgerError(f"{without_password(url)} is not a PostgreSQL URL{why}") from None
+    settings = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items()).format(schema=schema)
+    options = f"{given.pop('options', None) or ''} {settings}".strip()
+    parameters = {
         "options": options,
         "application_name": "techforge",
         "target_session_attrs": "read-write",
-        **_ALIVE,
+        **KEEPALIVE,
         **given,
     }
-    return make_conninfo("", **ours)
+    return make_conninfo("", **parameters)
 
 
 class Postgres:
@@ -123,79 +130,80 @@ class Postgres:
         self._lock = threading.RLock()
         self._session = f"session {uuid4().hex}"
         self._closed = False
-        self._ahead = 0.0
+        self._clock_offset = 0.0
         self._clock_at = -math.inf
         self._db: psycopg.Connection | None = None
-        with self._told():
+        with self._translate_errors():
             db = self._connect()
             self._read_clock(db)
-        if db.info.server_version < _OLDEST:
-            raise LedgerError(f"{self.name} is too old: it must be PostgreSQL 13 or later")
+        if db.info.server_version < OLDEST_VERSION:
+            raise LedgerError(f"{self.name} runs an old version: PostgreSQL 13 or later is needed")
 
     def now(self) -> float:
-        """Return the seconds since 1970, by the server's clock."""
-        # Not this machine's, which somebody may set while a campaign runs.
-        return time.monotonic() + self._ahead
+        """Return seconds since 1970, by the server's clock."""
+        # Not time.time(), which jumps if somebody sets this machine's clock.
+        return time.monotonic() + self._clock_offset
 
     def tables(self) -> set[str]:
-        """Return the names of its tables."""
+        """Return the names of the tables."""
         found = self.read(
             "SELECT table_name FROM information_schema.tables WHERE table_schema = ?", [self.stem]
         )
         return {name for (name,) in found}
 
     def create(self, work: Callable[[Connection, set[str]], T]) -> T:
-        """Create or change tables in one transaction, while no other process does."""
-        with self._told(), self._lock:
+        """Create or change tables in one transaction, under a lock."""
+        with self._translate_errors(), self._lock:
             db = self._connection()
             with db.transaction():
-                db.execute("SELECT pg_advisory_xact_lock(%s)", [MAKING])
+                db.execute("SELECT pg_advisory_xact_lock(%s)", [CREATION_LOCK])
                 if not db.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [self.stem]).fetchone():
                     db.execute(f'CREATE SCHEMA "{self.stem}"'.encode())
-                return work(_Translated(db), self.tables())
+                return work(_QmarkConnection(db), self.tables())
 
     def run(self, work: Callable[[Connection], T]) -> T:
-        """Do all of some work, or nothing of it."""
+        """Run `work` in a transaction."""
 
-        def whole(db: psycopg.Connection, commit: _Commit[T]) -> T:
+        def attempt(db: psycopg.Connection, commit: _Commit[T]) -> T:
             with db.transaction():
-                commit.mark(db)
-                commit.results = [work(_Translated(db))]
+                commit.write_mark(db)
+                commit.results = [work(_QmarkConnection(db))]
             return commit.results[0]
 
-        return self._persist(whole)
+        return self._retry(attempt)
 
     def read(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
-        """Return the rows that a statement yields."""
+        """Return the rows that a statement selects."""
 
-        def whole(db: psycopg.Connection, _: object) -> list[Any]:
-            return db.execute(_translated(sql), values).fetchall()
+        def attempt(db: psycopg.Connection, _: object) -> list[Any]:
+            return db.execute(_with_percent(sql), values).fetchall()
 
-        return self._persist(whole, passing=())
+        return self._retry(attempt, temporary=())
 
     def apply(self, changes: Sequence[Change]) -> list[bool]:
-        """Carry out changes together, in one round trip."""
-        # Whoever takes locks in the same order does not wait for each other.
+        """Execute changes in one transaction and one round trip."""
+        # Lock rows in the same order in all processes, so that they cannot deadlock.
         order = sorted(range(len(changes)), key=lambda place: changes[place].n)
 
-        def whole(db: psycopg.Connection, commit: _Commit[list[bool]]) -> list[bool]:
+        def attempt(db: psycopg.Connection, commit: _Commit[list[bool]]) -> list[bool]:
             found = [False] * len(changes)
             with db.transaction():
                 with db.pipeline():
-                    commit.mark(db)
+                    commit.write_mark(db)
                     cursors = [
-                        db.execute(_translated(changes[place].sql), changes[place].values) for place in order
+                        db.execute(_with_percent(changes[place].sql), changes[place].values)
+                        for place in order
                     ]
                 for place, cursor in zip(order, cursors, strict=True):
                     found[place] = cursor.rowcount == 1
                 commit.results = [found]
             return found
 
-        return self._persist(whole)
+        return self._retry(attempt)
 
     def load(self, rows: Iterable[Sequence[object]], work: Callable[[Connection], T]) -> T:
-        """Put rows into the temporary table `arriving`, and do some work on it in the same transaction."""
-        with self._told(), self._lock:
+        """Insert rows into the temporary table `arriving`, and run `work` in the same transaction."""
+        with self._translate_errors(), self._lock:
             db = self._connection()
             with db.transaction():
                 db.execute(_ARRIVING)
@@ -206,10 +214,10 @@ class Postgres:
                     for row in rows:
                         copy.write_row(row)
                 db.execute("ANALYZE arriving")
-                return work(_Translated(db))
+                return work(_QmarkConnection(db))
 
-    def alone(self) -> AbstractContextManager[None]:
-        """Let others run the campaign, too."""
+    def exclusive_lock(self) -> AbstractContextManager[None]:
+        """Do nothing: several processes may run a campaign."""
         return nullcontext()
 
     def close(self) -> None:
@@ -221,32 +229,32 @@ class Postgres:
                     self._db.execute("DELETE FROM facts WHERE name = %s", [self._session])
                 self._db.close()
 
-    def _persist(
+    def _retry(
         self,
         work: Callable[[psycopg.Connection, _Commit[T]], T],
-        passing: tuple[type[psycopg.Error], ...] = _PASSING,
+        temporary: tuple[type[psycopg.Error], ...] = _TEMPORARY,
     ) -> T:
-        """Do some work, again where the connection was lost, unless it turns out that it was done."""
-        with self._told(), self._lock:
-            deadline, pause = time.monotonic() + _PATIENCE, 0.05
+        """Run `work`, and again if the connection broke, unless the commit succeeded."""
+        with self._translate_errors(), self._lock:
+            deadline, backoff = time.monotonic() + RETRY_SECONDS, 0.05
             commit = _Commit[T](self._session)
             while True:
                 try:
                     db = self._connection()
-                    if time.monotonic() > self._clock_at + _CLOCK:
+                    if time.monotonic() > self._clock_at + CLOCK_INTERVAL:
                         self._read_clock(db)
-                    if commit.has_happened(db):
+                    if commit.was_committed(db):
                         return commit.results[0]
                     return work(db, commit)
                 except psycopg.Error as error:
                     if isinstance(error, errors.ReadOnlySqlTransaction) and self._db is not None:
-                        self._db.close()  # another server is the one to ask, or will be
-                    is_passing = self._db is None or self._db.closed or isinstance(error, passing)
-                    if not is_passing or self._closed or time.monotonic() > deadline:
+                        self._db.close()  # after a failover, reconnect to the new primary
+                    is_temporary = self._db is None or self._db.closed or isinstance(error, temporary)
+                    if not is_temporary or self._closed or time.monotonic() > deadline:
                         raise
-                    logger.warning("%s is waited for: %s", self.name, _plain(error))
-                time.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                    logger.warning("%s is not available, trying again: %s", self.name, _one_line(error))
+                time.sleep(backoff)
+                backoff = min(backoff * 2, MAX_BACKOFF)
 
     def _connection(self) -> psycopg.Connection:
         if self._closed:
@@ -263,41 +271,41 @@ class Postgres:
         return db
 
     def _read_clock(self, db: psycopg.Connection) -> None:
-        began = time.monotonic()
+        started = time.monotonic()
         for (at,) in db.execute("SELECT extract(epoch FROM clock_timestamp())::float8"):
             self._clock_at = time.monotonic()
-            self._ahead = at - (began + self._clock_at) / 2
+            self._clock_offset = at - (started + self._clock_at) / 2
 
     @contextmanager
-    def _told(self) -> Generator[None]:
+    def _translate_errors(self) -> Generator[None]:
         try:
             yield
         except psycopg.Error as error:
-            raise LedgerError(f"{self.name} cannot be read or written: {_plain(error)}") from None
+            raise LedgerError(f"{self.name} cannot be read or written: {_one_line(error)}") from None
 
 
 class _Commit(Generic[T]):
-    """One commit, of which one can ask whether it has come about, where its answer was lost.
+    """One transaction. If the response to its commit is lost, this can find out whether it was committed.
 
-    Not by the number of its transaction: a server that has crashed may give that to another one.
+    It writes a mark into the ledger, because a crashed server may reuse a transaction number.
     """
 
     def __init__(self, session: str) -> None:
         self.session = session
         self.results: list[T] = []
-        """What it gives, once all but the commit itself is done."""
+        """The result of the transaction, set just before the commit."""
         self._mark = ""
 
-    def mark(self, db: psycopg.Connection) -> None:
-        """Write down what it can be known by; the first thing that its transaction does."""
+    def write_mark(self, db: psycopg.Connection) -> None:
+        """Write the mark; call this at the beginning of the transaction."""
         self.results, self._mark = [], uuid4().hex
         db.execute(
             "INSERT INTO facts VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
             [self.session, self._mark],
         )
 
-    def has_happened(self, db: psycopg.Connection) -> bool:
-        """Ask whether it has come about; where it is still going on, wait for its end."""
+    def was_committed(self, db: psycopg.Connection) -> bool:
+        """Return whether the transaction was committed. Wait for its end if it is still running."""
         if not self.results:
             return False
         with db.transaction():
@@ -305,20 +313,20 @@ class _Commit(Generic[T]):
             return db.execute(statement, [self.session]).fetchone() == (self._mark,)
 
 
-class _Translated:
-    """A connection that understands `?`."""
+class _QmarkConnection:
+    """A connection that accepts `?` placeholders."""
 
     def __init__(self, db: psycopg.Connection) -> None:
         self._db = db
 
     def execute(self, sql: str, values: Sequence[object] = (), /) -> Cursor:
-        return self._db.execute(_translated(sql), values)
+        return self._db.execute(_with_percent(sql), values)
 
 
 @cache
-def _translated(sql: str) -> bytes:
+def _with_percent(sql: str) -> bytes:
     return sql.replace("?", "%s").encode()
 
 
-def _plain(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Chunks handed out by Procrastinate, on the PostgreSQL that the ledger is in."""
+"""A dispatcher that uses Procrastinate, in the same PostgreSQL database as the ledger."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.schema import SchemaManager
 
 from techforge.batch.ledger import Chunk
-from techforge.batch.postgres import MAKING, connection_info
+from techforge.batch.postgres import CREATION_LOCK, connection_info
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
-_AT_ONCE = 4
-"""Chunks that a worker is at, so that one whose rows have to wait does not keep it from others."""
-_POLL_INTERVAL = 1.0
+CONCURRENT_CHUNKS = 4
+"""A worker processes several chunks, because the rows of one chunk may all be waiting for a retry."""
+POLL_INTERVAL = 1.0
 
 
 class Procrastinate:
-    """A `Dispatcher`; its tables are beside the ledger's.
+    """A `Dispatcher`. Its tables are in the ledger's schema.
 
-    Give each campaign a `queue` of its own: a worker loses the chunks of other campaigns, whose rows then
-    wait until a worker of theirs finds them. A worker that says nothing for `worker_timeout` seconds counts
-    as dead.
+    Give each campaign its own `queue`. Otherwise a worker drops the chunks of other campaigns, and their rows
+    are delayed until their own workers find them. A worker without a heartbeat for `worker_timeout` seconds
+    counts as dead.
     """
 
     def __init__(self, url: str, queue: str = "techforge", *, worker_timeout: float = 30.0) -> None:
@@ -40,29 +40,28 @@ class Procrastinate:
         self._is_open = False
 
     async def enqueue(self, chunks: Sequence[Chunk]) -> None:
-        """Let workers have these chunks."""
+        """Queue these chunks for the workers."""
         async with self._open():
-            for begin in range(0, len(chunks), 1000):
-                several = chunks[begin : begin + 1000]
-                await self._task.batch_defer_async(*map(asdict, several))
+            for start in range(0, len(chunks), 1000):
+                await self._task.batch_defer_async(*map(asdict, chunks[start : start + 1000]))
 
     async def run_worker(self, process: Callable[[Chunk], Awaitable[None]]) -> None:
-        """Call `process` with chunks, some at once, until cancelled."""
+        """Call `process` with chunks, several concurrently, until cancelled."""
         self._process = process
         async with self._open():
             await self._app.run_worker_async(
                 queues=[self._queue],
-                concurrency=_AT_ONCE,
-                fetch_job_polling_interval=_POLL_INTERVAL,
+                concurrency=CONCURRENT_CHUNKS,
+                fetch_job_polling_interval=POLL_INTERVAL,
                 update_heartbeat_interval=self._timeout / 3,
                 stalled_worker_timeout=self._timeout,
                 shutdown_graceful_timeout=2.0,
-                delete_jobs="always",  # what became of rows is in the ledger
+                delete_jobs="always",  # the ledger has the results
                 install_signal_handlers=False,
             )
 
     async def take_over(self) -> None:
-        """Give chunks of workers that have died to others."""
+        """Queue the chunks of dead workers again."""
         async with self._open():
             for job in await self._app.job_manager.get_stalled_jobs(
                 queue=self._queue, seconds_since_heartbeat=self._timeout
@@ -80,7 +79,7 @@ class Procrastinate:
             yield
             return
         async with await psycopg.AsyncConnection.connect(self._info) as db:
-            await db.execute("SELECT pg_advisory_xact_lock(%s)", [MAKING])
+            await db.execute("SELECT pg_advisory_xact_lock(%s)", [CREATION_LOCK])
             found = await (await db.execute("SELECT to_regclass('procrastinate_jobs')")).fetchone()
             if found == (None,):
                 await db.execute(SchemaManager.get_schema())

@@ -1,4 +1,4 @@
-"""The state of a run: how many rows are in each state, what keeps it from making progress, its tasks."""
+"""The state of a run: its row counts, its last problem and its tasks."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ if TYPE_CHECKING:
 
 
 class NoProgressError(TechForgeError):
-    """A run that gave up: nothing succeeded for `give_up_after` seconds.
+    """Nothing succeeded for `give_up_after` seconds, so the run ended.
 
-    `error` is the last failure, `pending` the number of rows that are left. Run the campaign again to
-    continue.
+    `error` is the last failure, `pending` the number of pending rows. Run the campaign again to continue.
     """
 
     def __init__(self, seconds: float, problem: str, pending: int, error: Exception | None) -> None:
@@ -41,27 +40,27 @@ class NoProgressError(TechForgeError):
 
 @define
 class RunState:
-    """What the parts of a run share: they read it, count in it, and start their tasks with it."""
+    """The counts, the tasks and the writer that the submitter and the reconciler of a run share."""
 
     session: AsyncSession
     ledger: Ledger
     options: Options
     counts: dict[State, int] = field(init=False, factory=dict[State, int])
-    """How many rows are in each state."""
-    made: int = field(init=False, default=0)
-    """Jobs that this run has submitted."""
+    """Number of rows in each state."""
+    submitted_count: int = field(init=False, default=0)
+    """Jobs that this run submitted."""
     failures: int = field(init=False, default=0)
-    """Rows that have failed in this run."""
+    """Rows that failed or became unknown in this run."""
     problem: str = field(init=False, default="")
-    """What keeps the run from making progress, if anything does."""
+    """Why the run makes no progress; empty if it does."""
     error: Exception | None = field(init=False, default=None)
-    """The failure behind the problem."""
+    """The exception that caused `problem`."""
     _failing_since: float | None = field(init=False, default=None)
     _next_attempt: float = field(init=False, default=0.0)
     is_stopped: bool = field(init=False, default=False)
-    """Whether nothing more is begun."""
+    """The run starts no more submissions."""
     _writer: Writer = field(init=False)
-    _ends: deque[float] = field(init=False, factory=lambda: deque(maxlen=1000))
+    _end_times: deque[float] = field(init=False, factory=lambda: deque(maxlen=1000))
     _ended: asyncio.Queue[Entry | None] = field(init=False, factory=asyncio.Queue[Entry | None])
     _tasks: set[asyncio.Task[None]] = field(init=False, factory=set[asyncio.Task[None]])
     _failed: BaseException | None = field(init=False, default=None)
@@ -72,106 +71,106 @@ class RunState:
 
     @property
     def rate(self) -> float:
-        """Rows that have ended in a second, of late."""
-        if len(self._ends) < 2:
+        """Rows that ended per second, averaged over the last 1000 rows."""
+        if len(self._end_times) < 2:
             return 0.0
-        return len(self._ends) / max(time.monotonic() - self._ends[0], 0.001)
+        return len(self._end_times) / max(time.monotonic() - self._end_times[0], 0.001)
 
     @property
     def limit(self) -> float | None:
-        """Requests a second that the API was found, or is said, to allow; None if that is not known."""
+        """The current rate limit in requests per second, or None if there is none yet."""
         rate = self.session.settings.limiter.rate
         return None if math.isinf(rate) else rate
 
     @property
     def eta(self) -> float | None:
-        """Seconds until all rows have ended, at the rate of late; None if there is none."""
+        """Estimated seconds until all rows have ended, or None."""
         open_states = State.PENDING, State.POSTING, State.SUBMITTED
         left = sum(self.counts[state] for state in open_states)
         return left / self.rate if self.rate else None
 
     def stop(self) -> None:
-        """Submit nothing more; what is under way is brought to an end."""
+        """Start no more submissions. Those in flight can finish."""
         self.is_stopped = True
 
-    def failed_attempt(self, error: Exception, problem: str, pause: float) -> None:
-        """Note a failure that other rows will meet as well, and the seconds until the next attempt."""
+    def record_failure(self, error: Exception, problem: str, delay: float) -> None:
+        """Record a failure that affects other rows too, and the seconds until the next attempt."""
         now = time.monotonic()
         if self._failing_since is None:
             self._failing_since = now
-            if not isinstance(error, RateLimitError):  # which is what a full rate looks like
+            if not isinstance(error, RateLimitError):  # a 429 is normal when the rate is at its limit
                 logger.warning("%s", problem)
         if problem != self.problem or now >= self._next_attempt:
-            self._next_attempt = now + pause
+            self._next_attempt = now + delay
         self.problem, self.error = problem, error
 
-    def made_progress(self) -> None:
-        """Note that the API did what it was asked for."""
+    def record_progress(self) -> None:
+        """Record a successful request."""
         self.problem, self.error, self._failing_since = "", None, None
 
     @property
     def next_attempt(self) -> float | None:
-        """Seconds until the next attempt, while there is a problem."""
+        """Seconds until the next attempt, or None if there is no problem."""
         return max(0.0, self._next_attempt - time.monotonic()) if self.error else None
 
     def check_progress(self) -> None:
-        """End the run if nothing has succeeded for too long."""
+        """Raise `NoProgressError` if nothing succeeded for `give_up_after` seconds."""
         limit, since = self.options.give_up_after, self._failing_since
         if limit is not None and since is not None and time.monotonic() - since >= limit:
             raise NoProgressError(limit, self.problem, self.counts[State.PENDING], self.error)
 
-    def is_spent(self) -> bool:
-        """Tell whether the run has submitted, or failed, as often as it may."""
+    def is_budget_spent(self) -> bool:
+        """Return whether the run has reached `max_jobs` or `max_failures`."""
         options = self.options
-        spent = options.max_jobs is not None and self.made >= options.max_jobs
-        return spent or (options.max_failures is not None and self.failures >= options.max_failures)
+        is_spent = options.max_jobs is not None and self.submitted_count >= options.max_jobs
+        return is_spent or (options.max_failures is not None and self.failures >= options.max_failures)
 
     @property
     def is_busy(self) -> bool:
-        """Whether rows are being submitted or looked at."""
+        """Submissions or polls are in flight."""
         return bool(self._tasks)
 
-    async def is_waiting(self) -> bool:
-        """Tell whether there are jobs to be looked at, now or later."""
+    async def has_unfinished_jobs(self) -> bool:
+        """Return whether there are jobs to poll, now or later."""
         since = self.ledger.now() - self.options.job_timeout
-        return await asyncio.to_thread(self.ledger.is_waiting, since)
+        return await asyncio.to_thread(self.ledger.has_unfinished_jobs, since)
 
     def start(
-        self, work: Coroutine[Any, Any, None], release: Callable[[], None], among: set[int], n: int
+        self, work: Coroutine[Any, Any, None], release: Callable[[], None], in_flight: set[int], n: int
     ) -> None:
-        """Work at a row in a task of its own, which is `among` others until its end; then call `release`."""
+        """Start a task for row `n`, which is in `in_flight` until the task ends. Then call `release`."""
 
-        def over(task: asyncio.Task[None]) -> None:
+        def on_end(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
-            among.discard(n)
+            in_flight.discard(n)
             release()
             if not task.cancelled() and (error := task.exception()) is not None:
                 self.fail(error)
 
-        among.add(n)
+        in_flight.add(n)
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(over)
+        task.add_done_callback(on_end)
 
     def fail(self, error: BaseException) -> None:
-        """Begin nothing more, and let the caller hear why: a disk that is full, or a bug."""
+        """Stop the run with an error, for example of a full disk. The caller gets the error."""
         self._failed = self._failed or error
         self.is_stopped = True
         self._ended.put_nowait(None)
 
     async def write(self, change: Change) -> bool:
-        """Carry out a change; False if the row was not as it must be."""
+        """Apply a change. Return False if the row was in another state."""
         return await self._writer(change)
 
     async def change(self, change: Change, before: State, after: State) -> bool:
-        """Carry out a change, and count it; False if the row was not as it must be."""
+        """Apply a change and update the counts. Return False if the row was in another state."""
         if not await self.write(change):
             return False
         self.counts[before] -= 1
         self.counts[after] += 1
         return True
 
-    def tell(self, row: Entry, state: State, **changes: Any) -> None:
-        """Hand a row out that has ended."""
-        self._ends.append(time.monotonic())
+    def report_ended(self, row: Entry, state: State, **changes: Any) -> None:
+        """Pass a row that has ended to the caller of the run."""
+        self._end_times.append(time.monotonic())
         self._ended.put_nowait(evolve(row, state=state, ended_at=self.ledger.now(), **changes))

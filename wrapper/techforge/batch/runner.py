@@ -1,6 +1,6 @@
-"""Running a campaign: rows are submitted, jobs looked at, videos fetched, until nothing is left.
+"""Run a campaign: submit rows, poll jobs and download videos until nothing is left.
 
-The loops are asyncio's, and not flows: what they decide is on disk, and there is one colour of them.
+These loops are asyncio code and not flows, because the sync client runs them in a thread.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     from techforge.batch.ledger import Entry
 
-_GRACE = 1.5
-"""Seconds that submissions under way get to be answered when a run is stopped."""
+GRACE_SECONDS = 1.5
+"""When a run is stopped, submissions in flight have this long to get a response."""
 
 
 @define
 class Run(RunState):
-    """One run of a campaign by one client: a `Progress` that changes as it goes on."""
+    """One run of a campaign by one client. Its attributes show the progress."""
 
     submitter: Submitter = field(init=False)
     reconciler: Reconciler = field(init=False)
@@ -33,11 +33,11 @@ class Run(RunState):
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
         self.reconciler = Reconciler(self)
-        self.submitter = Submitter(self, self.reconciler.first_look)
+        self.submitter = Submitter(self, self.reconciler.first_poll_delay)
 
     async def results(self) -> AsyncGenerator[Entry]:
-        """Run until nothing is left to do, and yield each row when it has ended."""
-        loops = asyncio.create_task(self._until_the_end())
+        """Run until nothing is left to do, and yield each row when it ends."""
+        loops = asyncio.create_task(self._work_and_signal_end())
         try:
             while (entry := await self._ended.get()) is not None:
                 yield entry
@@ -46,34 +46,34 @@ class Run(RunState):
             await loops
         finally:
             self.stop()
-            await self._wind_up(loops)
+            await self._shut_down(loops)
 
-    async def _until_the_end(self) -> None:
+    async def _work_and_signal_end(self) -> None:
         try:
             await self.work()
         finally:
             self._ended.put_nowait(None)
 
     async def work(self) -> None:
-        """Submit all rows, and look at jobs, until nothing is left."""
+        """Submit all rows and poll their jobs until nothing is left."""
         submitting = asyncio.create_task(self.submitter.submit())
         try:
             while not self.is_stopped:
-                await self.reconciler.look()
+                await self.reconciler.poll_due_jobs()
                 self.check_progress()
                 if submitting.done():
                     submitting.result()
-                    if not self._tasks and not await self.is_waiting():
+                    if not self._tasks and not await self.has_unfinished_jobs():
                         return
         finally:
             submitting.cancel()
 
-    async def _wind_up(self, loops: asyncio.Task[None]) -> None:
-        # What was posted, but not answered in time, is unknown: its task says so as it is cancelled.
+    async def _shut_down(self, loops: asyncio.Task[None]) -> None:
+        # A submission without a response in time is unknown: its task records that when it is cancelled.
         if self._tasks:
-            await asyncio.wait([*self._tasks], timeout=_GRACE)
+            await asyncio.wait([*self._tasks], timeout=GRACE_SECONDS)
         rest = [loops, *self._tasks]
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
-        await self._writer.settle()
+        await self._writer.flush()

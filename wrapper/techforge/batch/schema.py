@@ -1,4 +1,4 @@
-"""The tables of a ledger, and how a ledger that an earlier version wrote is brought up to date."""
+"""The tables of a ledger, and the migration from version 1."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ VERSION = 2
 FORMAT = "techforge ledger"
 TABLES = frozenset({"facts", "campaigns", "jobs"})
 TABLES_OF_VERSION_1 = frozenset({"campaign", "jobs"})
-_PAGE = 200
-"""Rows that a migration reads and writes together."""
+PAGE_SIZE = 200
+"""Rows that a migration processes at once."""
 
 _CAMPAIGNS = """
 CREATE TABLE campaigns (
@@ -72,10 +72,10 @@ def create(db: Connection, serial: str) -> None:
 
 
 def migrate_from_version_1(db: Connection, serial: str, name: str) -> None:
-    """Bring a ledger of version 1 up to date: its rows become one campaign of this name.
+    """Migrate a ledger from version 1. Its rows become one campaign called `name`.
 
-    Version 1 kept the rows of all manifests together and knew neither account nor content. The campaign has
-    no account until it is run again.
+    Version 1 stored the rows of all manifests together, without account and content. The campaign gets its
+    account when it is run again.
     """
     for index in ("key", "pending", "posting", "submitted", "job"):
         db.execute(f"DROP INDEX IF EXISTS jobs_{index}")
@@ -88,8 +88,8 @@ def migrate_from_version_1(db: Connection, serial: str, name: str) -> None:
     db.execute(f"ALTER TABLE jobs ADD COLUMN campaign BIGINT NOT NULL DEFAULT {int(campaign)}")
     db.execute("ALTER TABLE jobs ADD COLUMN content TEXT")
     db.execute("ALTER TABLE jobs ADD COLUMN project_id TEXT")
-    for kept in ("options", "bounds"):
-        db.execute("UPDATE facts SET name = ? WHERE name = ?", (f"{campaign}:{kept}", kept))
+    for fact in ("options", "bounds"):
+        db.execute("UPDATE facts SET name = ? WHERE name = ?", (f"{campaign}:{fact}", fact))
     db.execute("DELETE FROM facts WHERE name IN ('id', 'pace', 'workers')")
     db.execute("INSERT INTO facts VALUES (?, '1')", (f"{campaign}:written_by_version",))
     db.execute("UPDATE facts SET value = ? WHERE name = 'schema'", (str(VERSION),))
@@ -109,7 +109,7 @@ def _add_content(db: Connection, campaign: UUID) -> None:
         for n, key, text in rows:
             params = json.loads(text)
             content = content_of(params)
-            # The project was derived from the key, and jobs exist under it: it stays when the key changes.
+            # Jobs exist in the project that was derived from the old key, so it must not change.
             project = str(params.get("project_id") or uuid5(campaign, key))
             if key != content and key == _key_of_version_1(params) and not _is_taken(db, content, taken):
                 taken.add(content)
@@ -126,13 +126,13 @@ def _add_content(db: Connection, campaign: UUID) -> None:
 def _pages(db: Connection) -> Iterator[list[Any]]:
     n = 0
     statement = "SELECT n, key, params FROM jobs WHERE n > ? ORDER BY n LIMIT ?"
-    while rows := db.execute(statement, (n, _PAGE)).fetchall():
+    while rows := db.execute(statement, (n, PAGE_SIZE)).fetchall():
         yield rows
         n = rows[-1][0]
 
 
 def _key_of_version_1(params: dict[str, Any]) -> str:
-    """Return the key that version 1 derived: signatures were part of it."""
+    """Return the key that version 1 derived. It included the signatures of URLs."""
     return blake2b(canonical(params).encode(), digest_size=12).hexdigest()
 
 

@@ -204,7 +204,7 @@ class SharedLimiter(Limiter):
             send_times = shared.reserve(count, now)
             return shared.state()
 
-        self._ledger.update_for_account("pace", change)
+        self._ledger.update_account_fact("pace", change)
         with lock:
             offset = time.monotonic() - self._ledger.now()
             if self._epoch != shared.epoch:

@@ -1,4 +1,4 @@
-"""A ledger's database in a file: one process at a time, nothing to install."""
+"""A ledger in an SQLite file: for one process at a time, without any installation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _INSERT = f"INSERT INTO arriving ({', '.join(ARRIVING)}) VALUES ({', '.join('?' 
 
 
 class SQLite:
-    """A database in an SQLite file."""
+    """A ledger's database in an SQLite file."""
 
     is_shared = False
     serial = "INTEGER PRIMARY KEY"
@@ -39,72 +39,75 @@ class SQLite:
         self.stem = Path(self.name).stem
         self._lock = threading.RLock()
         if Path(self.name).is_dir():
-            raise LedgerError(f"{self.name} is a folder; name a file for the ledger, in it for example")
+            raise LedgerError(f"{self.name} is a folder. Give a file for the ledger")
         if not Path(self.name).parent.is_dir():
-            raise LedgerError(f"there is no folder {Path(self.name).parent} for the ledger; create it first")
-        # SQLite keeps recent claims in a file beside this one, and finds it by name.
+            raise LedgerError(
+                f"the folder {Path(self.name).parent} for the ledger does not exist. Create it first"
+            )
+        # SQLite finds the write-ahead log by the file's name, and recent claims are in that log.
         self._path = Path(self.name).resolve()
         if self._path.exists() and self._path.stat().st_nlink > 1:
             raise LedgerError(
-                f"{self.name} has another name (a hard link), and claims made under one name are not seen "
-                "under the other: remove one of them"
+                f"{self.name} has a second name (a hard link). Claims made under one name are invisible "
+                "under "
+                "the other, so rows could be submitted twice. Remove one of the names"
             )
         try:
             self._db = sqlite3.connect(self.name, isolation_level=None, check_same_thread=False, timeout=30)
         except sqlite3.Error as error:
             raise LedgerError(f"{self.name} cannot be used as a ledger: {error}") from error
         try:
-            # On disk before anything is sent: a machine that loses power must not forget a claim.
+            # FULL: a claim must be on disk before the request is sent, in case the machine loses power.
             self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
         except sqlite3.Error as error:
             self._db.close()
             raise LedgerError(f"{self.name} cannot be used as a ledger: {error}") from error
 
     def now(self) -> float:
-        """Return the seconds since 1970."""
+        """Return seconds since 1970."""
         return time.time()
 
     def tables(self) -> set[str]:
-        """Return the names of its tables."""
+        """Return the names of the tables."""
         return {name for (name,) in self.read("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
     def create(self, work: Callable[[Connection, set[str]], T]) -> T:
-        """Create or change tables in one transaction, while no other process does."""
-        with self._told(), self._transaction():
+        """Create or change tables in one transaction, under a lock."""
+        with self._translate_errors(), self._transaction():
             return work(self._db, self.tables())
 
     def run(self, work: Callable[[Connection], T]) -> T:
-        """Do all of some work, or nothing of it."""
-        with self._told(), self._transaction():
+        """Run `work` in a transaction."""
+        with self._translate_errors(), self._transaction():
             return work(self._db)
 
     def read(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
-        """Return the rows that a statement yields."""
-        with self._told(), self._lock:
+        """Return the rows that a statement selects."""
+        with self._translate_errors(), self._lock:
             return self._db.execute(sql, values).fetchall()
 
     def apply(self, changes: Sequence[Change]) -> list[bool]:
-        """Carry out changes together."""
-        with self._told(), self._transaction():
+        """Execute changes in one transaction."""
+        with self._translate_errors(), self._transaction():
             execute = self._db.execute
             return [execute(change.sql, change.values).rowcount == 1 for change in changes]
 
     def load(self, rows: Iterable[Sequence[object]], work: Callable[[Connection], T]) -> T:
-        """Put rows into the temporary table `arriving`, and do some work on it in the same transaction."""
-        with self._told(), self._transaction():
+        """Insert rows into the temporary table `arriving`, and run `work` in the same transaction."""
+        with self._translate_errors(), self._transaction():
             self._db.execute("DROP TABLE IF EXISTS arriving")
             self._db.execute(_ARRIVING)
             self._db.executemany(_INSERT, rows)
             self._db.execute("CREATE INDEX arriving_key ON arriving (key)")
-            done = work(self._db)
+            result = work(self._db)
             self._db.execute("DROP TABLE arriving")
-            return done
+            return result
 
     @contextmanager
-    def alone(self) -> Generator[None]:
-        """Be the only process that runs this campaign; the system ends it, however the process ends."""
+    def exclusive_lock(self) -> Generator[None]:
+        """Lock the ledger. The system releases the lock when the process ends, in any way."""
         if self.name == ":memory:":
-            yield  # no other process can see it
+            yield  # no other process can open it
             return
         with Path(f"{self._path}.lock").open("ab") as file:
             if sys.platform != "win32":
@@ -127,12 +130,12 @@ class SQLite:
                 yield
                 self._db.execute("COMMIT")
             except BaseException:
-                if self._db.in_transaction:  # a disk that is full has ended it already
+                if self._db.in_transaction:  # a full disk has already ended the transaction
                     self._db.execute("ROLLBACK")
                 raise
 
     @contextmanager
-    def _told(self) -> Generator[None]:
+    def _translate_errors(self) -> Generator[None]:
         try:
             yield
         except sqlite3.Error as error:

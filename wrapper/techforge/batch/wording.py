@@ -1,4 +1,4 @@
-"""Numbers of things, as people write them."""
+"""Counts with singular and plural nouns."""
 
 
 def counted(count: int, thing: str) -> str:

@@ -1,4 +1,4 @@
-"""Running a campaign together with other processes: rows come in chunks, pace and counts are shared."""
+"""Run a campaign with several processes, which share the rate limiter and the budgets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from attrs import asdict, define, evolve, field
 
-from techforge.batch.dispatch import enqueue, tolerated
+from techforge.batch.dispatch import enqueue, log_failure
 from techforge.batch.ledger import State
 from techforge.batch.runner import Run
 from techforge.batch.shared_limiter import SharedLimiter
@@ -20,83 +20,83 @@ if TYPE_CHECKING:
     from techforge.batch.ledger import Chunk, Ledger
     from techforge.batch.options import Options
 
-_TEND = 1.0
-"""Seconds after which a worker looks after what all have in common."""
-_SHARE = 0.2
-"""Seconds after which a worker looks how many jobs it may have begun."""
-_GONE = 10.0
-"""Seconds after which a worker that has said nothing does not count."""
-_FORGOTTEN = 10.0
-"""Seconds without a chunk after which one looks whether rows were forgotten."""
-_TAKE_OVER = 5.0
+MAINTENANCE_INTERVAL = 1.0
+"""Seconds between two heartbeats of a worker."""
+QUOTA_INTERVAL = 0.2
+"""Seconds between two updates of the number of jobs that this worker may start."""
+HEARTBEAT_TIMEOUT = 10.0
+"""A worker without a heartbeat for this many seconds counts as dead."""
+IDLE_TIMEOUT = 10.0
+"""After this many seconds without a chunk, look for pending rows that the dispatcher lost."""
+TAKE_OVER_INTERVAL = 5.0
 
 
 @define
 class Bounds:
-    """How far all workers together may go: the last row, and how many rows may have failed."""
+    """The budget of all workers: the last row to submit, and the number of failed rows to stop at."""
 
     last: int | None = None
     failed: int | None = None
 
     @classmethod
-    def kept_in(cls, ledger: Ledger) -> Self:
-        """Return those that were set for all."""
-        kept: dict[str, int | None] = ledger.kept("bounds") or {}
-        return cls(**kept)
+    def load(cls, ledger: Ledger) -> Self:
+        """Return the bounds that are stored in the ledger."""
+        bounds: dict[str, int | None] = ledger.get_fact("bounds") or {}
+        return cls(**bounds)
 
 
 @define
 class Worker(Run):
-    """A run of a campaign by one of many processes."""
+    """One of several processes that run a campaign."""
 
     dispatcher: Dispatcher = field(kw_only=True)
     stay: bool = field(kw_only=True, default=False)
-    """Whether it waits for more rows when all have ended."""
+    """Wait for more rows when all have ended."""
     _id: str = field(init=False, factory=lambda: uuid4().hex)
     _chunks: int = field(init=False, default=0)
     _busy_at: float = field(init=False, factory=time.monotonic)
-    _taken_at: float = field(init=False, default=0.0)
-    _tend_at: float = field(init=False, default=0.0)
+    _take_over_at: float = field(init=False, default=0.0)
+    _maintain_at: float = field(init=False, default=0.0)
     _count_at: float = field(init=False, default=0.0)
-    _share_at: float = field(init=False, default=0.0)
-    _place: int = field(init=False, default=0)
-    """Among those that have rows to submit."""
-    _sharers: int = field(init=False, default=1)
+    _quota_at: float = field(init=False, default=0.0)
+    _position: int = field(init=False, default=0)
+    """The position of this worker among those that have rows to submit."""
+    _sharer_count: int = field(init=False, default=1)
     _bounds: Bounds = field(init=False, factory=Bounds)
 
     async def work(self) -> None:
-        """Submit the rows that one is given, and look at jobs, until nothing is left."""
+        """Submit the rows that the dispatcher delivers, and poll jobs, until nothing is left."""
         limiter = self.session.settings.limiter
-        beside = [asyncio.create_task(limiter.run())] if isinstance(limiter, SharedLimiter) else []
+        tasks = [asyncio.create_task(limiter.run())] if isinstance(limiter, SharedLimiter) else []
         try:
-            await self._tend()
-            await self._share()
-            beside.append(asyncio.create_task(self._serve()))
+            await self._maintain()
+            await self._update_quota()
+            tasks.append(asyncio.create_task(self._process_chunks()))
             while not self.is_stopped:
-                await self.reconciler.look()
+                await self.reconciler.poll_due_jobs()
                 self.check_progress()
-                for task in beside:
+                for task in tasks:
                     if task.done():
                         task.result()
-                await self._share()
-                if await self._tend():
+                await self._update_quota()
+                if await self._maintain():
                     return
         finally:
             self.stop()
-            for task in beside:
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    def is_spent(self) -> bool:
-        """Tell whether all workers together have had as many failures as they may."""
-        most = self._bounds.failed
-        return most is not None and self.counts[State.FAILED] + self.counts[State.UNKNOWN] >= most
+    def is_budget_spent(self) -> bool:
+        """Return whether all workers together have reached `max_failures`."""
+        limit = self._bounds.failed
+        return limit is not None and self.counts[State.FAILED] + self.counts[State.UNKNOWN] >= limit
 
-    async def _serve(self) -> None:
-        """Let the dispatcher hand chunks out, again if it fails: what was lost with it will be found."""
+    async def _process_chunks(self) -> None:
+        """Process the dispatcher's chunks. If it fails, start it again; lost chunks are found later."""
         while True:
-            await tolerated(self.dispatcher.run_worker(self._process))
-            await asyncio.sleep(_TEND)
+            await log_failure(self.dispatcher.run_worker(self._process))
+            await asyncio.sleep(MAINTENANCE_INTERVAL)
 
     async def _process(self, chunk: Chunk) -> None:
         self._chunks += 1
@@ -109,75 +109,79 @@ class Worker(Run):
             self._chunks -= 1
             self._busy_at = time.monotonic()
 
-    async def _tend(self) -> bool:
-        """Look after what all workers have in common; return whether all is over."""
-        began = time.monotonic()
-        if began < self._tend_at:
+    async def _maintain(self) -> bool:
+        """Send a heartbeat and update the shared state. Return whether the campaign has ended."""
+        started = time.monotonic()
+        if started < self._maintain_at:
             return False
-        self._tend_at = began + _TEND
-        await asyncio.to_thread(self._appear)
-        if began > self._taken_at + _TAKE_OVER:
-            self._taken_at = began
-            await tolerated(self.dispatcher.take_over())
-        if began < self._count_at:
+        self._maintain_at = started + MAINTENANCE_INTERVAL
+        await asyncio.to_thread(self._send_heartbeat)
+        if started > self._take_over_at + TAKE_OVER_INTERVAL:
+            self._take_over_at = started
+            await log_failure(self.dispatcher.take_over())
+        if started < self._count_at:
             return False
-        await asyncio.to_thread(self._count)
-        # Where there is much to count one counts seldom.
-        self._count_at = time.monotonic() + 10 * (time.monotonic() - began)
+        await asyncio.to_thread(self._update_counts)
+        # Counting a large ledger is slow: spend at most a tenth of the time on it.
+        self._count_at = time.monotonic() + 10 * (time.monotonic() - started)
         if self._chunks or self.is_busy:
             return False
-        if not self.is_spent() and await asyncio.to_thread(self.ledger.is_pending, 0, self._bounds.last):
-            if began > self._busy_at + _FORGOTTEN:
-                self._busy_at = began
+        if not self.is_budget_spent() and await asyncio.to_thread(
+            self.ledger.is_pending, 0, self._bounds.last
+        ):
+            if started > self._busy_at + IDLE_TIMEOUT:
+                self._busy_at = started
                 await enqueue(self.dispatcher, await asyncio.to_thread(self.ledger.chunks, self._bounds.last))
             return False
         if self.counts[State.PENDING]:
-            self.problem = "the last run stopped at its budget; techforge batch resume continues without it"
-        return not self.stay and not await self.is_waiting()
+            self.problem = "the last run stopped at its budget. Continue without it: techforge batch resume"
+        return not self.stay and not await self.has_unfinished_jobs()
 
-    async def _share(self) -> None:
-        """Take one's part of the jobs that may be begun, so that all together do not have more."""
-        most, now = self.options.max_outstanding, time.monotonic()
-        if most is None or now < self._share_at:
+    async def _update_quota(self) -> None:
+        """Update how many jobs this worker may start, so that all workers stay within `max_outstanding`."""
+        max_outstanding, now = self.options.max_outstanding, time.monotonic()
+        if max_outstanding is None or now < self._quota_at:
             return
-        free = most - await asyncio.to_thread(self.ledger.under_way)
-        self.submitter.allow(free // self._sharers + (self._place < free % self._sharers))
-        self._share_at = now + _SHARE
+        free = max_outstanding - await asyncio.to_thread(self.ledger.unfinished_job_count)
+        self.submitter.set_quota(free // self._sharer_count + (self._position < free % self._sharer_count))
+        self._quota_at = now + QUOTA_INTERVAL
 
-    def _appear(self) -> None:
-        """Say that one is there, and see who else is."""
+    def _send_heartbeat(self) -> None:
+        """Record in the ledger that this worker is alive, and read which others are."""
         ledger = self.ledger
 
-        def here(before: dict[str, tuple[float, bool]] | None) -> dict[str, tuple[float, bool]]:
+        def update(workers: dict[str, tuple[float, bool]] | None) -> dict[str, tuple[float, bool]]:
             now = ledger.now()
-            there = {name: said for name, said in (before or {}).items() if said[0] > now - _GONE}
-            there[self._id] = now, self._chunks > 0
-            sharers = sorted(name for name, (_, wants) in there.items() if wants or name == self._id)
-            self._place, self._sharers = sharers.index(self._id), len(sharers)
-            return there
+            alive = {
+                name: beat for name, beat in (workers or {}).items() if beat[0] > now - HEARTBEAT_TIMEOUT
+            }
+            alive[self._id] = now, self._chunks > 0
+            sharers = sorted(name for name, (_, has_rows) in alive.items() if has_rows or name == self._id)
+            self._position, self._sharer_count = sharers.index(self._id), len(sharers)
+            return alive
 
-        ledger.update("workers", here)
-        self._bounds = Bounds.kept_in(ledger)
+        ledger.update_fact("workers", update)
+        self._bounds = Bounds.load(ledger)
 
-    def _count(self) -> None:
-        self.ledger.abandon(self.ledger.now())
+    def _update_counts(self) -> None:
+        self.ledger.expire_claims(self.ledger.now())
         self.counts.update(self.ledger.counts())
 
 
 def set_bounds(ledger: Ledger, options: Options) -> Bounds:
-    """Turn a run's budget into bounds that all workers keep to: rows up to the nth that is pending."""
+    """Store a run's budget as bounds for all workers: `max_jobs` becomes the number of the last row."""
     last = None if options.max_jobs is None else ledger.nth_pending(options.max_jobs)
     failed = None
     if options.max_failures is not None:
         counts = ledger.counts()
         failed = counts[State.FAILED] + counts[State.UNKNOWN] + options.max_failures
     bounds = Bounds(last, failed)
-    ledger.update("bounds", lambda _: asdict(bounds))
+    ledger.update_fact("bounds", lambda _: asdict(bounds))
     return bounds
 
 
-def sharing(session: AsyncSession, ledger: Ledger) -> AsyncSession:
-    """Return the same session, at the pace of the campaign."""
+def with_shared_limiter(session: AsyncSession, ledger: Ledger) -> AsyncSession:
+    """Return the session with the shared rate limiter of the campaign."""
     limiter = session.settings.limiter
     shared = SharedLimiter(ledger, limiter.max_rate, limiter.max_in_flight)
     return evolve(session, settings=evolve(session.settings, limiter=shared))

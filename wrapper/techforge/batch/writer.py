@@ -1,4 +1,4 @@
-"""One commit for many: what several tasks want to write at about the same time reaches the disk together."""
+"""Group commit: changes that several tasks make at about the same time are written in one transaction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Writer:
-    """Carries out changes of a ledger in a thread; a caller goes on when its own is on disk."""
+    """Applies changes to a ledger in a thread. A call returns when its change is on disk."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -21,12 +21,12 @@ class Writer:
         self._task: asyncio.Task[None] | None = None
 
     async def __call__(self, change: Change) -> bool:
-        """Carry out one change of a row; False if the row was not as it must be."""
+        """Apply one change. Return False if the row was in another state."""
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((change, future))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._write())
-        # A caller that is cancelled leaves: its change is made all the same.
+        # The change is applied even if the caller is cancelled.
         return bool(await future)
 
     async def _write(self) -> None:
@@ -34,7 +34,7 @@ class Writer:
             batch, self._waiting = self._waiting, []
             try:
                 results = await asyncio.to_thread(self._ledger.apply, *(change for change, _ in batch))
-            except Exception as error:  # noqa: BLE001 - who waits must hear of it, whatever it is
+            except Exception as error:  # noqa: BLE001 - it is passed to the callers
                 for _, future in batch:
                     if not future.done():
                         future.set_exception(LedgerError(str(error)))
@@ -43,7 +43,7 @@ class Writer:
                     if not future.done():
                         future.set_result(result)
 
-    async def settle(self) -> None:
-        """Wait until all that was asked for is on disk."""
+    async def flush(self) -> None:
+        """Wait until all changes are on disk."""
         while self._task is not None and not self._task.done():
             await asyncio.wait([self._task])

@@ -208,7 +208,7 @@ def run(
         is_new = postgres_url(ledger) is None and not Path(ledger).exists()
         place = ":memory:" if dry_run and is_new else ledger
         with open_campaign(place, session_of(client).settings, campaign, manifest) as book:
-            saved = book.remembered() | {n: value for n, value in given.items() if value is not None}
+            saved = book.saved_options() | {n: value for n, value in given.items() if value is not None}
             options = _SavedOptions.of(saved)
             client = options.applied_to(client)  # noqa: PLW2901
             try:
@@ -222,7 +222,7 @@ def run(
             with _exclusive_lock(book):
                 if not _load(book, source, client, order):
                     return
-                book.remember(saved)
+                book.save_options(saved)
             campaign = book.campaign_name
         budget = {"max_jobs": max_jobs, "max_failures": max_failures}
         _run(client, ledger, campaign, "run", options, budget, as_json=as_json)
@@ -249,7 +249,7 @@ def load_rows(
     with reporting_errors(), connected(shows_warnings=True) as client:
         source.check_readable()
         with open_campaign(ledger, session_of(client).settings, campaign, manifest) as book:
-            options = _SavedOptions.of(book.remembered())
+            options = _SavedOptions.of(book.saved_options())
             client = options.applied_to(client)  # noqa: PLW2901
             # With SQLite, `resume` asks before it submits. Workers on PostgreSQL submit the rows immediately.
             order = _Order(
@@ -276,7 +276,7 @@ def resume(
     with reporting_errors(), connected(shows_warnings=True) as client:
         with open_campaign(ledger, session_of(client).settings, campaign) as book:
             _check_loaded(book)
-            options = _SavedOptions.of(book.remembered())
+            options = _SavedOptions.of(book.saved_options())
             order = _Order(options.price, max_jobs, ask_above, is_approved=yes)
             if not order.approve(Loaded(waiting=book.counts()[State.PENDING])):
                 return
@@ -302,7 +302,7 @@ def worker(
     }
     with reporting_errors(), connected(shows_warnings=True) as client:
         with open_campaign(ledger, session_of(client).settings, campaign) as book:
-            saved = book.remembered() | {n: value for n, value in own.items() if value is not None}
+            saved = book.saved_options() | {n: value for n, value in own.items() if value is not None}
             campaign = book.campaign_name
         _run(client, ledger, campaign, "work", _SavedOptions.of(saved), {"stay": stay}, as_json=as_json)
 
@@ -330,7 +330,7 @@ def status(
         _check_loaded(book)
         if not as_json:
             _print_counts(book.counts())
-            _print_cost(book, _SavedOptions.of(book.remembered()).price)
+            _print_cost(book, _SavedOptions.of(book.saved_options()).price)
 
 
 @app.command()
@@ -372,7 +372,7 @@ def fetch(
     with reporting_errors(), connected(shows_warnings=True) as client:
         with open_campaign(ledger, session_of(client).settings, campaign) as book:
             _check_loaded(book)
-            options = _SavedOptions.of(book.remembered() | ({} if name is None else {"name": name}))
+            options = _SavedOptions.of(book.saved_options() | ({} if name is None else {"name": name}))
             campaign, done = book.campaign_name, book.counts()[State.DONE]
         fetched = failed = 0
         template = options.run.get("name", Options().name)
@@ -400,7 +400,7 @@ def retry(
     campaign: CampaignName = None,
 ) -> None:
     """Mark failed rows as pending, so that `resume` submits them again: these keys, or `--state failed`."""
-    with reporting_errors(), Ledger(ledger, campaign, api=_api(), new=False) as book, book.alone():
+    with reporting_errors(), Ledger(ledger, campaign, api=_api(), new=False) as book, book.exclusive_lock():
         if not key and state is None:
             raise InvalidArgumentError("retry", "give the keys of the rows, or --state failed")
         _check_keys(book, key, State.FAILED, "Only failed rows can be retried")
@@ -423,9 +423,9 @@ def unknown(
     campaign: CampaignName = None,
 ) -> None:
     """List the rows for which a job may exist, and resolve them."""
-    with reporting_errors(), Ledger(ledger, campaign, api=_api(), new=False) as book, book.alone():
+    with reporting_errors(), Ledger(ledger, campaign, api=_api(), new=False) as book, book.exclusive_lock():
         _check_loaded(book)
-        book.abandon(book.now() if book.is_shared else None)
+        book.expire_claims(book.now() if book.is_shared else None)
         resume_command = _command("resume", ledger, book)
         _check_keys(book, key, State.UNKNOWN, "This command is for unknown rows only")
         for assignment in job or ():
@@ -459,7 +459,7 @@ def report(
         if to.exists() and not overwrite:
             # The file may be the manifest.
             raise InvalidArgumentError("to", f"{to} exists already. Give another name, or add --overwrite")
-        own = _SavedOptions.of(book.remembered()).price if price is None else _price(price)
+        own = _SavedOptions.of(book.saved_options()).price if price is None else _price(price)
         _print(f"Wrote {write_report(book, to, price=own)}")
 
 
@@ -610,7 +610,7 @@ def _exclusive_lock(book: Ledger) -> Generator[None]:
     """Lock the ledger. If another process holds the lock, remove the campaign that this command created."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(book.alone())
+            stack.enter_context(book.exclusive_lock())
         except LedgerError:
             book.remove_if_empty()
             raise
@@ -692,7 +692,7 @@ def _why_not_started(error: APIError) -> str:
 def _finish(
     book: Ledger, ledger: str, next_command: str, price: Decimal | None, out: str, *, as_json: bool
 ) -> None:
-    counts, bounds = book.counts(), Bounds.kept_in(book)
+    counts, bounds = book.counts(), Bounds.load(book)
     if not as_json:
         _print_counts(counts)
     _print_cost(book, price)
@@ -762,7 +762,7 @@ def _check_loaded(book: Ledger) -> None:
     """Exit with a message if the campaign has no rows."""
     if any(book.counts().values()):
         return
-    problem = book.kept("refused")
+    problem = book.get_fact("refused")
     why = f"the manifest was rejected. {problem}" if problem else "its manifest had no rows."
     _print(f"The campaign {book.campaign_name!r} has no rows: {why}")
     raise typer.Exit(ExitCode.USAGE)
