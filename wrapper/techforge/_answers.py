@@ -16,12 +16,12 @@ _DEPTH = 5
 _REASON_LENGTH = 300
 
 
-def _parsed(body: bytes) -> dict[str, Any] | None:
+def _parse(body: bytes) -> dict[str, Any] | None:
     try:
-        answer = json.loads(body)
+        response = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    return cast("dict[str, Any]", answer) if isinstance(answer, dict) else None
+    return cast("dict[str, Any]", response) if isinstance(response, dict) else None
 
 
 def is_job_id(value: object) -> TypeGuard[str]:
@@ -31,9 +31,9 @@ def is_job_id(value: object) -> TypeGuard[str]:
 
 def reason_in(body: bytes, *secrets: str) -> str:
     """Return the masked error text of a response: its `message` or `error`, in any format."""
-    answer = _parsed(body) or {}
+    response = _parse(body) or {}
     for name in ("message", "error"):
-        reason = answer.get(name)
+        reason = response.get(name)
         if isinstance(reason, dict):
             reason = cast("dict[str, Any]", reason).get("message")
         if reason:
@@ -48,16 +48,16 @@ def job_in(body: bytes) -> tuple[str | None, str | None]:
     v1.0.0 sends `jobId` and `status`, its successor `job.uuid` and `job.job_status`. If the id is elsewhere
     in the response, or the response is not JSON, the status is None.
     """
-    answer = _parsed(body)
-    if answer is not None:
-        row = answer.get("job")
+    response = _parse(body)
+    if response is not None:
+        row = response.get("job")
         row = cast("dict[str, Any]", row) if isinstance(row, dict) else {}
-        for source, id_name, status_name in ((answer, "jobId", "status"), (row, "uuid", "job_status")):
+        for source, id_name, status_name in ((response, "jobId", "status"), (row, "uuid", "job_status")):
             job_id = source.get(id_name)
             if is_job_id(job_id):
                 status = source.get(status_name)
                 return job_id, status if isinstance(status, str) else "unknown"
-        return next(_job_ids(answer, _DEPTH), None) or _uuid_of(answer), None
+        return next(_job_ids(response, _DEPTH), None) or _uuid_of(response), None
     found = _ID_IN_TEXT.search(body.decode("utf-8", "replace"))
     if found:
         return found[1] or found[2], None
@@ -74,9 +74,9 @@ def _job_ids(value: object, depth: int) -> Iterator[str]:
             yield from _job_ids(inner, depth - 1)
 
 
-def _uuid_of(answer: dict[str, Any]) -> str | None:
+def _uuid_of(response: dict[str, Any]) -> str | None:
     """Return the UUID in `id` or `uuid` of a response, or of its `job` or `data`."""
-    for source in (answer, answer.get("job"), answer.get("data")):
+    for source in (response, response.get("job"), response.get("data")):
         if isinstance(source, dict):
             for name in ("id", "uuid"):
                 found = cast("dict[str, Any]", source).get(name)

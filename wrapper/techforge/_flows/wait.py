@@ -65,7 +65,7 @@ def find(job: Job, settings: Settings, deadline: float) -> Flow[Video | APIStatu
     yield Close()
     if response.status_code in {200, 206}:
         return _video(job, signed, response)
-    error = status_error(
+    refusal = status_error(
         response.status_code,
         "storage refused the signed URL",
         method="GET",
@@ -73,8 +73,8 @@ def find(job: Job, settings: Settings, deadline: float) -> Flow[Video | APIStatu
         retry_after=response.retry_after,
     )
     if response.status_code in _NOT_FOUND:
-        return error
-    raise error
+        return refusal
+    raise refusal
 
 
 def _read_remaining() -> Flow[None]:
