@@ -245,11 +245,14 @@ class AsyncBatch:
         self._session.check_loop()
         chosen = Options.of(options)
         chosen.make_folder()
-        with open_campaign(ledger, self._session.settings, campaign, manifest) as book, book.exclusive_lock():
+        with (
+            open_campaign(ledger, self._session.settings, campaign, manifest) as opened,
+            opened.exclusive_lock(),
+        ):
             if manifest is not None:
                 await asyncio.to_thread(
                     load,
-                    book,
+                    opened,
                     manifest,
                     self._session.settings,
                     skip_bad=skip_bad,
@@ -257,11 +260,11 @@ class AsyncBatch:
                     on_conflict=on_conflict,
                     on_removed=on_removed or removed_rows_of(manifest, campaign),
                 )
-            if await asyncio.to_thread(book.is_pending):
+            if await asyncio.to_thread(opened.is_pending):
                 await self._session.run(probe(self._session.settings))
             # Close the run before the ledger: responses in flight must still be recorded.
             async with contextlib.aclosing(
-                self._entries(book, ledger, chosen, dispatcher, on_progress)
+                self._entries(opened, ledger, chosen, dispatcher, on_progress)
             ) as entries:
                 async for entry in entries:
                     yield entry
@@ -291,12 +294,12 @@ class AsyncBatch:
         self._session.check_loop()
         chosen = Options.of({"give_up_after": None, **options})
         chosen.make_folder()
-        with open_campaign(ledger, self._session.settings, campaign) as book:
-            if not book.is_shared:
+        with open_campaign(ledger, self._session.settings, campaign) as opened:
+            if not opened.is_shared:
                 raise LedgerError(
-                    f"{book.name} is for one process at a time. Several workers need a ledger in PostgreSQL"
+                    f"{opened.name} is for one process at a time. Several workers need a ledger in PostgreSQL"
                 )
-            joining = self._entries(book, ledger, chosen, dispatcher, on_progress, joins=True, stay=stay)
+            joining = self._entries(opened, ledger, chosen, dispatcher, on_progress, joins=True, stay=stay)
             async with contextlib.aclosing(joining) as entries:
                 async for entry in entries:
                     yield entry
@@ -327,8 +330,8 @@ class AsyncBatch:
         self._session.check_loop()
         chosen = Options(out=out, name=name, downloads=downloads)
         chosen.make_folder()
-        with open_campaign(ledger, self._session.settings, campaign) as book:
-            async with contextlib.aclosing(fetch(self._session, book, chosen)) as entries:
+        with open_campaign(ledger, self._session.settings, campaign) as opened:
+            async with contextlib.aclosing(fetch(self._session, opened, chosen)) as entries:
                 async for entry in entries:
                     yield entry
 

@@ -159,7 +159,7 @@ GIVE_UP_AFTER = 600.0
 @app.command()
 def run(
     manifest: ManifestFile,
-    ledger: LedgerPlace = DEFAULT_LEDGER,
+    ledger_path: LedgerPlace = DEFAULT_LEDGER,
     campaign: CampaignName = None,
     output: OutDir = None,
     name: Name = None,
@@ -205,10 +205,10 @@ def run(
     with reporting_errors(), connected(shows_warnings=True) as client:
         source.check_readable()  # before a ledger is created
         # A dry run creates no file.
-        is_new = postgres_url(ledger) is None and not Path(ledger).exists()
-        place = ":memory:" if dry_run and is_new else ledger
-        with open_campaign(place, session_of(client).settings, campaign, manifest) as book:
-            saved = book.saved_options() | {n: value for n, value in given.items() if value is not None}
+        is_new = postgres_url(ledger_path) is None and not Path(ledger_path).exists()
+        place = ":memory:" if dry_run and is_new else ledger_path
+        with open_campaign(place, session_of(client).settings, campaign, manifest) as ledger:
+            saved = ledger.saved_options() | {n: value for n, value in given.items() if value is not None}
             options = _SavedOptions.of(saved)
             client = options.applied_to(client)  # noqa: PLW2901
             try:
@@ -216,22 +216,22 @@ def run(
                 if not dry_run:
                     checked.make_folder()
             except InvalidArgumentError:
-                book.remove_if_empty()
+                ledger.remove_if_empty()
                 raise
             order = _Order(options.price, max_jobs, ask_above, is_approved=yes, is_dry_run=dry_run)
-            with _exclusive_lock(book):
-                if not _load(book, source, client, order):
+            with _exclusive_lock(ledger):
+                if not _load(ledger, source, client, order):
                     return
-                book.save_options(saved)
-            campaign = book.campaign_name
+                ledger.save_options(saved)
+            campaign = ledger.campaign_name
         budget = {"max_jobs": max_jobs, "max_failures": max_failures}
-        _run(client, ledger, campaign, "run", options, budget, as_json=as_json)
+        _run(client, ledger_path, campaign, "run", options, budget, as_json=as_json)
 
 
 @app.command("load")
 def load_rows(
     manifest: ManifestFile,
-    ledger: LedgerPlace = DEFAULT_LEDGER,
+    ledger_path: LedgerPlace = DEFAULT_LEDGER,
     campaign: CampaignName = None,
     skip_bad: SkipBad = False,
     allow_column: AllowColumn = None,
@@ -248,24 +248,24 @@ def load_rows(
     source = _Source(manifest, skip_bad, tuple(allow_column or ()), on_conflict, on_removed, campaign)
     with reporting_errors(), connected(shows_warnings=True) as client:
         source.check_readable()
-        with open_campaign(ledger, session_of(client).settings, campaign, manifest) as book:
-            options = _SavedOptions.of(book.saved_options())
+        with open_campaign(ledger_path, session_of(client).settings, campaign, manifest) as ledger:
+            options = _SavedOptions.of(ledger.saved_options())
             client = options.applied_to(client)  # noqa: PLW2901
             # With SQLite, `resume` asks before it submits. Workers on PostgreSQL submit the rows immediately.
             order = _Order(
                 options.price,
                 None,
                 ask_above,
-                is_approved=yes or not book.is_shared,
-                submits="Workers submit" if book.is_shared else "resume submits",
+                is_approved=yes or not ledger.is_shared,
+                submits="Workers submit" if ledger.is_shared else "resume submits",
             )
-            if _load(book, source, client, order) and book.is_shared:
-                asyncio.run(enqueue(default_dispatcher(ledger, book.campaign.id), book.chunks()))
+            if _load(ledger, source, client, order) and ledger.is_shared:
+                asyncio.run(enqueue(default_dispatcher(ledger_path, ledger.campaign.id), ledger.chunks()))
 
 
 @app.command()
 def resume(
-    ledger: LedgerPlace = DEFAULT_LEDGER,
+    ledger_path: LedgerPlace = DEFAULT_LEDGER,
     campaign: CampaignName = None,
     max_jobs: MaxJobs = None,
     ask_above: AskAbove = ASK_ABOVE,
@@ -274,19 +274,19 @@ def resume(
 ) -> None:
     """Continue a campaign with the options of its last run."""
     with reporting_errors(), connected(shows_warnings=True) as client:
-        with open_campaign(ledger, session_of(client).settings, campaign) as book:
-            _check_loaded(book)
-            options = _SavedOptions.of(book.saved_options())
+        with open_campaign(ledger_path, session_of(client).settings, campaign) as ledger:
+            _check_loaded(ledger)
+            options = _SavedOptions.of(ledger.saved_options())
             order = _Order(options.price, max_jobs, ask_above, is_approved=yes)
-            if not order.approve(Loaded(waiting=book.counts()[State.PENDING])):
+            if not order.approve(Loaded(waiting=ledger.counts()[State.PENDING])):
                 return
-            campaign = book.campaign_name
-        _run(client, ledger, campaign, "run", options, {"max_jobs": max_jobs}, as_json=as_json)
+            campaign = ledger.campaign_name
+        _run(client, ledger_path, campaign, "run", options, {"max_jobs": max_jobs}, as_json=as_json)
 
 
 @app.command()
 def worker(
-    ledger: LedgerPlace,
+    ledger_path: LedgerPlace,
     campaign: CampaignName = None,
     output: OutDir = None,
     concurrency: Concurrency = None,
@@ -301,23 +301,23 @@ def worker(
         "give_up_after": give_up_after,
     }
     with reporting_errors(), connected(shows_warnings=True) as client:
-        with open_campaign(ledger, session_of(client).settings, campaign) as book:
-            saved = book.saved_options() | {n: value for n, value in own.items() if value is not None}
-            campaign = book.campaign_name
-        _run(client, ledger, campaign, "work", _SavedOptions.of(saved), {"stay": stay}, as_json=as_json)
+        with open_campaign(ledger_path, session_of(client).settings, campaign) as ledger:
+            saved = ledger.saved_options() | {n: value for n, value in own.items() if value is not None}
+            campaign = ledger.campaign_name
+        _run(client, ledger_path, campaign, "work", _SavedOptions.of(saved), {"stay": stay}, as_json=as_json)
 
 
 @app.command()
 def status(
-    ledger: LedgerPlace = DEFAULT_LEDGER, campaign: CampaignName = None, as_json: AsJson = False
+    ledger_path: LedgerPlace = DEFAULT_LEDGER, campaign: CampaignName = None, as_json: AsJson = False
 ) -> None:
     """Show how many rows are in each state. It works during a run."""
-    with reporting_errors(), Ledger(ledger, campaign, api=_api(), new=False) as book:
-        campaigns = book.campaigns()
+    with reporting_errors(), Ledger(ledger_path, campaign, api=_api(), new=False) as ledger:
+        campaigns = ledger.campaigns()
         if campaign is None and len(campaigns) > 1:
             found: dict[str, dict[State, int]] = {}
             for each in campaigns:
-                with Ledger(ledger, each.name, api=each.api, new=False) as other:
+                with Ledger(ledger_path, each.name, api=each.api, new=False) as other:
                     found[str(each)] = other.counts()
                     if not as_json:
                         err.print(str(each), markup=False, highlight=False)
@@ -326,16 +326,16 @@ def status(
                 _print_json({name: _plain(counts) for name, counts in found.items()})
             return
         if as_json:
-            _print_json(_plain(book.counts()))
-        _check_loaded(book)
+            _print_json(_plain(ledger.counts()))
+        _check_loaded(ledger)
         if not as_json:
-            _print_counts(book.counts())
-            _print_cost(book, _SavedOptions.of(book.saved_options()).price)
+            _print_counts(ledger.counts())
+            _print_cost(ledger, _SavedOptions.of(ledger.saved_options()).price)
 
 
 @app.command()
 def rows(
-    ledger: LedgerPlace = DEFAULT_LEDGER,
+    ledger_path: LedgerPlace = DEFAULT_LEDGER,
     campaign: CampaignName = None,
     state: Annotated[State | None, typer.Option(help="Only the rows in this state.")] = None,
     as_json: AsJson = False,
@@ -344,15 +344,15 @@ def rows(
 
     Columns are separated by tabs. --json prints one JSON object per line.
     """
-    with reporting_errors(), Ledger(ledger, campaign, api=_api(), new=False) as book:
-        _check_loaded(book)
+    with reporting_errors(), Ledger(ledger_path, campaign, api=_api(), new=False) as ledger:
+        _check_loaded(ledger)
         table = csv.writer(sys.stdout, delimiter="\t", lineterminator="\n")
         columns: list[str] = (
-            [] if as_json else sorted({name for e in book.entries(state) for name in e.metadata})
+            [] if as_json else sorted({name for e in ledger.entries(state) for name in e.metadata})
         )
         if not as_json:
             table.writerow([*_FIELDS, *columns])
-        for entry in book.entries(state):
+        for entry in ledger.entries(state):
             if as_json:
                 _print_json(_fields(entry))
             else:
@@ -363,20 +363,20 @@ def rows(
 @app.command()
 def fetch(
     output: Annotated[Path, typer.Option("--out", help="Folder for the videos.")],
-    ledger: LedgerPlace = DEFAULT_LEDGER,
+    ledger_path: LedgerPlace = DEFAULT_LEDGER,
     campaign: CampaignName = None,
     name: Name = None,
     as_json: AsJson = False,
 ) -> None:
     """Download every finished video that is not in the folder yet."""
     with reporting_errors(), connected(shows_warnings=True) as client:
-        with open_campaign(ledger, session_of(client).settings, campaign) as book:
-            _check_loaded(book)
-            options = _SavedOptions.of(book.saved_options() | ({} if name is None else {"name": name}))
-            campaign, done = book.campaign_name, book.counts()[State.DONE]
+        with open_campaign(ledger_path, session_of(client).settings, campaign) as ledger:
+            _check_loaded(ledger)
+            options = _SavedOptions.of(ledger.saved_options() | ({} if name is None else {"name": name}))
+            campaign, done = ledger.campaign_name, ledger.counts()[State.DONE]
         fetched = failed = 0
         template = options.run.get("name", Options().name)
-        for entry in client.batch.fetch(ledger, out=output, name=template, campaign=campaign):
+        for entry in client.batch.fetch(ledger_path, out=output, name=template, campaign=campaign):
             fetched, failed = fetched + (entry.file is not None), failed + (entry.file is None)
             if as_json:
                 _print_json(_fields(entry))
@@ -396,16 +396,20 @@ def retry(
     state: Annotated[
         Retryable | None, typer.Option(help="All rows in this state. For unknown rows use `unknown`.")
     ] = None,
-    ledger: LedgerPlace = DEFAULT_LEDGER,
+    ledger_path: LedgerPlace = DEFAULT_LEDGER,
     campaign: CampaignName = None,
 ) -> None:
     """Mark failed rows as pending, so that `resume` submits them again: these keys, or `--state failed`."""
-    with reporting_errors(), Ledger(ledger, campaign, api=_api(), new=False) as book, book.exclusive_lock():
+    with (
+        reporting_errors(),
+        Ledger(ledger_path, campaign, api=_api(), new=False) as ledger,
+        ledger.exclusive_lock(),
+    ):
         if not key and state is None:
             raise InvalidArgumentError("retry", "give the keys of the rows, or --state failed")
-        _check_keys(book, key, State.FAILED, "Only failed rows can be retried")
-        count = book.retry(State.FAILED, key or None)
-        _print(f"{_are(count)} pending again. Next: {_command('resume', ledger, book)}")
+        _check_keys(ledger, key, State.FAILED, "Only failed rows can be retried")
+        count = ledger.retry(State.FAILED, key or None)
+        _print(f"{_are(count)} pending again. Next: {_command('resume', ledger_path, ledger)}")
 
 
 @app.command()
@@ -419,27 +423,31 @@ def unknown(
         list[str] | None,
         typer.Option("--job", help="KEY=JOB or PROJECT=JOB: the job's id, if you know it; repeatable."),
     ] = None,
-    ledger: LedgerPlace = DEFAULT_LEDGER,
+    ledger_path: LedgerPlace = DEFAULT_LEDGER,
     campaign: CampaignName = None,
 ) -> None:
     """List the rows for which a job may exist, and resolve them."""
-    with reporting_errors(), Ledger(ledger, campaign, api=_api(), new=False) as book, book.exclusive_lock():
-        _check_loaded(book)
-        book.expire_claims(book.now() if book.is_shared else None)
-        resume_command = _command("resume", ledger, book)
-        _check_keys(book, key, State.UNKNOWN, "This command is for unknown rows only")
+    with (
+        reporting_errors(),
+        Ledger(ledger_path, campaign, api=_api(), new=False) as ledger,
+        ledger.exclusive_lock(),
+    ):
+        _check_loaded(ledger)
+        ledger.expire_claims(ledger.now() if ledger.is_shared else None)
+        resume_command = _command("resume", ledger_path, ledger)
+        _check_keys(ledger, key, State.UNKNOWN, "This command is for unknown rows only")
         for assignment in job or ():
-            _assign_job(book, assignment)
+            _assign_job(ledger, assignment)
             _print(f"Recorded: {assignment}. Next: {resume_command}")
         if check:
             with connected(shows_warnings=True) as client:
-                found = client.batch.check_unknown(book)
+                found = client.batch.check_unknown(ledger)
             _print(f"Found {counted(found, 'video')}. Next: {resume_command}")
         if resubmit:
-            count = book.retry(State.UNKNOWN, key or None)
+            count = ledger.retry(State.UNKNOWN, key or None)
             _print(f"{_are(count)} pending again. Next: {resume_command}")
             return
-        for entry in book.entries(State.UNKNOWN):
+        for entry in ledger.entries(State.UNKNOWN):
             if not key or entry.key in key:
                 line = f"{entry.key}  project {entry.project_id}  {mask(entry.reason or '')}"
                 out.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -448,19 +456,19 @@ def unknown(
 @app.command()
 def report(
     to: Annotated[Path, typer.Argument(help="A .csv, .parquet or .html file.")],
-    ledger: LedgerPlace = DEFAULT_LEDGER,
+    ledger_path: LedgerPlace = DEFAULT_LEDGER,
     campaign: CampaignName = None,
     price: Price = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Write a report with one line per row."""
-    with reporting_errors(), Ledger(ledger, campaign, api=_api(), new=False) as book:
-        _check_loaded(book)
+    with reporting_errors(), Ledger(ledger_path, campaign, api=_api(), new=False) as ledger:
+        _check_loaded(ledger)
         if to.exists() and not overwrite:
             # The file may be the manifest.
             raise InvalidArgumentError("to", f"{to} exists already. Give another name, or add --overwrite")
-        own = _SavedOptions.of(book.saved_options()).price if price is None else _price(price)
-        _print(f"Wrote {write_report(book, to, price=own)}")
+        own = _SavedOptions.of(ledger.saved_options()).price if price is None else _price(price)
+        _print(f"Wrote {write_report(ledger, to, price=own)}")
 
 
 # --- loading a manifest and approving its cost -------------------------------------------------------
@@ -481,10 +489,10 @@ class _Source:
         next(read(self.manifest, allow_columns=self.allow_columns), None)
 
     def load(
-        self, book: Ledger, client: TechForge, approve: Callable[[Loaded], object] | None = None
+        self, ledger: Ledger, client: TechForge, approve: Callable[[Loaded], object] | None = None
     ) -> Loading:
         return load(
-            book,
+            ledger,
             self.manifest,
             session_of(client).settings,
             skip_bad=self.skip_bad,
@@ -563,15 +571,15 @@ class _NotApprovedYet(Exception):  # noqa: N818 - not an error
         self.loaded, self.first = loaded, first
 
 
-def _load(book: Ledger, source: _Source, client: TechForge, order: _Order) -> bool:
+def _load(ledger: Ledger, source: _Source, client: TechForge, order: _Order) -> bool:
     """Load a manifest after the user approved the cost. Return False for a dry run."""
 
     def require_approval(loaded: Loaded) -> None:
         if order.is_dry_run or order.needs_approval(loaded):
-            raise _NotApprovedYet(loaded, next(iter(book.pending(float("inf"), 1)), None))
+            raise _NotApprovedYet(loaded, next(iter(ledger.pending(float("inf"), 1)), None))
 
     try:
-        loading = source.load(book, client, require_approval)
+        loading = source.load(ledger, client, require_approval)
     except _NotApprovedYet as pending:
         _print_loaded(pending.loaded)
         if order.is_dry_run:
@@ -580,14 +588,14 @@ def _load(book: Ledger, source: _Source, client: TechForge, order: _Order) -> bo
                 body = mask_all({**pending.first.params, "project_id": pending.first.project_id})
                 _print(f"First request: POST /jobs/v2 {json.dumps(body, ensure_ascii=False)}")
             _print("Nothing was sent.")
-            book.remove_if_empty()
+            ledger.remove_if_empty()
             return False
         try:
             order.approve(pending.loaded)
         except BaseException:
-            book.remove_if_empty()
+            ledger.remove_if_empty()
             raise
-        _print_skipped(source.load(book, client))
+        _print_skipped(source.load(ledger, client))
     else:
         _print_skipped(loading)
         _print_loaded(loading.loaded)
@@ -606,13 +614,13 @@ def _price(text: str) -> Decimal:
 
 
 @contextmanager
-def _exclusive_lock(book: Ledger) -> Generator[None]:
+def _exclusive_lock(ledger: Ledger) -> Generator[None]:
     """Lock the ledger. If another process holds the lock, remove the campaign that this command created."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(book.exclusive_lock())
+            stack.enter_context(ledger.exclusive_lock())
         except LedgerError:
-            book.remove_if_empty()
+            ledger.remove_if_empty()
             raise
         yield
 
@@ -643,7 +651,7 @@ class _SavedOptions:
 
 def _run(
     client: TechForge,
-    ledger: str,
+    ledger_path: str,
     campaign: str,
     method: str,
     options: _SavedOptions,
@@ -657,13 +665,13 @@ def _run(
     entries: Callable[..., Iterable[Entry]] = getattr(client.batch, method)
     next_command = "worker" if method == "work" else "resume"
     if not options.run.get("out"):
-        with _open(ledger, campaign) as book:
-            fetch_command = _command("fetch --out DIR", ledger, book)
+        with _open(ledger_path, campaign) as ledger:
+            fetch_command = _command("fetch --out DIR", ledger_path, ledger)
             _print(f"Videos are not downloaded without --out. To download them later: {fetch_command}")
     try:
         with bar() as on_progress:
             for entry in entries(
-                ledger=ledger, campaign=campaign, on_progress=on_progress, **options.run, **more
+                ledger=ledger_path, campaign=campaign, on_progress=on_progress, **options.run, **more
             ):
                 if as_json:
                     _print_json(_fields(entry))
@@ -672,11 +680,18 @@ def _run(
         _print(_why_not_started(error))
         raise typer.Exit(code_of(error)) from None
     except KeyboardInterrupt:
-        with _open(ledger, campaign) as book:
-            _print(f"Stopped. Continue with: {_command(next_command, ledger, book)}")
+        with _open(ledger_path, campaign) as ledger:
+            _print(f"Stopped. Continue with: {_command(next_command, ledger_path, ledger)}")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
-    with _open(ledger, campaign) as book:
-        _finish(book, ledger, next_command, options.price, str(options.run.get("out") or ""), as_json=as_json)
+    with _open(ledger_path, campaign) as ledger:
+        _finish(
+            ledger,
+            ledger_path,
+            next_command,
+            options.price,
+            str(options.run.get("out") or ""),
+            as_json=as_json,
+        )
 
 
 def _why_not_started(error: APIError) -> str:
@@ -690,26 +705,27 @@ def _why_not_started(error: APIError) -> str:
 
 
 def _finish(
-    book: Ledger, ledger: str, next_command: str, price: Decimal | None, out: str, *, as_json: bool
+    ledger: Ledger, ledger_path: str, next_command: str, price: Decimal | None, out: str, *, as_json: bool
 ) -> None:
-    counts, bounds = book.counts(), Bounds.load(book)
+    counts, bounds = ledger.counts(), Bounds.load(ledger)
     if not as_json:
         _print_counts(counts)
-    _print_cost(book, price)
+    _print_cost(ledger, price)
     if counts[State.UNKNOWN]:
         count = counts[State.UNKNOWN]
         outcome = "has an unknown outcome: a job may exist"
         if count > 1:
             outcome = "have an unknown outcome: a job may exist for each"
-        _print(f"{counted(count, 'row')} {outcome}. Check with: {_command('unknown --check', ledger, book)}")
+        check_command = _command("unknown --check", ledger_path, ledger)
+        _print(f"{counted(count, 'row')} {outcome}. Check with: {check_command}")
     if counts[State.SKIPPED]:
         _print(
             f"{counted(counts[State.SKIPPED], 'row')} skipped. "
-            f"List with: {_command('rows --state skipped', ledger, book)}"
+            f"List with: {_command('rows --state skipped', ledger_path, ledger)}"
         )
-    missing = book.count_without_file()
+    missing = ledger.count_without_file()
     if out and missing:
-        fetch_command = _command(f"fetch --out {shlex.quote(out)}", ledger, book)
+        fetch_command = _command(f"fetch --out {shlex.quote(out)}", ledger_path, ledger)
         _print(f"{counted(missing, 'video')} not downloaded to {out}. Download with: {fetch_command}")
     left = counts[State.PENDING] + counts[State.POSTING] + counts[State.SUBMITTED]
     if counts[State.PENDING] and (bounds.last or bounds.failed):
@@ -719,7 +735,7 @@ def _finish(
             "it."
         )
     if left:
-        _print(f"{counted(left, 'row')} left. Continue with: {_command(next_command, ledger, book)}")
+        _print(f"{counted(left, 'row')} left. Continue with: {_command(next_command, ledger_path, ledger)}")
     raise typer.Exit(_code(counts, left))
 
 
@@ -731,7 +747,7 @@ def _code(counts: dict[State, int], left: int) -> int:
     return ExitCode.NOT_YET if left else ExitCode.DONE
 
 
-def _assign_job(book: Ledger, assignment: str) -> None:
+def _assign_job(ledger: Ledger, assignment: str) -> None:
     row, _, job_id = assignment.rpartition("=")
     try:
         UUID(job_id)
@@ -740,7 +756,7 @@ def _assign_job(book: Ledger, assignment: str) -> None:
             "job", f"{assignment!r} is not KEY=JOB or PROJECT=JOB with a job's UUID"
         ) from None
     # A key also names a submitted row whose job id was wrong. A project names unknown rows only.
-    if not book.correct(row, job_id) and not book.settle(row, job_id):
+    if not ledger.correct(row, job_id) and not ledger.settle(row, job_id):
         raise InvalidArgumentError("job", f"no unknown row has the key or project {row!r}")
 
 
@@ -754,25 +770,25 @@ def _api() -> str:
     return keys.base_url()
 
 
-def _open(ledger: str, campaign: str) -> Ledger:
-    return Ledger(ledger, campaign, api=_api(), new=False)
+def _open(ledger_path: str, campaign: str) -> Ledger:
+    return Ledger(ledger_path, campaign, api=_api(), new=False)
 
 
-def _check_loaded(book: Ledger) -> None:
+def _check_loaded(ledger: Ledger) -> None:
     """Exit with a message if the campaign has no rows."""
-    if any(book.counts().values()):
+    if any(ledger.counts().values()):
         return
-    problem = book.get_fact("refused")
+    problem = ledger.get_fact("refused")
     why = f"the manifest was rejected. {problem}" if problem else "its manifest had no rows."
-    _print(f"The campaign {book.campaign_name!r} has no rows: {why}")
+    _print(f"The campaign {ledger.campaign_name!r} has no rows: {why}")
     raise typer.Exit(ExitCode.USAGE)
 
 
-def _check_keys(book: Ledger, keys: list[str] | None, state: State, rule: str) -> None:
+def _check_keys(ledger: Ledger, keys: list[str] | None, state: State, rule: str) -> None:
     for key in keys or ():
-        entry = book.row_of(key)
+        entry = ledger.row_of(key)
         if entry is None:
-            raise InvalidArgumentError("key", f"the campaign {book.campaign_name!r} has no row {key!r}")
+            raise InvalidArgumentError("key", f"the campaign {ledger.campaign_name!r} has no row {key!r}")
         if entry.state is not state:
             raise InvalidArgumentError("key", f"row {key!r} is {entry.state}. {rule}")
         if entry.job_id:
@@ -811,10 +827,10 @@ def _print_counts(counts: dict[State, int]) -> None:
             out.print(f"{state:10} {count:>10,}", highlight=False)
 
 
-def _print_cost(book: Ledger, price: Decimal | None) -> None:
+def _print_cost(ledger: Ledger, price: Decimal | None) -> None:
     if price is None:
         return
-    known, possible = book.job_counts()
+    known, possible = ledger.job_counts()
     more = (
         f"; up to {price * possible} more for {counted(possible, 'job')} that may exist" if possible else ""
     )
@@ -841,11 +857,11 @@ def _fields(entry: Entry) -> dict[str, Any]:
     return fields | {"reason": entry.reason and mask(entry.reason)}
 
 
-def _command(arguments: str, ledger: str, book: Ledger) -> str:
+def _command(arguments: str, ledger_path: str, ledger: Ledger) -> str:
     """Return a command to copy. It has no password; the user can set PGPASSWORD or use a service file."""
     words = ["techforge batch", arguments]
-    if ledger != DEFAULT_LEDGER:
-        words += ["--ledger", shlex.quote(without_password(ledger))]
-    if len(book.campaigns()) > 1:
-        words += ["--campaign", shlex.quote(book.campaign_name)]
+    if ledger_path != DEFAULT_LEDGER:
+        words += ["--ledger", shlex.quote(without_password(ledger_path))]
+    if len(ledger.campaigns()) > 1:
+        words += ["--campaign", shlex.quote(ledger.campaign_name)]
     return " ".join(words)
