@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 import time
 from collections import Counter
 from contextlib import suppress
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.postgres import campaign
+from support.servers import Scripted
 
 from techforge import (
     APIConnectionError,
@@ -30,6 +32,7 @@ from techforge.batch.submitter import Submitter
 from techforge.mock import MockServer
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator
 
 
@@ -539,3 +542,48 @@ def test_stopped_before_it_was_sent(
     assert quick.journal.count(operation="createJob") == 0
     with Ledger(tmp_path / "l") as ledger:
         assert [entry.state for entry in ledger.entries()] == [State.PENDING] * 4
+
+
+@pytest.mark.parametrize(
+    ("end", "state", "job_id"),
+    [
+        (b'{"jobId": "15a6331b-3837-4ae8-8fa7-d3ead3388d77", "status": "queued"}', State.SUBMITTED, True),
+        pytest.param(
+            b'{"data": {"jobId": "15a6331b-3837-4ae8-8fa7-d3ead3388d77"}}',
+            State.UNKNOWN,
+            True,
+            marks=pytest.mark.lying("the id is in another place"),
+        ),
+    ],
+)
+async def test_a_response_that_has_begun_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: bytes, state: State, job_id: bool
+) -> None:
+    """A run that is stopped in the middle of a response reads it to its end: its id is in the ledger."""
+    monkeypatch.setattr("techforge.batch.runner.GRACE_SECONDS", 0.0)
+    begun, may_end = threading.Event(), threading.Event()
+
+    def answer(head: str, connection: socket.socket) -> bytes | None:
+        if head.startswith("GET"):
+            return b"HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+        length = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(end)
+        connection.sendall(b"HTTP/1.1 202 Accepted\r\nconnection: close\r\n" + length)
+        begun.set()
+        may_end.wait(5)
+        connection.sendall(end)
+        return None
+
+    with Scripted(answer) as server:
+        async with AsyncTechForge("a-key-0123456789", base_url=server.url) as client:
+            campaign = client.batch.run(rows(1), ledger=tmp_path / "l")
+            running = asyncio.create_task(anext(campaign))
+            assert await asyncio.to_thread(begun.wait, 5)
+            asyncio.get_running_loop().call_later(0.3, may_end.set)
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+            await campaign.aclose()
+    with Ledger(tmp_path / "l") as ledger:
+        (entry,) = ledger.entries()
+    assert (entry.state, bool(entry.job_id)) == (state, job_id)
+    assert sum(head.startswith("POST") for head in server.heads) == 1

@@ -24,6 +24,7 @@ from techforge.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from techforge._flow import Flow
     from techforge.batch.ledger import Entry
     from techforge.batch.run_state import RunState
     from techforge.models import Job
@@ -141,20 +142,26 @@ class Submitter:
                 raise _NotClaimed
             is_claimed = True
 
+        accepted: list[Job] = []
+
+        def submission() -> Flow[Job]:
+            accepted.append((yield from create(evolve(self._settings, claim=claim), **params)))
+            return accepted[0]
+
         params: dict[str, Any] = {**row.params, "project_id": row.project_id}
         try:
-            return await self._run.session.run(create(evolve(self._settings, claim=claim), **params))
+            return await self._run.session.run(submission())
         except (APIError, InvalidArgumentError, JobOutcomeUnknownError, _NotClaimed):
             raise
         except TimeoutError:
             # The ledger did not respond. The claim may still be written, but this change comes after it.
             await self._put_back(row, 0.0, "the ledger did not answer in time")
             raise _NotClaimed from None
-        except asyncio.CancelledError:
-            if is_claimed:
-                await asyncio.shield(
-                    self._mark_unknown(row, "the run was stopped before the response arrived", None)
-                )
+        except asyncio.CancelledError as error:
+            if accepted:
+                await asyncio.shield(self._mark_submitted(row, accepted[0]))
+            elif is_claimed:
+                await asyncio.shield(self._mark_interrupted(row, error.__cause__))
             else:
                 # The claim may still be written, but nothing was sent.
                 await asyncio.shield(
@@ -165,6 +172,15 @@ class Submitter:
             # An exception of the user's code, for example a key function. It runs before the request is sent.
             await self._put_back(row, 0.0, mask(str(error)))
             raise
+
+    async def _mark_interrupted(self, row: Entry, response: BaseException | None) -> None:
+        """Note what is known of a submission that was cancelled: the response may have arrived before."""
+        if isinstance(response, JobOutcomeUnknownError):
+            await self._mark_unknown(row, str(response), response.job_id)
+        elif isinstance(response, APIError):
+            await self._handle_error(row, response)
+        else:
+            await self._mark_unknown(row, "the run was stopped before the response arrived", None)
 
     async def _claim(self, row: Entry) -> bool:
         self._claiming.discard(row.n)
