@@ -125,6 +125,26 @@ def search(reader: Reader) -> None:
     expect(page.locator("h2 mark, h3 mark").filter(has_text="wait").first).to_be_visible()
 
 
+def copy(reader: Reader) -> None:
+    """Copy the commands of the first page: they come without prompts and remarks."""
+    reader.open("index.html")
+    reader.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    block = reader.page.locator(".language-console").first
+    block.hover()
+    block.get_by_role("button").first.click()
+    lines = [line.strip() for line in reader.page.evaluate("navigator.clipboard.readText()").splitlines()]
+    if lines != ["python3 scripts/dev.py demo", "python3 scripts/dev.py"]:
+        reader.problems.append(f"{reader.page.url}: the copied commands are {lines}")
+
+
+def choose_async(reader: Reader) -> None:
+    """Choose async on one page, and find it chosen on another."""
+    reader.open("index.html")
+    reader.page.locator(".tabbed-labels").get_by_text("Async", exact=True).click()
+    reader.open("keys.html")
+    expect(reader.page.get_by_text("async def main").first).to_be_visible()
+
+
 def main(arguments: list[str]) -> int:
     """Go through the site, and say what is wrong."""
     browser_path, axe = arguments[:2]
@@ -146,16 +166,19 @@ def main(arguments: list[str]) -> int:
         reader = Reader(context.new_page(), site, Path(axe))
         try_it(reader, mock)
         search(reader)
+        copy(reader)
+        choose_async(reader)
         for name in names:
             reader.open(name)
             reader.audit(name)
             reader.picture(name.removesuffix(".html").replace("/", "-"))
         reader.page.set_viewport_size(NARROW)
+        reader.page.emulate_media(color_scheme="dark")
         for name in names:
             reader.open(name)
             reader.width()
             reader.audit(name)
-            reader.picture(name.removesuffix(".html").replace("/", "-") + "-narrow")
+            reader.picture(name.removesuffix(".html").replace("/", "-") + "-narrow-dark")
         browser.close()
     print(*reader.problems, f"{len(names)} pages, {len(reader.problems)} problems", sep="\n")
     return 1 if reader.problems else 0

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping
 from html.parser import HTMLParser
@@ -32,6 +33,7 @@ SWAGGER_UI = ("swagger-ui-bundle.js", "swagger-ui.css")
 _LINK = re.compile(r"(?<!`)(!?)\[([^\]]*)\]\((?!https?:|#)([^)#\s]+)(#[^)]*)?\)")
 _LOADS = re.compile(r"url\([\"']?(?:https?:)?//[^)]*|@import[^;]*")
 _SECTION = re.compile(r"<!-- README\.md: (.+?) -->")
+_TAB = re.compile(r"^<!-- tab: (.+?) -->\n(```.*?^```$)", re.MULTILINE | re.DOTALL)
 
 
 def stage(renderer: Path) -> None:
@@ -51,7 +53,8 @@ def stage(renderer: Path) -> None:
             continue  # other pages hold them
         if source.endswith(".md"):
             text = (ROOT / source).read_text(encoding="utf-8")
-            target.write_text(relinked(with_sections(text, source), source, place, places), encoding="utf-8")
+            text = tabbed(with_sections(text, source))
+            target.write_text(relinked(text, source, place, places), encoding="utf-8")
         elif source.endswith(".py"):
             text = (ROOT / source).read_text(encoding="utf-8")
             target.write_text(f"# {target.stem}.py\n\n```python\n{text}```\n", encoding="utf-8")
@@ -81,6 +84,11 @@ def with_sections(text: str, source: str) -> str:
         return found[0].rstrip()
 
     return _SECTION.sub(section, text)
+
+
+def tabbed(text: str) -> str:
+    """Put each code block that follows a comment `<!-- tab: Title -->` into a tab."""
+    return _TAB.sub(lambda match: f'=== "{match[1]}"\n\n{textwrap.indent(match[2], "    ")}', text)
 
 
 def relinked(text: str, source: str, place: str, places: Mapping[str, str]) -> str:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from support.postgres import campaign
 
+from techforge import TechForge
 from techforge.batch import Ledger, load
 from techforge.mock import MockServer
 
@@ -46,21 +47,13 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("name", [name for name in PROGRAMS if name.startswith("batch.md")])
-def test_a_program_on_campaigns_runs(
-    name: str, server: MockServer, tmp_path: Path, postgres_url: str
-) -> None:
-    """What is copied from there works, once the names that it leaves open are given."""
-    names: dict[str, Any] = {
-        "api_key": server.api_key,
-        "mock_url": server.url,
-        "folder": tmp_path,
-        "ledger_url": campaign(postgres_url),
-    }
-    exec("from techforge import TechForge", names)  # noqa: S102 - a document imports it once
-    with Ledger(names["ledger_url"]) as ledger:
-        client = names["TechForge"](server.api_key, base_url=server.url)
+def test_a_program_on_campaigns_runs(name: str, server: MockServer, postgres_url: str) -> None:
+    """Each program copied from there works by itself, with a database of this machine."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    ledger_url = campaign(postgres_url)
+    with Ledger(ledger_url) as ledger, TechForge() as client:
         load(ledger, "campaign.csv", client._session.settings)
-    exec(PROGRAMS[name], names)  # noqa: S102
+    exec(PROGRAMS[name].replace("postgresql://user@host/database", ledger_url), names)  # noqa: S102
     if "on_webhook" in names:
         names["on_webhook"]({"jobId": "of-nobody"})
     else:

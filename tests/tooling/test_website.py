@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import griffe
 import pytest
 
+import parameter_tables
 import website
 
 if TYPE_CHECKING:
@@ -41,6 +43,89 @@ def test_a_section_that_the_readme_lacks_ends_the_build() -> None:
     """A heading that was renamed would else empty a page."""
     with pytest.raises(SystemExit, match="no section 'Gone'"):
         website.with_sections("<!-- README.md: Gone -->", "docs/index.md")
+
+
+def test_blocks_with_a_title_become_tabs() -> None:
+    """The comment that names a block is invisible where there are no tabs; other blocks stay as they are."""
+    block = "```python\nx = 1\n\ny = 2\n```"
+    text = f"<!-- tab: Sync -->\n{block}\n\n<!-- tab: Async -->\n{block}\n\n{block}\n"
+    indented = "    ```python\n    x = 1\n\n    y = 2\n    ```"
+    assert website.tabbed(text) == f'=== "Sync"\n\n{indented}\n\n=== "Async"\n\n{indented}\n\n{block}\n'
+
+
+MODULE = '''
+from typing import Required, TypedDict, Unpack
+
+class Options(TypedDict, total=False):
+    """Options."""
+
+    url: Required[str]
+    """Where."""
+    wait: float
+    """How long. Default 60."""
+    kind: str
+    """Which; `video` by default."""
+    crop: bool
+    """Whether."""
+
+def make(name, *rest: str, many: int = 1, **options: Unpack[Options]) -> None:
+    """Make it.
+
+    Args:
+        name: Its name.
+
+    Raises:
+        ValueError: it is wrong.
+    """
+
+def close() -> None:
+    """Close it."""
+
+class Maker:
+    """A maker.
+
+    Args:
+        name: Its name.
+        options: See `Options`.
+    """
+
+    def __init__(self, name: str, **options: Unpack[Options]) -> None:
+        self.name = name
+
+class Jobs:
+    """Jobs. Reached as `client.jobs`."""
+
+    def __init__(self, session: _Session) -> None:
+        self._session = session
+
+class _Session:
+    pass
+'''
+
+
+def test_every_parameter_is_in_a_table() -> None:
+    """Options are listed one by one. A meaning comes from a docstring, or its cell is empty."""
+    extensions = griffe.load_extensions(parameter_tables.ParameterTables)
+    with griffe.temporary_visited_package(
+        "made", {"__init__.py": MODULE}, extensions=extensions, docstring_parser="google"
+    ) as package:
+        _, table, raises = package["make"].docstring.parsed
+        assert raises.kind is griffe.DocstringSectionKind.raises
+        assert [(row.name, str(row.annotation), row.description, row.default) for row in table.value] == [
+            ("name", "None", "Its name.", None),
+            ("*rest", "str", "", "()"),
+            ("many", "int", "", "1"),
+            ("url", "str", "Where.", None),
+            ("wait", "float", "How long. Default 60.", "60"),
+            ("kind", "str", "Which; `video` by default.", "'video'"),
+            ("crop", "bool", "Whether.", "optional"),
+        ]
+        assert [section.kind.value for section in package["close"].docstring.parsed] == ["text"]
+        _, table = package["Maker"].docstring.parsed
+        names = {row.name: row.description for row in table.value}
+        assert list(names) == ["name", "url", "wait", "kind", "crop"]
+        assert names["name"] == "Its name."
+        assert [section.kind.value for section in package["Jobs"].docstring.parsed] == ["text"]
 
 
 @pytest.mark.parametrize(

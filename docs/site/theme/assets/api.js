@@ -10,3 +10,8 @@ const ui = SwaggerUIBundle({
   // The mock's key is public, and the live API never sees it.
   onComplete: () => ui.preauthorizeApiKey("apiKey", "techforge-mock-key"),
 });
+// Its colors follow those of the site.
+const recolor = () =>
+  document.documentElement.classList.toggle("dark-mode", document.body.dataset.mdColorScheme === "slate");
+new MutationObserver(recolor).observe(document.body, { attributeFilter: ["data-md-color-scheme"] });
+recolor();
