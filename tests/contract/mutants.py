@@ -641,7 +641,9 @@ def _behaviours() -> Iterator[Mutant]:
         "of a folder": lambda path, key: path == key.rpartition("/")[0],
         "that is empty": lambda path, _: not path,
     }.items():
-        yield Mutant(f"generateSignedPath: finds a key {what}", patches=((Store, "look_for", _alike(alike)),))
+        yield Mutant(
+            f"generateSignedPath: finds a key {what}", patches=((Store, "find_object", _alike(alike)),)
+        )
     yield Mutant("generateSignedPath: the first of two keys counts", ask=_with_first_key)
     yield sign("the URL has expired in the past", expire(hours=-1))
     yield sign("the URL works for ever", expire(days=365_000))
@@ -666,17 +668,17 @@ def _sign_anything(api: Api, path: str) -> tuple[int, Json]:
     return 200, {"signedUrl": signed.url, "expiresAt": signed.expires_at}
 
 
-_look_for = Store.look_for
+_find_object = Store.find_object
 
 
 def _alike(alike: Callable[[str, str], bool]) -> Callable[[Store, str], Any]:
     """Make of the exact search for a key one that finds what is alike."""
 
-    def look_for(store: Store, path: str) -> Any:
+    def find_object(store: Store, path: str) -> Any:
         keys = [path] if path in store._owners else [key for key in store._owners if alike(path, key)]
-        return _look_for(store, keys[0] if keys else path)
+        return _find_object(store, keys[0] if keys else path)
 
-    return look_for
+    return find_object
 
 
 def _with_first_key(request: Request) -> Request:

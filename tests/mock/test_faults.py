@@ -153,7 +153,7 @@ def test_close_after_the_body(
     assert json.loads(record.body) == job
     assert record.status is None
     assert record.job_id
-    assert server.store.look_at_job(record.job_id)
+    assert server.store.poll_job(record.job_id)
     assert not [entry for entry in caplog.records if entry.name == "uvicorn.error"]
 
 

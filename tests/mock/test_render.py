@@ -102,7 +102,7 @@ def outcome(server: MockServer, request: dict[str, Any], seconds: float = 20) ->
     job_id = server.store.accept(request)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        view = server.store.look_at_job(job_id)
+        view = server.store.poll_job(job_id)
         assert view
         if view.status in {"done", "failed"}:
             return view.status, view.message
@@ -211,7 +211,7 @@ def test_server_answers_while_rendering(rendering: MockServer, job: dict[str, An
             assert client.post("/jobs/v2").status_code == 401
             waits.append(time.monotonic() - started)
             time.sleep(0.02)
-    view = rendering.store.look_at_job(jobs[-1])
+    view = rendering.store.poll_job(jobs[-1])
     assert view
     assert view.status == "processing"
     assert statistics.median(waits) < 0.1

@@ -36,7 +36,7 @@ def ready(data: bytes = b"video") -> "Future[bytes]":
 
 def status(store: Store, job_id: str) -> str:
     """What one look shows."""
-    view = store.look_at_job(job_id)
+    view = store.poll_job(job_id)
     assert view
     return view.status
 
@@ -58,9 +58,9 @@ def test_by_looks(job: Mapping[str, Any], output_path: Callable[[str], str]) -> 
     store = make_store(Pace(looks=3), ready(), Clock())
     job_id = store.accept(job)
     assert status(store, job_id) == "queued"
-    assert store.look_for(output_path(job_id)) is None
+    assert store.find_object(output_path(job_id)) is None
     assert status(store, job_id) == "processing"
-    assert store.look_for(output_path(job_id))
+    assert store.find_object(output_path(job_id))
     assert status(store, job_id) == "done"
 
 
@@ -88,20 +88,20 @@ def test_failed_render(job: Mapping[str, Any], output_path: Callable[[str], str]
     render.set_exception(ValueError("no such picture"))
     store = make_store(Pace(looks=0), render, Clock())
     job_id = store.accept(job)
-    view = store.look_at_job(job_id)
+    view = store.poll_job(job_id)
     assert view
     assert (view.status, view.message) == ("failed", "no such picture")
-    assert store.look_for(output_path(job_id)) is None
+    assert store.find_object(output_path(job_id)) is None
 
 
 def test_changed_video_stays_changed(job: Mapping[str, Any], output_path: Callable[[str], str]) -> None:
     """What a test puts in a video's place is not undone by the next look at the job."""
     store = make_store(Pace(looks=0), ready(), Clock())
     job_id = store.accept(job)
-    assert store.look_for(output_path(job_id))
+    assert store.find_object(output_path(job_id))
     store.put(output_path(job_id), b"changed")
     assert status(store, job_id) == "done"
-    stored = store.look_for(output_path(job_id))
+    stored = store.find_object(output_path(job_id))
     assert stored
     assert stored.data == b"changed"
 
@@ -146,9 +146,9 @@ def test_clock_is_the_servers(job: dict[str, Any], output_path: Callable[[str], 
     clock = Clock()
     with MockServer(job_seconds=60, render=False, clock=clock) as server:
         job_id = server.store.accept(job)
-        assert server.store.look_for(output_path(job_id)) is None
+        assert server.store.find_object(output_path(job_id)) is None
         clock.now += 60
-        assert server.store.look_for(output_path(job_id))
+        assert server.store.find_object(output_path(job_id))
 
 
 def test_reset(api: httpx.Client, server: MockServer, job: dict[str, Any]) -> None:

@@ -101,7 +101,7 @@ class Api:
                 return 501, {"message": f"The mock does not implement {other} yet."}
 
     def _sign(self, path: str) -> tuple[int, dict[str, Any]]:
-        if self.store.look_for(path) is None:
+        if self.store.find_object(path) is None:
             raise _RefusedError(404, message=f"There is no object {path!r} in storage.")
         signed = self.signer.sign(self.storage_url(), path)
         return 200, {"signedUrl": signed.url, "expiresAt": signed.expires_at}

@@ -39,7 +39,7 @@ class Control:
 
     async def _job(self, request: Request) -> Response:
         job_id = request.path_params["job_id"]
-        view = self.store.look_at_job(job_id)
+        view = self.store.poll_job(job_id)
         if view is None:
             return JSONResponse({"message": f"There is no job {job_id!r}."}, 404)
         return JSONResponse(asdict(view))

@@ -219,7 +219,7 @@ class MockTracker:
 
     def check(self, job: Job) -> JobState | None:
         """Return the status of the job."""
-        view = self._store.look_at_job(job.id)
+        view = self._store.poll_job(job.id)
         return JobState(view.status, view.message, view.output_path) if view else None
 
 

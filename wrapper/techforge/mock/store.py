@@ -122,18 +122,18 @@ class Store:
         job.render.add_done_callback(partial(_report, job.id))
         return job.id
 
-    def look_at_job(self, job_id: str) -> JobView | None:
+    def poll_job(self, job_id: str) -> JobView | None:
         """Poll a job by its id. This counts as a poll."""
         with self._lock:
             job = self._jobs.get(job_id)
-            return self._look(job) if job else None
+            return self._poll(job) if job else None
 
-    def look_for(self, path: str) -> StoredObject | None:
+    def find_object(self, path: str) -> StoredObject | None:
         """Return an object. If it is the output of a job, this counts as a poll of that job."""
         with self._lock:
             job = self._owners.get(path)
             if job and path not in self._objects:
-                self._look(job)
+                self._poll(job)
             return self._objects.get(path)
 
     def get(self, path: str) -> StoredObject | None:
@@ -163,14 +163,14 @@ class Store:
             self._objects.clear()
             self.plans.clear()
 
-    def _look(self, job: _Job) -> JobView:
-        status, message = self._standing(job)
+    def _poll(self, job: _Job) -> JobView:
+        status, message = self._status(job)
         job.looks += 1
         if status == "done" and job.output_path not in self._objects:
             self.put(job.output_path, job.render.result())
         return JobView(job.id, job.project_id, status, message, job.output_path)
 
-    def _standing(self, job: _Job) -> tuple[Status, str]:
+    def _status(self, job: _Job) -> tuple[Status, str]:
         stage = job.pace.stage(self.clock() - job.accepted, job.looks)
         if stage == "queued":
             return "queued", "Waiting for a worker."
