@@ -1,6 +1,7 @@
 """List the parameters of each public function in the documentation: name, type, default and meaning."""
 
 import re
+from contextlib import suppress
 from typing import Any
 
 import griffe
@@ -30,7 +31,7 @@ class ParameterTables(griffe.UnpackTypedDictExtension):
             meanings |= {entry.name.lstrip("*"): entry.description for entry in section.value}
             sections.remove(section)
         parameters = [parameter for parameter in func.parameters if parameter.name not in {"self", "cls"}]
-        rows = [_row(parameter, meanings) for parameter in parameters]
+        rows = [_row(parameter, meanings, func.modules_collection) for parameter in parameters]
         if rows:
             kinds = [section.kind for section in sections]
             raises = griffe.DocstringSectionKind.raises
@@ -45,12 +46,17 @@ def _is_ours_to_create(init: griffe.Function) -> bool:
     return is_private or (init.parent is not None and init.parent.name.endswith("Error"))
 
 
-def _row(parameter: griffe.Parameter, meanings: dict[str, str]) -> griffe.DocstringParameter:
+def _row(
+    parameter: griffe.Parameter, meanings: dict[str, str], modules: griffe.ModulesCollection
+) -> griffe.DocstringParameter:
     meaning = meanings.get(parameter.name, "")
     if parameter.docstring:  # an option
         meaning = parameter.docstring.value
         if found := _DEFAULT.search(meaning):
             parameter.default = found[1] or repr(found[2])
+    if isinstance(parameter.default, griffe.ExprName):  # a constant
+        with suppress(KeyError, AttributeError):
+            parameter.default = modules[parameter.default.canonical_path].value
     stars = {griffe.ParameterKind.var_positional: "*", griffe.ParameterKind.var_keyword: "**"}
     return griffe.DocstringParameter(
         name=stars.get(parameter.kind or griffe.ParameterKind.keyword_only, "") + parameter.name,

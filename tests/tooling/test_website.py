@@ -68,7 +68,9 @@ class Options(TypedDict, total=False):
     crop: bool
     """Whether."""
 
-def make(name, *rest: str, many: int = 1, **options: Unpack[Options]) -> None:
+MANY = 10
+
+def make(name, *rest: str, many: int = MANY, **options: Unpack[Options]) -> None:
     """Make it.
 
     Args:
@@ -114,7 +116,7 @@ def test_every_parameter_is_in_a_table() -> None:
         assert [(row.name, str(row.annotation), row.description, row.default) for row in table.value] == [
             ("name", "None", "Its name.", None),
             ("*rest", "str", "", "()"),
-            ("many", "int", "", "1"),
+            ("many", "int", "", "10"),
             ("url", "str", "Where.", None),
             ("wait", "float", "How long. Default 60.", "60"),
             ("kind", "str", "Which; `video` by default.", "'video'"),
