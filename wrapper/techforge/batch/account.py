@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
@@ -38,6 +39,9 @@ class Account:
         return cls(settings.base_url, name)
 
 
+_namespace = cache(UUID)
+
+
 @frozen
 class Campaign:
     """A campaign in a ledger: its name, the API's address and the account, if they are known."""
@@ -53,4 +57,4 @@ class Campaign:
 
     def project_of(self, key: str, params: dict[str, Any]) -> str:
         """Return the project for a new row: `project_id` from its params, or a UUID from campaign and key."""
-        return str(params.get("project_id") or uuid5(UUID(self.uuid), key))
+        return str(params.get("project_id") or uuid5(_namespace(self.uuid), key))

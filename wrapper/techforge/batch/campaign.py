@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import queue
 import threading
@@ -20,6 +19,7 @@ from techforge._flows.wait import poll_once
 from techforge._session import AsyncSession
 from techforge.batch import changes
 from techforge.batch.account import Account
+from techforge.batch.content import canonical
 from techforge.batch.database import LedgerError
 from techforge.batch.dispatch import default_dispatcher, enqueue
 from techforge.batch.fetcher import fetch
@@ -179,7 +179,7 @@ class _RowCheck:
     def __call__(self, row: Row) -> BadRow | None:
         rest = {name: value for name, value in row.params.items() if name not in _FILES}
         # Many rows have the same hosts and options: check each of them once.
-        facts = {json.dumps(rest, sort_keys=True), *(row.params[name].split("/", 3)[2] for name in _MEDIA)}
+        facts = {canonical(rest) if rest else "", *(row.params[name].split("/", 3)[2] for name in _MEDIA)}
         if facts <= self._checked:
             return None
         try:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 OnConflict: TypeAlias = Literal["stop", "keep", "replace"]
 OnRemoved: TypeAlias = Literal["stop", "submit", "withdraw"]
+# `json.dumps` would build an encoder for each row.
+_encode_params = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_encode_metadata = json.JSONEncoder(ensure_ascii=False, default=str).encode
 MAX_SHOWN = 20
 """Number of conflicts that an error shows."""
 
@@ -105,8 +108,8 @@ def load(
                 key = f"{source}/line {row.line}"  # no row_key of a manifest has a slash
                 yield key, row.line, "{}", None, None, "", "skipped", str(row)
                 continue
-            params = json.dumps(row.params, ensure_ascii=False, separators=(",", ":"))
-            metadata = json.dumps(row.metadata, ensure_ascii=False, default=str) if row.metadata else None
+            params = _encode_params(row.params)
+            metadata = _encode_metadata(row.metadata) if row.metadata else None
             project = campaign.project_of(row.key, row.params)
             yield row.key, row.line, params, metadata, row.content, project, "pending", None
 
