@@ -105,8 +105,9 @@ def test_a_database_that_is_killed(own_postgres: OwnPostgres) -> None:
         campaign.loaded()
         for _ in range(2):
             campaign.start("work")
+        campaign.joined(3)
         for _ in range(max(1, KILLS // 10)):
-            time.sleep(2)
+            time.sleep(0.5)
             own_postgres.restart()
         campaign.wait()
         counts = campaign.reckon()

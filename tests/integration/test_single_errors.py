@@ -74,7 +74,7 @@ def test_what_the_api_cannot_fetch_is_not_submitted(
 ) -> None:
     """Neither a private URL nor a path sends a request; the API here has a public name."""
     client = connect("key", base_url="https://api.example.com")
-    with pytest.raises(InvalidArgumentError, match="fetches its input from the internet"):
+    with pytest.raises(InvalidArgumentError, match="fetches media from the internet"):
         client.jobs.create(**{**media, "image_url": url})
     if url != "portrait.png":
         local = connect(mock.api_key, base_url=mock.url)

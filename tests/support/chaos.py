@@ -82,6 +82,16 @@ class Campaign:
             time.sleep(0.05)
         raise TimeoutError("nothing was loaded")
 
+    def joined(self, count: int) -> None:
+        """Wait until this many workers have joined; a busy machine takes seconds to start one."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with Ledger(self.ledger, new=False) as ledger:
+                if len(ledger.get_fact("workers") or ()) >= count:
+                    return
+            time.sleep(0.1)
+        raise TimeoutError("the workers did not join")
+
     def kill(self, process: subprocess.Popen[bytes]) -> None:
         """Kill a process, unless it has ended."""
         self.kills += process.poll() is None

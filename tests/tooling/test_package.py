@@ -229,7 +229,9 @@ def test_a_wheel_holds_what_it_should(tmp_path: Path, change: str | None) -> Non
     names |= {"techforge/openapi.json"}
     for source in (ROOT / "wrapper", ROOT / "generated"):
         names |= {
-            p.relative_to(source).as_posix() for p in source.rglob("*") if p.suffix in {".py", ".typed"}
+            p.relative_to(source).as_posix()
+            for p in source.rglob("*")
+            if p.suffix in {".py", ".html", ".typed"}
         }
     names ^= {change.removeprefix("-")} if change else set()
     wheel = tmp_path / "techforge-1.0.0-py3-none-any.whl"
