@@ -279,6 +279,20 @@ def test_a_running_version_1_is_not_migrated(tmp_path: Path) -> None:
     database.close()
 
 
+def test_no_worker_of_version_1_loses_its_tables(postgres_url: str) -> None:
+    """While another process is connected, a ledger in PostgreSQL is not migrated."""
+    from techforge.batch.postgres import Postgres  # noqa: PLC0415
+
+    url = version_1_in_postgres(campaign(postgres_url))
+    other = Postgres(url)
+    with pytest.raises(LedgerError, match="Stop all workers"):
+        Ledger(url)
+    assert other.tables() == {"campaign", "jobs"}
+    other.close()
+    with Ledger(url, new=False) as ledger:
+        assert len(list(ledger.entries())) == 6
+
+
 # --- where a ledger is ------------------------------------------------------------------------------
 
 

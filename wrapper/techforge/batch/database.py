@@ -144,6 +144,10 @@ class Database(Protocol):
         """
         ...
 
+    def has_other_connections(self) -> bool:
+        """Return whether other processes of techforge are connected, if the database can tell."""
+        ...
+
     def exclusive_lock(self) -> AbstractContextManager[None]:
         """Hold the lock for running campaigns. It does nothing if several processes may run them."""
         ...

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
@@ -127,7 +127,9 @@ class Ledger:
         if not tables and not self._new:
             raise NoLedgerError(f"there is no ledger at {self.name}. To create it: techforge batch run")
         if not tables >= schema.TABLES:
-            with self._db.exclusive_lock():  # an earlier version may be running a campaign
+            # A process of an earlier version would lose its tables, and with them the ids of its jobs.
+            is_migration = tables >= schema.TABLES_OF_VERSION_1
+            with self._db.exclusive_lock() if is_migration else nullcontext():
                 self._db.create(self._create_or_migrate)
         facts = dict(self._db.read("SELECT name, value FROM facts WHERE name IN ('format', 'schema')"))
         version = int(facts.get("schema", "0"))
@@ -143,6 +145,11 @@ class Ledger:
         elif not tables >= schema.TABLES:
             if not tables >= schema.TABLES_OF_VERSION_1:
                 raise LedgerError(f"{self.name} is a database, but not a ledger")
+            if self._db.has_other_connections():
+                raise LedgerError(
+                    f"{self.name} was written by an earlier version and must be migrated, but other processes of "
+                    "techforge are connected to its database. Stop all workers, then try again"
+                )
             schema.migrate_from_version_1(db, self._db.serial, self._db.stem)
 
     def campaigns(self) -> list[Campaign]:

@@ -216,6 +216,12 @@ class Postgres:
                 db.execute("ANALYZE arriving")
                 return work(_QmarkConnection(db))
 
+    def has_other_connections(self) -> bool:
+        """Return whether other processes of techforge are connected to the database, in any schema."""
+        statement = """SELECT 1 FROM pg_stat_activity WHERE application_name = 'techforge'
+            AND datname = current_database() AND pid <> pg_backend_pid()"""
+        return bool(self.read(statement))
+
     def exclusive_lock(self) -> AbstractContextManager[None]:
         """Do nothing: several processes may run a campaign."""
         return nullcontext()

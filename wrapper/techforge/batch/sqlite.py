@@ -103,6 +103,10 @@ class SQLite:
             self._db.execute("DROP TABLE arriving")
             return result
 
+    def has_other_connections(self) -> bool:
+        """Return False: the lock keeps other processes away."""
+        return False
+
     @contextmanager
     def exclusive_lock(self) -> Generator[None]:
         """Lock the ledger. The system releases the lock when the process ends, in any way."""
