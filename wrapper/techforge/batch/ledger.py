@@ -147,8 +147,8 @@ class Ledger:
                 raise LedgerError(f"{self.name} is a database, but not a ledger")
             if self._db.has_other_connections():
                 raise LedgerError(
-                    f"{self.name} was written by an earlier version and must be migrated, but other processes of "
-                    "techforge are connected to its database. Stop all workers, then try again"
+                    f"{self.name} was written by an earlier version and must be migrated, but other "
+                    "processes of techforge are connected to its database. Stop all workers, then try again"
                 )
             schema.migrate_from_version_1(db, self._db.serial, self._db.stem)
 

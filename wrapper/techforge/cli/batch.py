@@ -7,32 +7,81 @@ from __future__ import annotations
 
 import asyncio
 import csv
-import json
 import shlex
 import signal
 import sys
-from contextlib import ExitStack, contextmanager, suppress
-from decimal import Decimal, InvalidOperation
-from enum import StrEnum
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 from uuid import UUID
 
 import typer
 from attrs import frozen
-from rich.console import Console
 
-from techforge._config import normalized_url
-from techforge._masking import mask, mask_all
+from techforge._masking import mask
 from techforge._session import session_of
-from techforge.batch import Entry, Ledger, LedgerError, Loaded, State, bar, load, read, write_report
-from techforge.batch.campaign import LEDGER, Loading, open_campaign, removed_rows_of
-from techforge.batch.database import postgres_url, without_password
+from techforge.batch import Entry, Ledger, Loaded, State, bar, write_report
+from techforge.batch.campaign import open_campaign
+from techforge.batch.database import postgres_url
 from techforge.batch.dispatch import default_dispatcher, enqueue
 from techforge.batch.options import Options
 from techforge.batch.wording import counted
 from techforge.batch.worker import Bounds
 from techforge.cli import keys
+from techforge.cli.campaign_options import (
+    ASK_ABOVE,
+    DEFAULT_LEDGER,
+    GIVE_UP_AFTER,
+    AllowColumn,
+    AllowPrivateMedia,
+    AsJson,
+    AskAbove,
+    CampaignName,
+    Concurrency,
+    Conflicts,
+    GiveUpAfter,
+    JobTimeout,
+    Keys,
+    LedgerPlace,
+    ManifestFile,
+    MaxFailures,
+    MaxJobs,
+    MaxOutstanding,
+    MaxRate,
+    Name,
+    OnConflictOption,
+    OnRemovedOption,
+    OutDir,
+    Price,
+    Retryable,
+    RetryServerErrors,
+    SkipBad,
+    Yes,
+)
+from techforge.cli.campaign_order import (
+    Order,
+    Source,
+    load_manifest,
+    locked,
+    parse_price,
+)
+from techforge.cli.campaign_output import (
+    ROW_FIELDS,
+    api_address,
+    check_keys,
+    check_loaded,
+    command_line,
+    err,
+    open_ledger,
+    out,
+    plain_counts,
+    print_cost,
+    print_counts,
+    print_json,
+    print_note,
+    row_fields,
+    rows_are,
+)
 from techforge.cli.client import connected
 from techforge.cli.exit_codes import ExitCode, code_of
 from techforge.cli.messages import reporting_errors
@@ -45,115 +94,12 @@ from techforge.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Iterable
 
     from techforge import ClientOptions, TechForge
-    from techforge.batch.loading import OnConflict, OnRemoved
     from techforge.batch.options import RunOptions
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
-out, err = Console(), Console(stderr=True)
-
-
-class Conflicts(StrEnum):
-    """What to do with a row_key whose content has changed."""
-
-    STOP = "stop"
-    KEEP = "keep"
-    REPLACE = "replace"
-
-
-class Removed(StrEnum):
-    """What to do with pending rows that are no longer in the manifest."""
-
-    STOP = "stop"
-    SUBMIT = "submit"
-    WITHDRAW = "withdraw"
-
-
-class Retryable(StrEnum):
-    """The states whose rows `retry` submits again."""
-
-    FAILED = "failed"
-
-
-ManifestFile = Annotated[Path, typer.Argument(metavar="MANIFEST", help="A CSV, TSV, JSONL or Parquet file.")]
-Keys = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY]...", help="Only the rows with these row_key values.")
-]
-LedgerPlace = Annotated[
-    str, typer.Option("--ledger", help="Where the state of each row is stored: a file, or postgresql://…")
-]
-CampaignName = Annotated[
-    str | None,
-    typer.Option(
-        "--campaign",
-        help="The campaign's name. Default: the manifest's name, or the only campaign in the ledger.",
-    ),
-]
-OutDir = Annotated[Path | None, typer.Option("--out", help="Folder for the videos.")]
-Name = Annotated[
-    str | None,
-    typer.Option(
-        help="File name of each video. Placeholders: {row_key}, {job_id}, {project_id} and your own columns."
-    ),
-]
-Concurrency = Annotated[
-    int | None, typer.Option(min=1, help="Number of concurrent submissions. Default: 32.")
-]
-MaxRate = Annotated[
-    float | None, typer.Option(help="Rate limit of your account, in requests per second, if you know it.")
-]
-MaxOutstanding = Annotated[int | None, typer.Option(min=1, help="Largest number of unfinished jobs.")]
-MaxJobs = Annotated[
-    int | None,
-    typer.Option(min=1, help="Largest number of jobs to submit in this run. The other rows stay pending."),
-]
-MaxFailures = Annotated[int | None, typer.Option(min=1, help="Stop submitting after this many failed rows.")]
-RetryServerErrors = Annotated[
-    bool | None,
-    typer.Option(help="Submit again after a 5xx, at most twice. You may pay for each submission."),
-]
-GiveUpAfter = Annotated[
-    float | None,
-    typer.Option(min=0, help="End the run after this many seconds without progress; 0 means never."),
-]
-SkipBad = Annotated[
-    bool, typer.Option("--skip-bad", help="Skip invalid rows. Without it, an invalid row stops the run.")
-]
-AllowColumn = Annotated[
-    list[str] | None,
-    typer.Option(help="Accept a column whose name looks like a misspelt field; repeatable."),
-]
-AllowPrivateMedia = Annotated[bool | None, typer.Option(help="Allow media URLs in a private network.")]
-OnConflictOption = Annotated[
-    Conflicts,
-    typer.Option(
-        help="If the content of a row_key has changed: stop, keep the first content, or replace it."
-    ),
-]
-OnRemovedOption = Annotated[
-    Removed | None,
-    typer.Option(
-        help="If pending rows are no longer in the manifest: stop, submit them as well, or withdraw them. "
-        "Default: submit with --campaign, otherwise stop."
-    ),
-]
-JobTimeout = Annotated[
-    float | None,
-    typer.Option(
-        min=0, help="Stop polling a job after this many seconds; its row stays `submitted`. Default: 1 day."
-    ),
-]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Submit without confirmation.")]
-AskAbove = Annotated[
-    int, typer.Option(min=0, help="Ask for confirmation before submitting more jobs than this.")
-]
-Price = Annotated[str | None, typer.Option(help="Your price per job, to show the cost.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print only JSON on stdout.")]
-DEFAULT_LEDGER = LEDGER
-ASK_ABOVE = 100
-GIVE_UP_AFTER = 600.0
 
 
 @app.command()
@@ -199,9 +145,9 @@ def run(
         "job_timeout": job_timeout,
         "max_rate": max_rate,
         "allow_private_media": allow_private_media,
-        "price": None if price is None else str(_price(price)),
+        "price": None if price is None else str(parse_price(price)),
     }
-    source = _Source(manifest, skip_bad, tuple(allow_column or ()), on_conflict, on_removed, campaign)
+    source = Source(manifest, skip_bad, tuple(allow_column or ()), on_conflict, on_removed, campaign)
     with reporting_errors(), connected(shows_warnings=True) as client:
         source.check_readable()  # before a ledger is created
         # A dry run creates no file.
@@ -218,9 +164,9 @@ def run(
             except InvalidArgumentError:
                 ledger.remove_if_empty()
                 raise
-            order = _Order(options.price, max_jobs, ask_above, is_approved=yes, is_dry_run=dry_run)
-            with _exclusive_lock(ledger):
-                if not _load(ledger, source, client, order):
+            order = Order(options.price, max_jobs, ask_above, is_approved=yes, is_dry_run=dry_run)
+            with locked(ledger):
+                if not load_manifest(ledger, source, client, order):
                     return
                 ledger.save_options(saved)
             campaign = ledger.campaign_name
@@ -245,21 +191,21 @@ def load_rows(
     `resume` or workers submit them. If the last run stopped at its budget, run `resume`: it continues without
     that budget.
     """
-    source = _Source(manifest, skip_bad, tuple(allow_column or ()), on_conflict, on_removed, campaign)
+    source = Source(manifest, skip_bad, tuple(allow_column or ()), on_conflict, on_removed, campaign)
     with reporting_errors(), connected(shows_warnings=True) as client:
         source.check_readable()
         with open_campaign(ledger_path, session_of(client).settings, campaign, manifest) as ledger:
             options = _SavedOptions.of(ledger.saved_options())
             client = options.applied_to(client)  # noqa: PLW2901
             # With SQLite, `resume` asks before it submits. Workers on PostgreSQL submit the rows immediately.
-            order = _Order(
+            order = Order(
                 options.price,
                 None,
                 ask_above,
                 is_approved=yes or not ledger.is_shared,
                 submits="Workers submit" if ledger.is_shared else "resume submits",
             )
-            if _load(ledger, source, client, order) and ledger.is_shared:
+            if load_manifest(ledger, source, client, order) and ledger.is_shared:
                 asyncio.run(enqueue(default_dispatcher(ledger_path, ledger.campaign.id), ledger.chunks()))
 
 
@@ -275,9 +221,9 @@ def resume(
     """Continue a campaign with the options of its last run."""
     with reporting_errors(), connected(shows_warnings=True) as client:
         with open_campaign(ledger_path, session_of(client).settings, campaign) as ledger:
-            _check_loaded(ledger)
+            check_loaded(ledger)
             options = _SavedOptions.of(ledger.saved_options())
-            order = _Order(options.price, max_jobs, ask_above, is_approved=yes)
+            order = Order(options.price, max_jobs, ask_above, is_approved=yes)
             if not order.approve(Loaded(waiting=ledger.counts()[State.PENDING])):
                 return
             campaign = ledger.campaign_name
@@ -312,7 +258,7 @@ def status(
     ledger_path: LedgerPlace = DEFAULT_LEDGER, campaign: CampaignName = None, as_json: AsJson = False
 ) -> None:
     """Show how many rows are in each state. It works during a run."""
-    with reporting_errors(), Ledger(ledger_path, campaign, api=_api(), new=False) as ledger:
+    with reporting_errors(), Ledger(ledger_path, campaign, api=api_address(), new=False) as ledger:
         campaigns = ledger.campaigns()
         if campaign is None and len(campaigns) > 1:
             found: dict[str, dict[State, int]] = {}
@@ -321,16 +267,16 @@ def status(
                     found[str(each)] = other.counts()
                     if not as_json:
                         err.print(str(each), markup=False, highlight=False)
-                        _print_counts(found[str(each)])
+                        print_counts(found[str(each)])
             if as_json:
-                _print_json({name: _plain(counts) for name, counts in found.items()})
+                print_json({name: plain_counts(counts) for name, counts in found.items()})
             return
         if as_json:
-            _print_json(_plain(ledger.counts()))
-        _check_loaded(ledger)
+            print_json(plain_counts(ledger.counts()))
+        check_loaded(ledger)
         if not as_json:
-            _print_counts(ledger.counts())
-            _print_cost(ledger, _SavedOptions.of(ledger.saved_options()).price)
+            print_counts(ledger.counts())
+            print_cost(ledger, _SavedOptions.of(ledger.saved_options()).price)
 
 
 @app.command()
@@ -344,20 +290,20 @@ def rows(
 
     Columns are separated by tabs. --json prints one JSON object per line.
     """
-    with reporting_errors(), Ledger(ledger_path, campaign, api=_api(), new=False) as ledger:
-        _check_loaded(ledger)
+    with reporting_errors(), Ledger(ledger_path, campaign, api=api_address(), new=False) as ledger:
+        check_loaded(ledger)
         table = csv.writer(sys.stdout, delimiter="\t", lineterminator="\n")
         columns: list[str] = (
             [] if as_json else sorted({name for e in ledger.entries(state) for name in e.metadata})
         )
         if not as_json:
-            table.writerow([*_FIELDS, *columns])
+            table.writerow([*ROW_FIELDS, *columns])
         for entry in ledger.entries(state):
             if as_json:
-                _print_json(_fields(entry))
+                print_json(row_fields(entry))
             else:
                 own = (entry.metadata.get(name) for name in columns)
-                table.writerow([*(_fields(entry)[name] for name in _FIELDS), *own])
+                table.writerow([*(row_fields(entry)[name] for name in ROW_FIELDS), *own])
 
 
 @app.command()
@@ -371,7 +317,7 @@ def fetch(
     """Download every finished video that is not in the folder yet."""
     with reporting_errors(), connected(shows_warnings=True) as client:
         with open_campaign(ledger_path, session_of(client).settings, campaign) as ledger:
-            _check_loaded(ledger)
+            check_loaded(ledger)
             options = _SavedOptions.of(ledger.saved_options() | ({} if name is None else {"name": name}))
             campaign, done = ledger.campaign_name, ledger.counts()[State.DONE]
         fetched = failed = 0
@@ -379,11 +325,11 @@ def fetch(
         for entry in client.batch.fetch(ledger_path, out=output, name=template, campaign=campaign):
             fetched, failed = fetched + (entry.file is not None), failed + (entry.file is None)
             if as_json:
-                _print_json(_fields(entry))
+                print_json(row_fields(entry))
             elif entry.file is None:
-                _print(f"{entry.key}: {entry.reason}")
+                print_note(f"{entry.key}: {entry.reason}")
         existing = done - fetched - failed
-        _print(
+        print_note(
             f"{counted(fetched, 'video')} downloaded to {output}, {existing:,} existed already, {failed:,} "
             "failed."
         )
@@ -402,14 +348,14 @@ def retry(
     """Mark failed rows as pending, so that `resume` submits them again: these keys, or `--state failed`."""
     with (
         reporting_errors(),
-        Ledger(ledger_path, campaign, api=_api(), new=False) as ledger,
+        Ledger(ledger_path, campaign, api=api_address(), new=False) as ledger,
         ledger.exclusive_lock(),
     ):
         if not key and state is None:
             raise InvalidArgumentError("retry", "give the keys of the rows, or --state failed")
-        _check_keys(ledger, key, State.FAILED, "Only failed rows can be retried")
+        check_keys(ledger, key, State.FAILED, "Only failed rows can be retried")
         count = ledger.retry(State.FAILED, key or None)
-        _print(f"{_are(count)} pending again. Next: {_command('resume', ledger_path, ledger)}")
+        print_note(f"{rows_are(count)} pending again. Next: {command_line('resume', ledger_path, ledger)}")
 
 
 @app.command()
@@ -429,23 +375,23 @@ def unknown(
     """List the rows for which a job may exist, and resolve them."""
     with (
         reporting_errors(),
-        Ledger(ledger_path, campaign, api=_api(), new=False) as ledger,
+        Ledger(ledger_path, campaign, api=api_address(), new=False) as ledger,
         ledger.exclusive_lock(),
     ):
-        _check_loaded(ledger)
+        check_loaded(ledger)
         ledger.expire_claims(ledger.now() if ledger.is_shared else None)
-        resume_command = _command("resume", ledger_path, ledger)
-        _check_keys(ledger, key, State.UNKNOWN, "This command is for unknown rows only")
+        resume_command = command_line("resume", ledger_path, ledger)
+        check_keys(ledger, key, State.UNKNOWN, "This command is for unknown rows only")
         for assignment in job or ():
             _assign_job(ledger, assignment)
-            _print(f"Recorded: {assignment}. Next: {resume_command}")
+            print_note(f"Recorded: {assignment}. Next: {resume_command}")
         if check:
             with connected(shows_warnings=True) as client:
                 found = client.batch.check_unknown(ledger)
-            _print(f"Found {counted(found, 'video')}. Next: {resume_command}")
+            print_note(f"Found {counted(found, 'video')}. Next: {resume_command}")
         if resubmit:
             count = ledger.retry(State.UNKNOWN, key or None)
-            _print(f"{_are(count)} pending again. Next: {resume_command}")
+            print_note(f"{rows_are(count)} pending again. Next: {resume_command}")
             return
         for entry in ledger.entries(State.UNKNOWN):
             if not key or entry.key in key:
@@ -462,167 +408,13 @@ def report(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Write a report with one line per row."""
-    with reporting_errors(), Ledger(ledger_path, campaign, api=_api(), new=False) as ledger:
-        _check_loaded(ledger)
+    with reporting_errors(), Ledger(ledger_path, campaign, api=api_address(), new=False) as ledger:
+        check_loaded(ledger)
         if to.exists() and not overwrite:
             # The file may be the manifest.
             raise InvalidArgumentError("to", f"{to} exists already. Give another name, or add --overwrite")
-        own = _SavedOptions.of(ledger.saved_options()).price if price is None else _price(price)
-        _print(f"Wrote {write_report(ledger, to, price=own)}")
-
-
-# --- loading a manifest and approving its cost -------------------------------------------------------
-
-
-@frozen
-class _Source:
-    """A manifest and the options for reading it."""
-
-    manifest: Path
-    skip_bad: bool
-    allow_columns: tuple[str, ...]
-    on_conflict: Conflicts
-    on_removed: Removed | None
-    campaign: str | None
-
-    def check_readable(self) -> None:
-        next(read(self.manifest, allow_columns=self.allow_columns), None)
-
-    def load(
-        self, ledger: Ledger, client: TechForge, approve: Callable[[Loaded], object] | None = None
-    ) -> Loading:
-        return load(
-            ledger,
-            self.manifest,
-            session_of(client).settings,
-            skip_bad=self.skip_bad,
-            allow_columns=self.allow_columns,
-            on_conflict=cast("OnConflict", str(self.on_conflict)),
-            on_removed=cast("OnRemoved", str(self.on_removed))
-            if self.on_removed
-            else removed_rows_of(self.manifest, self.campaign),
-            approve=approve,
-        )
-
-
-@frozen
-class _Order:
-    """The jobs that a command will submit, their price, and whether the user approved them."""
-
-    price: Decimal | None
-    max_jobs: int | None
-    ask_above: int
-    is_approved: bool = False
-    is_dry_run: bool = False
-    submits: str = "This run submits"
-
-    def jobs(self, loaded: Loaded) -> int:
-        return loaded.pending if self.max_jobs is None else min(loaded.pending, self.max_jobs)
-
-    def needs_approval(self, loaded: Loaded) -> bool:
-        return not self.is_approved and self.jobs(loaded) > self.ask_above
-
-    def print_summary(self, loaded: Loaded) -> None:
-        jobs = self.jobs(loaded)
-        parts = [counted(loaded.new, "new row")] if loaded.new else []
-        if loaded.waiting:
-            parts.append(f"{counted(loaded.waiting, 'row')} still pending from earlier runs")
-        of = (
-            f" of {' and '.join(parts)}"
-            if jobs < loaded.pending
-            else f": {' and '.join(parts)}"
-            if parts
-            else ""
-        )
-        cost = f" Cost at {self.price} per job: {self.price * jobs}." if self.price is not None else ""
-        submits = "This run would submit" if self.is_dry_run else self.submits
-        _print(f"{submits} {counted(jobs, 'job')}{of}.{cost}")
-        held_back = loaded.pending - jobs
-        if held_back:
-            _print(
-                f"{counted(held_back, 'row')} stay{'s' if held_back == 1 else ''} pending because of "
-                f"--max-jobs {self.max_jobs}."
-            )
-
-    def approve(self, loaded: Loaded) -> bool:
-        """Print how many jobs will be submitted, and ask for confirmation if there are many."""
-        self.print_summary(loaded)
-        if not self.needs_approval(loaded):
-            return True
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            if self.max_jobs is not None:
-                return True
-            raise InvalidArgumentError(
-                "run",
-                f"submitting {counted(self.jobs(loaded), 'job')} needs your approval, and there is no "
-                "terminal to "
-                "ask on. Nothing was submitted. Add --yes, or --max-jobs N",
-            )
-        if typer.confirm("Submit them?", err=True):
-            return True
-        _print("Nothing was submitted.")
-        raise typer.Exit(ExitCode.NOT_YET)
-
-
-class _NotApprovedYet(Exception):  # noqa: N818 - not an error
-    """Rolls back a load until the user has approved it."""
-
-    def __init__(self, loaded: Loaded, first: Entry | None) -> None:
-        self.loaded, self.first = loaded, first
-
-
-def _load(ledger: Ledger, source: _Source, client: TechForge, order: _Order) -> bool:
-    """Load a manifest after the user approved the cost. Return False for a dry run."""
-
-    def require_approval(loaded: Loaded) -> None:
-        if order.is_dry_run or order.needs_approval(loaded):
-            raise _NotApprovedYet(loaded, next(iter(ledger.pending(float("inf"), 1)), None))
-
-    try:
-        loading = source.load(ledger, client, require_approval)
-    except _NotApprovedYet as pending:
-        _print_loaded(pending.loaded)
-        if order.is_dry_run:
-            order.print_summary(pending.loaded)
-            if pending.first is not None:
-                body = mask_all({**pending.first.params, "project_id": pending.first.project_id})
-                _print(f"First request: POST /jobs/v2 {json.dumps(body, ensure_ascii=False)}")
-            _print("Nothing was sent.")
-            ledger.remove_if_empty()
-            return False
-        try:
-            order.approve(pending.loaded)
-        except BaseException:
-            ledger.remove_if_empty()
-            raise
-        _print_skipped(source.load(ledger, client))
-    else:
-        _print_skipped(loading)
-        _print_loaded(loading.loaded)
-        order.print_summary(loading.loaded)
-    return True
-
-
-def _price(text: str) -> Decimal:
-    try:
-        price = Decimal(text)
-    except InvalidOperation:
-        price = Decimal(-1)
-    if not price.is_finite() or price < 0:
-        raise typer.BadParameter(f"{text!r} is not a price such as 0.40", param_hint="--price")
-    return price
-
-
-@contextmanager
-def _exclusive_lock(ledger: Ledger) -> Generator[None]:
-    """Lock the ledger. If another process holds the lock, remove the campaign that this command created."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(ledger.exclusive_lock())
-        except LedgerError:
-            ledger.remove_if_empty()
-            raise
-        yield
+        own = _SavedOptions.of(ledger.saved_options()).price if price is None else parse_price(price)
+        print_note(f"Wrote {write_report(ledger, to, price=own)}")
 
 
 # --- running --------------------------------------------------------------------------------------
@@ -665,25 +457,25 @@ def _run(
     entries: Callable[..., Iterable[Entry]] = getattr(client.batch, method)
     next_command = "worker" if method == "work" else "resume"
     if not options.run.get("out"):
-        with _open(ledger_path, campaign) as ledger:
-            fetch_command = _command("fetch --out DIR", ledger_path, ledger)
-            _print(f"Videos are not downloaded without --out. To download them later: {fetch_command}")
+        with open_ledger(ledger_path, campaign) as ledger:
+            fetch_command = command_line("fetch --out DIR", ledger_path, ledger)
+            print_note(f"Videos are not downloaded without --out. To download them later: {fetch_command}")
     try:
         with bar() as on_progress:
             for entry in entries(
                 ledger=ledger_path, campaign=campaign, on_progress=on_progress, **options.run, **more
             ):
                 if as_json:
-                    _print_json(_fields(entry))
+                    print_json(row_fields(entry))
     except (APIConnectionError, AuthenticationError, PermissionDeniedError) as error:
         # Only the check request before the first submission raises these.
-        _print(_why_not_started(error))
+        print_note(_why_not_started(error))
         raise typer.Exit(code_of(error)) from None
     except KeyboardInterrupt:
-        with _open(ledger_path, campaign) as ledger:
-            _print(f"Stopped. Continue with: {_command(next_command, ledger_path, ledger)}")
+        with open_ledger(ledger_path, campaign) as ledger:
+            print_note(f"Stopped. Continue with: {command_line(next_command, ledger_path, ledger)}")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
-    with _open(ledger_path, campaign) as ledger:
+    with open_ledger(ledger_path, campaign) as ledger:
         _finish(
             ledger,
             ledger_path,
@@ -709,33 +501,35 @@ def _finish(
 ) -> None:
     counts, bounds = ledger.counts(), Bounds.load(ledger)
     if not as_json:
-        _print_counts(counts)
-    _print_cost(ledger, price)
+        print_counts(counts)
+    print_cost(ledger, price)
     if counts[State.UNKNOWN]:
         count = counts[State.UNKNOWN]
         outcome = "has an unknown outcome: a job may exist"
         if count > 1:
             outcome = "have an unknown outcome: a job may exist for each"
-        check_command = _command("unknown --check", ledger_path, ledger)
-        _print(f"{counted(count, 'row')} {outcome}. Check with: {check_command}")
+        check_command = command_line("unknown --check", ledger_path, ledger)
+        print_note(f"{counted(count, 'row')} {outcome}. Check with: {check_command}")
     if counts[State.SKIPPED]:
-        _print(
+        print_note(
             f"{counted(counts[State.SKIPPED], 'row')} skipped. "
-            f"List with: {_command('rows --state skipped', ledger_path, ledger)}"
+            f"List with: {command_line('rows --state skipped', ledger_path, ledger)}"
         )
     missing = ledger.count_without_file()
     if out and missing:
-        fetch_command = _command(f"fetch --out {shlex.quote(out)}", ledger_path, ledger)
-        _print(f"{counted(missing, 'video')} not downloaded to {out}. Download with: {fetch_command}")
+        fetch_command = command_line(f"fetch --out {shlex.quote(out)}", ledger_path, ledger)
+        print_note(f"{counted(missing, 'video')} not downloaded to {out}. Download with: {fetch_command}")
     left = counts[State.PENDING] + counts[State.POSTING] + counts[State.SUBMITTED]
     if counts[State.PENDING] and (bounds.last or bounds.failed):
         next_command = "resume"
-        _print(
+        print_note(
             "The last run stopped at its budget (--max-jobs or --max-failures). `resume` continues without "
             "it."
         )
     if left:
-        _print(f"{counted(left, 'row')} left. Continue with: {_command(next_command, ledger_path, ledger)}")
+        print_note(
+            f"{counted(left, 'row')} left. Continue with: {command_line(next_command, ledger_path, ledger)}"
+        )
     raise typer.Exit(_code(counts, left))
 
 
@@ -758,110 +552,3 @@ def _assign_job(ledger: Ledger, assignment: str) -> None:
     # A key also names a submitted row whose job id was wrong. A project names unknown rows only.
     if not ledger.correct(row, job_id) and not ledger.settle(row, job_id):
         raise InvalidArgumentError("job", f"no unknown row has the key or project {row!r}")
-
-
-# --- messages -------------------------------------------------------------------------------------
-
-
-def _api() -> str:
-    """Return the API's address. It identifies the campaign if several have the same name."""
-    with suppress(ValueError):
-        return normalized_url(keys.base_url())
-    return keys.base_url()
-
-
-def _open(ledger_path: str, campaign: str) -> Ledger:
-    return Ledger(ledger_path, campaign, api=_api(), new=False)
-
-
-def _check_loaded(ledger: Ledger) -> None:
-    """Exit with a message if the campaign has no rows."""
-    if any(ledger.counts().values()):
-        return
-    problem = ledger.get_fact("refused")
-    why = f"the manifest was rejected. {problem}" if problem else "its manifest had no rows."
-    _print(f"The campaign {ledger.campaign_name!r} has no rows: {why}")
-    raise typer.Exit(ExitCode.USAGE)
-
-
-def _check_keys(ledger: Ledger, keys: list[str] | None, state: State, rule: str) -> None:
-    for key in keys or ():
-        entry = ledger.row_of(key)
-        if entry is None:
-            raise InvalidArgumentError("key", f"the campaign {ledger.campaign_name!r} has no row {key!r}")
-        if entry.state is not state:
-            raise InvalidArgumentError("key", f"row {key!r} is {entry.state}. {rule}")
-        if entry.job_id:
-            raise InvalidArgumentError(
-                "key",
-                f"row {key!r} has a job, which you pay for, so it is not submitted again: {entry.job_id}",
-            )
-
-
-def _print(text: str) -> None:
-    # No markup and no wrapping: the text may contain a command to copy.
-    err.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _print_skipped(loading: Loading) -> None:
-    for bad in loading.bad:
-        err.print(f"skipped: {bad}", markup=False, style="yellow", soft_wrap=True)
-    more = loading.loaded.skipped - len(loading.bad)
-    if more > 0:
-        err.print(f"… and {more:,} more", style="yellow")
-
-
-def _print_loaded(loaded: Loaded) -> None:
-    parts = [counted(loaded.new, "new row")]
-    parts += [f"{loaded.known:,} known from earlier runs"] if loaded.known else []
-    parts += [counted(loaded.duplicates, "duplicate") + " in the manifest"] if loaded.duplicates else []
-    parts += [f"{loaded.replaced:,} replaced"] if loaded.replaced else []
-    parts += [f"{loaded.skipped:,} skipped"] if loaded.skipped else []
-    parts += [f"{loaded.withdrawn:,} withdrawn"] if loaded.withdrawn else []
-    _print(", ".join(parts) + ".")
-
-
-def _print_counts(counts: dict[State, int]) -> None:
-    for state, count in counts.items():
-        if count:
-            out.print(f"{state:10} {count:>10,}", highlight=False)
-
-
-def _print_cost(ledger: Ledger, price: Decimal | None) -> None:
-    if price is None:
-        return
-    known, possible = ledger.job_counts()
-    more = (
-        f"; up to {price * possible} more for {counted(possible, 'job')} that may exist" if possible else ""
-    )
-    _print(f"Cost at {price} per job: {price * known} for {counted(known, 'job')}{more}.")
-
-
-def _are(count: int) -> str:
-    return f"{counted(count, 'row')} {'is' if count == 1 else 'are'}"
-
-
-def _plain(counts: dict[State, int]) -> dict[str, int]:
-    return {str(state): count for state, count in counts.items()}
-
-
-def _print_json(value: object) -> None:
-    print(json.dumps(value, ensure_ascii=False), flush=True)  # noqa: T201
-
-
-_FIELDS = "key", "line", "state", "attempts", "job_id", "project_id", "file", "reason"
-
-
-def _fields(entry: Entry) -> dict[str, Any]:
-    fields = {name: getattr(entry, name) for name in _FIELDS} | {"metadata": entry.metadata}
-    return fields | {"reason": entry.reason and mask(entry.reason)}
-
-
-def _command(arguments: str, ledger_path: str, ledger: Ledger) -> str:
-    """Return a command to copy. It has no password; the user can set PGPASSWORD or use a service file."""
-    words = ["techforge batch", arguments]
-    if ledger_path != DEFAULT_LEDGER:
-        words += ["--ledger", shlex.quote(without_password(ledger_path))]
-    if len(ledger.campaigns()) > 1:
-        words += ["--campaign", shlex.quote(ledger.campaign_name)]
-    return " ".join(words)
