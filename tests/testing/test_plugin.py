@@ -109,7 +109,7 @@ def test_what_becomes_of_the_next_jobs(run: Run) -> None:
     def test_wrong_plans(techforge_mock):
         with pytest.raises(ValueError, match="fails=… or video=…"):
             techforge_mock.next_job(fails="no", video=b"")
-        with pytest.raises(ValueError, match="looks or seconds"):
+        with pytest.raises(ValueError, match="looks=… or seconds=…"):
             techforge_mock.next_job(looks=1, seconds=1)
     """
     run(tests).assert_outcomes(passed=3)
