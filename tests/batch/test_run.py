@@ -264,7 +264,7 @@ def test_a_name_that_cannot_be(
 def test_a_file_of_another_campaign_is_not_taken_for_this_ones(
     client: TechForge, quick: MockServer, tmp_path: Path
 ) -> None:
-    """Of the same name and size, but older than the row's job: it is kept, and the row says so."""
+    """A file with the same name and size that is older than the row's job is kept, and the row says so."""
     (entry,) = client.batch.run(rows(1, row_key="a"), ledger=tmp_path / "l", out=tmp_path)
     theirs = bytes(len(Path(str(entry.file)).read_bytes()))
     (tmp_path / "a.mp4").write_bytes(theirs)

@@ -271,6 +271,7 @@ def test_fetch_downloads_what_is_missing(here: Path, mock: MockServer) -> None:
         in ran.stderr
     )
     assert "3 videos downloaded to v, 0 existed already, 0 failed." in techforge("fetch", "--out", "v").stderr
+    assert techforge("fetch", "--out", str(here / "v")).exit_code == 0  # the same folder, spelled differently
     (here / "v" / "2.mp4").unlink()
     fetched = techforge("fetch", "--out", "v", "--json")
     assert [json.loads(line)["key"] for line in fetched.stdout.splitlines()] == ["2"]
@@ -395,6 +396,8 @@ def test_a_job_given_by_hand_can_be_corrected(here: Path, mock: MockServer) -> N
     assert techforge("unknown", "--job", "1=typo").exit_code == 2
     assert techforge("unknown", "--job", "1=15a6331b-3837-4ae8-8fa7-d3ead3388d77").exit_code == 0
     assert techforge("unknown", "--job", f"1={record.job_id}").exit_code == 0
+    (line,) = techforge("rows", "--json").stdout.splitlines()
+    assert "15a6331b-3837-4ae8-8fa7-d3ead3388d77" in json.loads(line)["reason"]  # no id is forgotten
     assert techforge("resume").exit_code == 0
     assert posts(mock) == 1
 

@@ -79,7 +79,7 @@ class Reply:
 
 
 class Facade:
-    """What generated code takes for its client, for one attempt; the colours add `request`."""
+    """The client of generated code for one attempt; the sync and the async facade add `request`."""
 
     raise_on_unexpected_status = False
 

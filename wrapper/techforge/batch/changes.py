@@ -83,8 +83,12 @@ def failed(n: int, reason: str, now: float) -> Change:
 
 
 def corrected(n: int, attempt: int, job_id: str) -> Change:
-    """Record the job's id that a user entered, also in place of another id. The job is polled immediately."""
-    changes = "state = 'submitted', job_id = ?, next_at = 0, reason = NULL, ended_at = NULL"
+    """Record the job's id that a user entered. The job is polled immediately.
+
+    The reason keeps an id that it replaces: that one may be the paid job.
+    """
+    reason = "CASE WHEN job_id IS NULL THEN NULL ELSE 'entered in place of job ' || job_id END"
+    changes = f"state = 'submitted', reason = {reason}, job_id = ?, next_at = 0, ended_at = NULL"
     return _change(changes, "state IN ('unknown', 'submitted') AND attempts = ?", (job_id,), n, attempt)
 
 

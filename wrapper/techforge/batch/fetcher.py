@@ -47,7 +47,9 @@ async def fetch(session: AsyncSession, ledger: Ledger, options: Options) -> Asyn
 def _missing(ledger: Ledger, options: Options) -> Iterator[tuple[Entry, Path]]:
     for row in ledger.entries(State.DONE):
         target = options.target(row)
-        if target is not None and not (row.file and Path(row.file) == target and target.exists()):
+        if target is not None and not (
+            row.file and target.exists() and Path(row.file).resolve() == target.resolve()
+        ):
             yield row, target
 
 
