@@ -89,19 +89,18 @@ class AsyncDriver:
         """Send what must not be sent twice; return how it ended, and a cancellation that came meanwhile.
 
         Once a response has begun to arrive it is read to its end, since it may name a job: only the deadline
-        and `close` end that. Before the first byte, a cancellation ends the request at once.
+        and `close` end that. Before the first byte, a cancellation ends the request at once. A byte that waits
+        at the socket has arrived.
         """
         received = Answer(Deadline.after(command.timeout))
         sending = asyncio.create_task(self.http.send(command, received))
         cancelled: asyncio.CancelledError | None = None
-        turns = _TURNS
         while not sending.done():
             try:
                 if cancelled is None or received.has_begun:
                     await asyncio.wait([sending])
-                elif turns:
-                    # What has arrived at the socket is seen in the next turns.
-                    turns -= 1
+                elif not received.stop_reading():
+                    # The event loop has not looked at the socket yet.
                     await asyncio.sleep(0)
                 else:
                     sending.cancel()

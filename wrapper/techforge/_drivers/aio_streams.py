@@ -53,6 +53,12 @@ class AsyncNetwork(ConnectionState, httpcore.AsyncNetworkBackend):
         self._stream = stream
         return stream
 
+    def stop_reading(self) -> bool:
+        """Receive nothing more; return False, and go on, if something waits at the socket."""
+        if self._stream is None:
+            return True
+        return self._stream.stop_reading()
+
     def close(self) -> None:
         """Close the connection at once: nothing has to be awaited after the last byte of an answer."""
         if self._stream is not None:
@@ -171,6 +177,13 @@ class _Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
     async def write(self, buffer: bytes, *_: Any, **__: Any) -> None:
         # Head and body come one by one; they leave together when the answer is asked for.
         self._unsent += buffer
+
+    def stop_reading(self) -> bool:
+        """Receive nothing more; return False, and go on, if something waits at the socket."""
+        if self.get_extra_info("is_readable"):
+            return False
+        self._transport.pause_reading()
+        return True
 
     async def aclose(self) -> None:
         self.close()

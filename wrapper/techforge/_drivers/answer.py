@@ -54,6 +54,10 @@ class Answer:
         """Whether a byte of it has arrived."""
         return bool(self.status_code) or (self.connection is not None and self.connection.has_answer)
 
+    def stop_reading(self) -> bool:
+        """Receive nothing more of it; return False if something waits to be received."""
+        return self.connection is None or self.connection.stop_reading()
+
     def begin(self, status_code: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Take the head."""
         self.status_code = status_code

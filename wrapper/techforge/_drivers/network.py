@@ -50,6 +50,10 @@ class ConnectionState:
         self._missing_handshakes -= 1
         self.has_answer = False
 
+    def stop_reading(self) -> bool:
+        """Receive nothing more; return False, and go on, if something waits at the socket."""
+        return True
+
     @property
     def is_established(self) -> bool:
         """Whether a request can have been sent: connected, through the proxy, and past the TLS handshake."""
