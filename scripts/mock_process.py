@@ -26,7 +26,7 @@ class Mock(NamedTuple):
 @contextmanager
 def mock_server(*arguments: str, stderr: IO[bytes] | None = None) -> Generator[Mock]:
     """Run `python -m techforge.mock` with these arguments; the end of the block ends it."""
-    command = [sys.executable, "-m", "techforge.mock", "--port", "0", "--print-json", *arguments]
+    command = [sys.executable, "-m", "techforge.mock", "--port", "0", "--json", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr) as process:
         try:
             announced = next((line for line in process.stdout or () if line.startswith(b"{")), None)

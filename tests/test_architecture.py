@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CORE = Path(techforge.__file__).parent
 GENERATED = Path(techforge_api.__file__).parent
-BESIDE_THE_CORE = {"mock", "batch", "cli", "testing", "notebook.py"}
+BESIDE_THE_CORE = {"mock", "batch", "cli", "testing", "display.py", "notebook.py"}
 
 
 @frozen
@@ -175,11 +175,12 @@ def test_one_seam_to_the_generated_code() -> None:
 
 
 def test_the_core_does_without_the_rest() -> None:
-    """The core does not import what is built on top of it, except for `client.batch`."""
+    """The core does not import what is built on top of it, except for `client.batch` and in IPython."""
     found = offenders(core(), *(f"techforge.{name.removesuffix('.py')}" for name in BESIDE_THE_CORE))
     ways = (
         "techforge._async.client imports techforge.batch.",
         "techforge._sync.client imports techforge.batch.",
+        "techforge imports techforge.notebook",
     )
     assert [line for line in found if not line.startswith(ways)] == []
 
@@ -256,10 +257,10 @@ def test_no_import_goes_round_in_a_circle() -> None:
 
 
 def test_nobody_reaches_into_private_parts() -> None:
-    """Batch, command line and testing use sessions; only drivers and `_session` are let off that rule."""
+    """Only `_session` does: batch, command line and testing use sessions."""
     pattern = re.compile(r"SLF001|reportPrivateUsage")
     found = {path for path in CORE.rglob("*.py") if pattern.search(path.read_text("utf-8"))}
-    assert {path.relative_to(CORE).parts[0] for path in found} <= {"_drivers", "_session.py"}
+    assert {path.relative_to(CORE).parts[0] for path in found} <= {"_session.py"}
 
 
 def test_no_private_name_of_httpx_or_httpcore() -> None:

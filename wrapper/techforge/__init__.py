@@ -10,7 +10,6 @@
 .mp4
 """
 
-import importlib
 import sys
 
 from techforge._async.client import AsyncTechForge
@@ -87,4 +86,4 @@ __all__ = [
 ]
 
 if "IPython" in sys.modules:
-    importlib.import_module("techforge.notebook")  # so that IPython shows jobs and videos as HTML
+    from techforge import notebook as notebook  # so that IPython shows jobs and videos as HTML

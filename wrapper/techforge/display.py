@@ -171,23 +171,26 @@ def _bundle(label: str, progress: Progress) -> dict[str, str]:
 def _live_bar(*, transient: bool) -> Generator[Callable[[Progress], None]]:
     # Rich takes as long to import as all the rest, and only a terminal needs it.
     try:
-        rich: list[Any] = [import_module(f"rich.{name}") for name in ("console", "live", "progress", "text")]
+        from rich.console import Console, Group  # noqa: PLC0415
+        from rich.live import Live  # noqa: PLC0415
+        from rich.progress import BarColumn, SpinnerColumn, TimeElapsedColumn  # noqa: PLC0415
+        from rich.progress import Progress as Bar  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
     except ImportError:
         raise ConfigurationError(
             "a terminal's bar needs rich, which is not installed: pip install 'techforge[cli]'"
         ) from None
-    consoles, lives, bars, texts = rich
-    console = consoles.Console(stderr=True)
+    console = Console(stderr=True)
     if console.is_dumb_terminal or not console.is_terminal:  # the user's environment says so
         yield lines().show
         return
-    bar = bars.Progress(bars.SpinnerColumn(), bars.BarColumn(), bars.TimeElapsedColumn(), console=console)
+    bar = Bar(SpinnerColumn(), BarColumn(), TimeElapsedColumn(), console=console)
     task = bar.add_task("", total=None)
     shown = Progress("starting")
 
-    def render() -> object:
+    def render() -> Group:
         # The text has its own line, where it may wrap. Beside the bar, rich would cut it off.
-        return consoles.Group(bar, texts.Text(str(shown)))
+        return Group(bar, Text(str(shown)))
 
     def show(progress: Progress) -> None:
         nonlocal shown
@@ -196,5 +199,5 @@ def _live_bar(*, transient: bool) -> Generator[Callable[[Progress], None]]:
 
     # Rich prints above the bar what the program prints to stdout, unless stdout is a file.
     redirect = bool(sys.stdout and sys.stdout.isatty())
-    with lives.Live(get_renderable=render, console=console, transient=transient, redirect_stdout=redirect):
+    with Live(get_renderable=render, console=console, transient=transient, redirect_stdout=redirect):
         yield show

@@ -120,8 +120,6 @@ def _parser(program: str) -> argparse.ArgumentParser:
     )
     add("--api-key", action="append", metavar="KEY", help=f"accept this key; repeatable ({TEST_API_KEY})")
     add("--json", action="store_true", help="print the URLs and the key as one line of JSON instead")
-    # The old name of --json.
-    add("--print-json", dest="json", action="store_true", help=argparse.SUPPRESS)
     return parser
 
 
