@@ -110,7 +110,7 @@ def measure(colour: str, allowed: tuple[float, float], seconds: float) -> Run:
     """Use a client of a colour against a server that changes its mind at half-time."""
     run = Run(colour, allowed, seconds)
     with (
-        mock_server("--no-render", "--job-looks", "0") as mock,
+        mock_server("--no-render", "--job-polls", "0") as mock,
         httpx.Client(base_url=mock.address["url"]) as control,
         TechForge(mock.address["api_key"], base_url=mock.address["url"]) as client,
     ):

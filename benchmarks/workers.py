@@ -109,7 +109,7 @@ def shared(place: str, name: str, seconds: int, first: int, then: int, *, told: 
     """Let three workers share a limit, which the server changes in the middle."""
     count = int((first + then) / 2 * seconds / 2)  # a submission and a look for each
     ledger = loaded(place, count)
-    with MockServer(render=False, job_looks=0) as mock:
+    with MockServer(render=False, job_polls=0) as mock:
         mock.faults.add(limit(first))
         rate = "none" if told is None else str(told)
         with workers(3, mock.url, mock.api_key, ledger, "32", rate):

@@ -65,7 +65,7 @@ def mock() -> Generator[tuple[str, str]]:
         # A mistake in the mock is a traceback for each of thousands of requests.
         with (
             log.open("wb") as stderr,
-            mock_server("--no-render", "--job-looks", "0", stderr=stderr) as (_, server),
+            mock_server("--no-render", "--job-polls", "0", stderr=stderr) as (_, server),
         ):
             yield server["url"], server["api_key"]
     finally:

@@ -157,7 +157,7 @@ def verdict(name: str) -> tuple[list[str], list[str]]:
     with tempfile.TemporaryDirectory() as folder:
         run, events = Path(folder, "run.json"), Path(folder, "events.ndjson")
         # Where schemathesis keeps its memory is relative: a trial has its own.
-        with chdir(folder), server_of(render=False, job_looks=0) as server:
+        with chdir(folder), server_of(render=False, job_polls=0) as server:
             arguments = [*suite(server.url, server.api_key), "--max-failures", "1", "--no-color"]
             arguments += ["--report-json-path", str(run), "--report-ndjson-path", str(events)]
             try:

@@ -159,7 +159,7 @@ def mock() -> Iterator[MockServer]:
     """Return a mock server of the test's own: one starts in five milliseconds, and forgets nothing of it."""
     from techforge.mock import TEST_API_KEY, MockServer  # noqa: PLC0415 - tests that need no mock need no [mock] extra
 
-    with MockServer(job_looks=0, render=False, api_keys=[CANARY, TEST_API_KEY]) as server:
+    with MockServer(job_polls=0, render=False, api_keys=[CANARY, TEST_API_KEY]) as server:
         yield server
 
 

@@ -39,7 +39,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a mock server that a program finds by itself, with what it may expect in its folder."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "campaign.csv").write_text(MANIFEST, encoding="utf-8")
-    with MockServer(render=False, job_looks=0) as mock:
+    with MockServer(render=False, job_polls=0) as mock:
         (tmp_path / "techforge.key").write_text(f"{mock.api_key}\n", encoding="utf-8")
         monkeypatch.setenv("TFI_API_KEY", mock.api_key)
         monkeypatch.setenv("TFI_BASE_URL", mock.url)

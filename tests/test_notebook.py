@@ -134,7 +134,7 @@ def test_a_bar(client: TechForge, mock: MockServer, media: Any, monkeypatch: pyt
     """It is made in the cell, moves while one waits, and stands when the video is there."""
     shown = be_in_a_notebook(monkeypatch)
     monkeypatch.setattr(display, "NOTEBOOK_SECONDS", 0)
-    mock.next_job(looks=1)
+    mock.next_job(polls=1)
     client.jobs.create_and_wait(**media, poll=0.01, on_update=progress())
     assert [kind for kind, _ in shown] == ["display", *["update"] * 3]
     assert shown[0][1]["text/plain"] == "starting"

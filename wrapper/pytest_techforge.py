@@ -39,7 +39,7 @@ def _mock_server(**options: Any) -> MockServer:
         pytest.fail(str(error), pytrace=False)
     usual: dict[str, Any] = {"render": False}
     if "job_seconds" not in options:
-        usual["job_looks"] = 0
+        usual["job_polls"] = 0
     try:
         return MockServer(**(usual | options))
     except TypeError as error:

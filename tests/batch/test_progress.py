@@ -135,7 +135,7 @@ def test_a_bar_on_a_terminal(tmp_path: Path, redirected: bool) -> None:
     """It is whole on a narrow one; what is printed meanwhile goes above it, or to the file that stdout is."""
     leader, follower = pty.openpty()
     environment = os.environ | {"COLUMNS": "40", "TERM": "xterm"}
-    with MockServer(render=False, job_looks=0) as mock, (tmp_path / "out").open("wb") as out:
+    with MockServer(render=False, job_polls=0) as mock, (tmp_path / "out").open("wb") as out:
         command = [sys.executable, "-c", PROGRAM, mock.api_key, mock.url, str(tmp_path / "l")]
         stdout = out if redirected else follower
         with subprocess.Popen(command, env=environment, stderr=follower, stdout=stdout) as process:
@@ -161,7 +161,7 @@ def test_a_notebook(shell: list[tuple[str, dict[str, str]]], tmp_path: Path, cap
     """One output, that is made in the cell and updated from wherever the campaign runs; the last says all."""
     rows = [{**ROW, "row_key": f"{n}"} for n in range(5)]
     with (
-        MockServer(render=False, job_looks=0) as mock,
+        MockServer(render=False, job_polls=0) as mock,
         TechForge(mock.api_key, base_url=mock.url) as client,
         bar() as on_progress,
     ):

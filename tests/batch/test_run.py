@@ -45,7 +45,7 @@ def rows(count: int, **columns: Any) -> list[dict[str, Any]]:
 @pytest.fixture
 def quick() -> Iterator[MockServer]:
     """Return a mock whose jobs are done at once."""
-    with MockServer(render=False, job_looks=0) as mock:
+    with MockServer(render=False, job_polls=0) as mock:
         yield mock
 
 

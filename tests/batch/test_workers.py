@@ -47,7 +47,7 @@ def url(postgres_url: str) -> str:
 @pytest.fixture
 def quick() -> Iterator[MockServer]:
     """Return a mock whose jobs are done at once."""
-    with MockServer(render=False, job_looks=0) as mock:
+    with MockServer(render=False, job_polls=0) as mock:
         yield mock
 
 

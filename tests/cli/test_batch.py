@@ -39,7 +39,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[MockServer]:
     """Return a mock that the environment points at."""
-    with MockServer(render=False, job_looks=0) as mock:
+    with MockServer(render=False, job_polls=0) as mock:
         monkeypatch.setenv("TFI_API_KEY", mock.api_key)
         monkeypatch.setenv("TFI_BASE_URL", mock.url)
         yield mock

@@ -40,7 +40,7 @@ def serving(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 def test_the_two_lines() -> None:
     """A shell that evaluates them can make a video."""
-    with serving("--no-render", "--job-looks", "0") as mock:
+    with serving("--no-render", "--job-polls", "0") as mock:
         lines = "".join(mock.stdout.readline() for _ in range(2))  # type: ignore[union-attr]
         media = "--image https://cdn.example.com/i.png --audio https://cdn.example.com/a.mp3"
         script = f'{lines}\n"$0" -c "from techforge.cli import main; main()" video create {media} --wait'

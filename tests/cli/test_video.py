@@ -55,7 +55,7 @@ def use(mock: MockServer, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[MockServer]:
     """Return a mock whose jobs are done at once."""
-    with MockServer(render=False, job_looks=0) as mock:
+    with MockServer(render=False, job_polls=0) as mock:
         use(mock, monkeypatch)
         yield mock
 

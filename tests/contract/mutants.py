@@ -622,7 +622,7 @@ def _behaviours() -> Iterator[Mutant]:
             ),
         ),
     )
-    yield Mutant("createJob: no job is ever done", options={"job_looks": 10**6})
+    yield Mutant("createJob: no job is ever done", options={"job_polls": 10**6})
     yield Mutant(
         "generateSignedPath: signs what is not there",
         patches=((Api, "_sign", _sign_anything),),

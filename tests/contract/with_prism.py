@@ -124,7 +124,7 @@ def prism(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prism]:
 @pytest.fixture(scope="session")
 def upstream() -> Iterator[MockServer]:
     """Return our mock server, behind Prism."""
-    with MockServer(job_looks=0, render=False) as server:
+    with MockServer(job_polls=0, render=False) as server:
         yield server
 
 

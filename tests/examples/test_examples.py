@@ -104,7 +104,7 @@ def names(folder: Path) -> list[str]:
 
 async def test_a_video_is_ordered_and_shown(service: httpx.AsyncClient, mock: MockServer) -> None:
     """An order is accepted at once; its URL works, and is no thing to be kept."""
-    mock.next_job(looks=1)
+    mock.next_job(polls=1)
     ordered = await service.post("/videos", json=MEDIA)
     assert ordered.status_code == 202
     place = ordered.headers["location"]

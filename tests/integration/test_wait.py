@@ -89,7 +89,7 @@ def operations(mock: MockServer) -> list[str | None]:
 
 def test_from_not_there_to_done(both: Any, mock: MockServer, media: dict[str, str]) -> None:
     """A 404 means "not yet"; once there is a video its job is done, and the answer tells all about it."""
-    mock.store.pace = type(mock.store.pace)(looks=2)
+    mock.store.pace = type(mock.store.pace)(polls=2)
     job = both.jobs.create(**media)
     updates: list[JobUpdate] = []
     video = both.jobs.wait(job, poll=0.02, timeout=10, on_update=updates.append)
@@ -404,7 +404,7 @@ asyncio.run(main())
 
 def test_another_process_goes_on(colour: str, both: Any, mock: MockServer, media: dict[str, str]) -> None:
     """Two ids on a command line are all that another process needs to wait for the same job."""
-    mock.store.pace = type(mock.store.pace)(looks=3)
+    mock.store.pace = type(mock.store.pace)(polls=3)
     with pytest.raises(JobTimeoutError) as caught:
         both.jobs.create_and_wait(**media, poll=10, timeout=0.05)
     job = caught.value.job

@@ -34,7 +34,7 @@ def job() -> dict[str, Any]:
 @pytest.fixture
 def server() -> Iterator[MockServer]:
     """A server whose jobs are done at once, without a render."""
-    with MockServer(job_looks=0, render=False) as running:
+    with MockServer(job_polls=0, render=False) as running:
         yield running
 
 

@@ -93,7 +93,7 @@ def test_levels(make_voice: Make) -> None:
 @pytest.fixture
 def rendering() -> Any:
     """A server that renders, and whose jobs are done as soon as they can be."""
-    with MockServer(job_looks=0) as server:
+    with MockServer(job_polls=0) as server:
         yield server
 
 

@@ -185,7 +185,7 @@ def command(start: tuple[str, ...], *options: str) -> "Iterator[subprocess.Popen
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_command(start: tuple[str, ...], number: signal.Signals, job: dict[str, Any]) -> None:
     """Both commands take the same options, print one line of JSON, and end cleanly on a signal."""
-    options = ("--json", "--job-looks", "1", "--no-render", "--api-key", "k", "--fault", "status=503")
+    options = ("--json", "--job-polls", "1", "--no-render", "--api-key", "k", "--fault", "status=503")
     with command(start, *options, "--ttl", "9", "--latency", "0.01", "--failure-rate", "0") as process:
         assert process.stdout
         facts = json.loads(process.stdout.readline())
@@ -224,7 +224,7 @@ def test_command_refuses_nonsense(start: tuple[str, ...], server: MockServer) ->
         (["--fault", "x=1"], 2, "unknown part 'x'"),
         (["--failure-rate", "2"], 2, "2 is not from 0 to 1"),
         (["--ttl", "-1"], 2, "-1 is less than 0"),
-        (["--job-looks", "1", "--job-seconds", "1"], 2, "not allowed with"),
+        (["--job-polls", "1", "--job-seconds", "1"], 2, "not allowed with"),
         (["--port", taken], 8, f"port {taken}"),
         (["--port", "99999"], 8, "To use any free port, pass --port 0"),
     ):

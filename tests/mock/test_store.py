@@ -1,4 +1,4 @@
-"""Jobs move by time or by looks, and only done ones have a video."""
+"""Jobs move by time or by polls, and only done ones have a video."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -35,7 +35,7 @@ def ready(data: bytes = b"video") -> "Future[bytes]":
 
 
 def status(store: Store, job_id: str) -> str:
-    """What one look shows."""
+    """What one poll shows."""
     view = store.poll_job(job_id)
     assert view
     return view.status
@@ -53,9 +53,9 @@ def test_by_time(job: Mapping[str, Any], output_path: Callable[[str], str]) -> N
     assert seen == ["queued", "queued", "processing", "processing", "done"]
 
 
-def test_by_looks(job: Mapping[str, Any], output_path: Callable[[str], str]) -> None:
-    """With N looks, N looks find the job unfinished, be it through storage or the job endpoint."""
-    store = make_store(Pace(looks=3), ready(), Clock())
+def test_by_polls(job: Mapping[str, Any], output_path: Callable[[str], str]) -> None:
+    """With N polls, N polls find the job unfinished, be it through storage or the job endpoint."""
+    store = make_store(Pace(polls=3), ready(), Clock())
     job_id = store.accept(job)
     assert status(store, job_id) == "queued"
     assert store.find_object(output_path(job_id)) is None
@@ -64,9 +64,9 @@ def test_by_looks(job: Mapping[str, Any], output_path: Callable[[str], str]) -> 
     assert status(store, job_id) == "done"
 
 
-def test_looks_of_one_job_are_its_own(job: Mapping[str, Any]) -> None:
-    """Looking at one job does not move another."""
-    store = make_store(Pace(looks=1), ready(), Clock())
+def test_polls_of_one_job_are_its_own(job: Mapping[str, Any]) -> None:
+    """Polling one job does not move another."""
+    store = make_store(Pace(polls=1), ready(), Clock())
     first, second = store.accept(job), store.accept(job)
     assert [status(store, first), status(store, first)] == ["queued", "done"]
     assert status(store, second) == "queued"
@@ -75,7 +75,7 @@ def test_looks_of_one_job_are_its_own(job: Mapping[str, Any]) -> None:
 def test_not_done_before_the_render(job: Mapping[str, Any]) -> None:
     """However long it has lasted, a job without a video is not done."""
     render: Future[bytes] = Future()
-    store = make_store(Pace(looks=0), render, Clock())
+    store = make_store(Pace(polls=0), render, Clock())
     job_id = store.accept(job)
     assert status(store, job_id) == "processing"
     render.set_result(b"video")
@@ -86,7 +86,7 @@ def test_failed_render(job: Mapping[str, Any], output_path: Callable[[str], str]
     """A job whose render fails has failed, with the reason, and never gets an object."""
     render: Future[bytes] = Future()
     render.set_exception(ValueError("no such picture"))
-    store = make_store(Pace(looks=0), render, Clock())
+    store = make_store(Pace(polls=0), render, Clock())
     job_id = store.accept(job)
     view = store.poll_job(job_id)
     assert view
@@ -95,8 +95,8 @@ def test_failed_render(job: Mapping[str, Any], output_path: Callable[[str], str]
 
 
 def test_changed_video_stays_changed(job: Mapping[str, Any], output_path: Callable[[str], str]) -> None:
-    """What a test puts in a video's place is not undone by the next look at the job."""
-    store = make_store(Pace(looks=0), ready(), Clock())
+    """What a test puts in a video's place is not undone by the next poll."""
+    store = make_store(Pace(polls=0), ready(), Clock())
     job_id = store.accept(job)
     assert store.find_object(output_path(job_id))
     store.put(output_path(job_id), b"changed")
@@ -130,9 +130,9 @@ def test_job_endpoint(
     assert api.get("/__mock__/jobs/nope").status_code == 404
 
 
-def test_signing_is_a_look(job: dict[str, Any], output_path: Callable[[str], str]) -> None:
+def test_signing_is_a_poll(job: dict[str, Any], output_path: Callable[[str], str]) -> None:
     """Polling by signing alone brings a job to its end."""
-    with MockServer(job_looks=2, render=False) as server:
+    with MockServer(job_polls=2, render=False) as server:
         headers = {"x-api-key": server.api_key}
         job_id = httpx.post(server.url + "/jobs/v2", json=job, headers=headers).json()["jobId"]
         path = {"path": output_path(job_id)}
@@ -161,10 +161,10 @@ def test_reset(api: httpx.Client, server: MockServer, job: dict[str, Any]) -> No
     assert server.journal.count() == 0
 
 
-@pytest.mark.parametrize("looks", [0, 1, 5])
-def test_pace_has_no_gap(looks: int) -> None:
+@pytest.mark.parametrize("polls", [0, 1, 5])
+def test_pace_has_no_gap(polls: int) -> None:
     """Stages only ever go forward."""
     order = ["queued", "processing", "over"]
-    stages = [order.index(Pace(looks=looks).stage(0, look)) for look in range(looks + 2)]
+    stages = [order.index(Pace(polls=polls).stage(0, poll)) for poll in range(polls + 2)]
     assert stages == sorted(stages)
-    assert stages[-2:] == [2, 2] if looks == 0 else stages[-3] < 2 == stages[-2]
+    assert stages[-2:] == [2, 2] if polls == 0 else stages[-3] < 2 == stages[-2]

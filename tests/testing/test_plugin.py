@@ -88,7 +88,7 @@ def test_what_becomes_of_the_next_jobs(run: Run) -> None:
     from techforge import JobFailedError
 
     def test_jobs(techforge_mock, techforge_client, techforge_clock, tmp_path):
-        techforge_mock.next_job(looks=3, video=b"bytes of mine")
+        techforge_mock.next_job(polls=3, video=b"bytes of mine")
         techforge_mock.next_job(fails="no face found")
         jobs = techforge_client.jobs
         first, second, third = [jobs.create({MEDIA}) for _ in range(3)]
@@ -100,7 +100,7 @@ def test_what_becomes_of_the_next_jobs(run: Run) -> None:
         assert jobs.wait(third, tracker=techforge_mock.tracker).job.status == "done"
         assert techforge_mock.tracker.check(jobs.from_ids(first.project_id, first.project_id)) is None
 
-    @pytest.mark.techforge_mock(job_looks=2)
+    @pytest.mark.techforge_mock(job_polls=2)
     def test_the_rest_is_as_for_all_jobs(techforge_mock, techforge_client, techforge_clock):
         techforge_mock.next_job(video=b"bytes of mine")
         techforge_client.jobs.create_and_wait({MEDIA}, poll=60)
@@ -109,8 +109,8 @@ def test_what_becomes_of_the_next_jobs(run: Run) -> None:
     def test_wrong_plans(techforge_mock):
         with pytest.raises(ValueError, match="fails=… or video=…"):
             techforge_mock.next_job(fails="no", video=b"")
-        with pytest.raises(ValueError, match="looks=… or seconds=…"):
-            techforge_mock.next_job(looks=1, seconds=1)
+        with pytest.raises(ValueError, match="polls=… or seconds=…"):
+            techforge_mock.next_job(polls=1, seconds=1)
     """
     run(tests).assert_outcomes(passed=3)
 
@@ -139,9 +139,9 @@ def test_a_mark_gives_the_server_options(run: Run) -> None:
     """The nearest mark says what the mock is started with; a word that it does not know is told."""
     tests = f"""
     import pytest
-    pytestmark = pytest.mark.techforge_mock(job_looks=5, api_keys=["a", "b"])
+    pytestmark = pytest.mark.techforge_mock(job_polls=5, api_keys=["a", "b"])
 
-    @pytest.mark.techforge_mock(job_looks=2)
+    @pytest.mark.techforge_mock(job_polls=2)
     def test_marked(techforge_mock, techforge_client, techforge_clock):
         techforge_client.jobs.create_and_wait({MEDIA}, poll=1)
         assert techforge_clock.sleeps == [1, 1]
@@ -194,7 +194,7 @@ ASYNC = f"""
 
     {{mark}}
     async def test_client(techforge_mock, techforge_async_client, techforge_clock):
-        techforge_mock.next_job(looks=3)
+        techforge_mock.next_job(polls=3)
         techforge_mock.next_job(fails="no face found")
         jobs = techforge_async_client.jobs
         assert (await jobs.create_and_wait({MEDIA}, poll=60)).job.status == "done"

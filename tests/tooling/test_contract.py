@@ -30,7 +30,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], No
         def server(*_: str, stderr: object) -> Iterator[tuple[None, dict[str, str]]]:
             del stderr
             served = mutants[mutant].serving if mutant else MockServer
-            with served(render=False, job_looks=0) as running:
+            with served(render=False, job_polls=0) as running:
                 yield None, {"url": running.url, "api_key": running.api_key}
 
         monkeypatch.setattr(contract, "mock_server", server)

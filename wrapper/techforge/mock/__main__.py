@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m techf
         port=options.port,
         storage_port=options.storage_port,
         job_seconds=options.job_seconds,
-        job_looks=options.job_looks,
+        job_polls=options.job_polls,
         render=options.render,
         faults=faults,
         ttl=options.ttl,
@@ -89,7 +89,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         metavar="S",
         help="duration of a job in seconds (%(default)g)",
     )
-    duration.add_argument("--job-looks", type=_count, metavar="N", help="finish a job after N polls instead")
+    duration.add_argument("--job-polls", type=_count, metavar="N", help="finish a job after N polls instead")
     add(
         "--render",
         action=argparse.BooleanOptionalAction,

@@ -52,7 +52,7 @@ class MockServer:
 
     Use it as a context manager. It runs in a thread:
 
-        with MockServer(job_looks=0) as server:
+        with MockServer(job_polls=0) as server:
             httpx.post(f"{server.url}/jobs/v2", headers={"x-api-key": server.api_key}, json=...)
     """
 
@@ -63,7 +63,7 @@ class MockServer:
         port: int = 0,
         storage_port: int = 0,
         job_seconds: float = 2.0,
-        job_looks: int | None = None,
+        job_polls: int | None = None,
         render: bool = True,
         faults: Iterable[Fault | str] = (),
         ttl: float = 300.0,
@@ -78,7 +78,7 @@ class MockServer:
         self.journal = Journal()
         self._workers = Workers()
         self.store = Store(
-            pace=Pace(job_seconds, job_looks),
+            pace=Pace(job_seconds, job_polls),
             start_render=self._workers.submit if render else _no_render,
             output_path=contract().output_path,
             clock=clock,
@@ -133,22 +133,22 @@ class MockServer:
     def next_job(
         self,
         *,
-        looks: int | None = None,
+        polls: int | None = None,
         seconds: float | None = None,
         fails: str | None = None,
         video: bytes | None = None,
     ) -> None:
         """Plan the next job. Call this again to plan the job after that.
 
-        The job takes `looks` polls or `seconds` seconds. Then it fails with the reason `fails`, or its video
+        The job takes `polls` polls or `seconds` seconds. Then it fails with the reason `fails`, or its video
         is `video`. Omitted arguments are as for all jobs.
         """
         if fails is not None and video is not None:
             raise ValueError("next_job: pass fails=… or video=…, not both: a failed job has no video")
-        if looks is not None and seconds is not None:
-            raise ValueError("next_job: pass looks=… or seconds=…, not both")
-        is_default = looks is None and seconds is None
-        pace = None if is_default else Pace(seconds or 0.0, looks)
+        if polls is not None and seconds is not None:
+            raise ValueError("next_job: pass polls=… or seconds=…, not both")
+        is_default = polls is None and seconds is None
+        pace = None if is_default else Pace(seconds or 0.0, polls)
         self.store.plans.append(Plan(pace, video, fails))
 
     def reset(self) -> None:

@@ -23,14 +23,14 @@ _QUEUED_SHARE = 0.1
 
 @frozen
 class Pace:
-    """The duration of jobs: `seconds`, or a number of polls if `looks` is set."""
+    """The duration of jobs: `seconds`, or a number of polls if `polls` is set."""
 
     seconds: float = 2.0
-    looks: int | None = None
+    polls: int | None = None
 
-    def stage(self, age: float, looks: int) -> Literal["queued", "processing", "over"]:
-        """Return the stage of a job that is `age` seconds old and was polled `looks` times."""
-        progress, length = (age, self.seconds) if self.looks is None else (looks, self.looks)
+    def stage(self, age: float, polls: int) -> Literal["queued", "processing", "over"]:
+        """Return the stage of a job that is `age` seconds old and was polled `polls` times."""
+        progress, length = (age, self.seconds) if self.polls is None else (polls, self.polls)
         if progress >= length:
             return "over"
         return "queued" if progress < length * _QUEUED_SHARE else "processing"
@@ -85,7 +85,7 @@ class _Job:
     accepted: float
     render: Future[bytes]
     pace: Pace
-    looks: int = 0
+    polls: int = 0
 
 
 @define(eq=False)
@@ -165,13 +165,13 @@ class Store:
 
     def _poll(self, job: _Job) -> JobView:
         status, message = self._status(job)
-        job.looks += 1
+        job.polls += 1
         if status == "done" and job.output_path not in self._objects:
             self.put(job.output_path, job.render.result())
         return JobView(job.id, job.project_id, status, message, job.output_path)
 
     def _status(self, job: _Job) -> tuple[Status, str]:
-        stage = job.pace.stage(self.clock() - job.accepted, job.looks)
+        stage = job.pace.stage(self.clock() - job.accepted, job.polls)
         if stage == "queued":
             return "queued", "Waiting for a worker."
         if stage == "processing" or not job.render.done():
