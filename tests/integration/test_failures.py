@@ -25,6 +25,7 @@ from techforge import (
     TechForgeError,
     UnprocessableEntityError,
 )
+from techforge._drivers import facade
 
 if TYPE_CHECKING:
     import socket
@@ -148,6 +149,18 @@ def test_a_retry_after_of_nonsense_breaks_nothing(
     server = scripted(lambda _head, _connection: text.encode())
     with pytest.raises(RateLimitError):
         connect("key", base_url=server.url, retry_timeout=0.5).storage.sign("a/b")
+
+
+def test_a_retry_after_beyond_a_day_stops_no_client(
+    both: Any, mock: MockServer, media: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A Unix time in a `Retry-After` is a mistake: normal backoff applies, and the log says so once."""
+    facade._log_ignored_retry_after.cache_clear()
+    mock.faults.add("status=429;retry-after=1764100000;times=2")
+    with caplog.at_level("INFO", "techforge"):
+        assert both.jobs.create(**media).id
+        assert both.jobs.create(**media).id
+    assert sum("Retry-After is ignored" in record.message for record in caplog.records) == 1
 
 
 # --- unknown: no readable answer ------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -17,7 +18,7 @@ from techforge._answers import job_in, reason_in
 from techforge._drivers.answer import Answer, UnreadableError, named
 from techforge._drivers.deadline import Deadline
 from techforge._drivers.pool import Request
-from techforge._logging import log_attempt
+from techforge._logging import log_attempt, logger
 from techforge._masking import SecretBytes, excerpt, mask
 from techforge.errors import (
     GATEWAY,
@@ -253,8 +254,18 @@ def _dumps(value: object) -> bytes:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
+    value = headers.get("retry-after")
     now = read_instant(headers.get("date")) or datetime.now(UTC)
-    return read_retry_after(headers.get("retry-after"), now)
+    seconds = read_retry_after(value, now)
+    if value is not None and seconds is None:
+        _log_ignored_retry_after()
+    return seconds
+
+
+@cache  # once in a process: every response may have this header
+def _log_ignored_retry_after() -> None:
+    # Without its value: a server may echo the key.
+    logger.info("a Retry-After is ignored, because it is not a time within 24 hours; normal backoff applies")
 
 
 def no_answer(

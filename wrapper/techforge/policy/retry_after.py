@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 _YEAR = re.compile(r"\d{4}|\d-[A-Za-z]{3}-\d\d")
 _MAX_LENGTH = 64
+MAX_RETRY_AFTER = 24 * 3600.0
+"""Ignore a longer `Retry-After`, in seconds: it is a mistake, such as a Unix time, and would stop a client."""
 _SECONDS = re.compile(r"\d+(\.\d+)?(\s*,\s*\d+(\.\d+)?)*", re.ASCII)
 
 
@@ -42,7 +44,7 @@ def _parse(text: str) -> datetime:
 
 
 def read_retry_after(value: str | None, now: datetime) -> float | None:
-    """Return a `Retry-After` header in seconds, or None if it cannot be parsed.
+    """Return a `Retry-After` header in seconds, or None if it cannot be parsed or exceeds 24 hours.
 
     It may be seconds or an HTTP date (RFC 9110, section 10.2.3). A date is relative to `now`: pass the
     response's own `Date`, so that a wrong local clock does no harm.
@@ -58,6 +60,7 @@ def read_retry_after(value: str | None, now: datetime) -> float | None:
     # A repeated header arrives as one value with a comma. The longer pause is the safe one.
     if _SECONDS.fullmatch(value):
         seconds = max(float(pause) for pause in value.split(","))
-        return seconds if math.isfinite(seconds) else None
-    instant = read_instant(value)
-    return None if instant is None else max(0.0, (instant - now).total_seconds())
+    else:
+        instant = read_instant(value)
+        seconds = math.inf if instant is None else max(0.0, (instant - now).total_seconds())
+    return seconds if seconds <= MAX_RETRY_AFTER else None
