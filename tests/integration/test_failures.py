@@ -154,9 +154,9 @@ def test_a_retry_after_of_nonsense_breaks_nothing(
 def test_a_retry_after_beyond_a_day_stops_no_client(
     both: Any, mock: MockServer, media: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A Unix time in a `Retry-After` is a mistake: normal backoff applies, and the log says so once."""
+    """25 hours are a mistake: normal backoff applies, and the log says so once."""
     facade._log_ignored_retry_after.cache_clear()
-    mock.faults.add("status=429;retry-after=1764100000;times=2")
+    mock.faults.add("status=429;retry-after=90000;times=2")
     with caplog.at_level("INFO", "techforge"):
         assert both.jobs.create(**media).id
         assert both.jobs.create(**media).id

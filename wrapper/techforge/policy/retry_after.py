@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 _YEAR = re.compile(r"\d{4}|\d-[A-Za-z]{3}-\d\d")
 _MAX_LENGTH = 64
 MAX_RETRY_AFTER = 24 * 3600.0
-"""Ignore a longer `Retry-After`, in seconds: it is a mistake, such as a Unix time, and would stop a client."""
+"""Ignore a longer `Retry-After`, in seconds. It is a mistake, such as a Unix time."""
 _SECONDS = re.compile(r"\d+(\.\d+)?(\s*,\s*\d+(\.\d+)?)*", re.ASCII)
 
 
