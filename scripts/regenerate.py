@@ -48,7 +48,7 @@ def main() -> int:
         with TemporaryDirectory(prefix=".regenerate-", dir=ROOT) as folder:
             fresh = generate(tolerant_contract(), Path(folder))
             sync = Path(folder) / "_sync"
-            unasync(SYNC.with_name("_async"), sync)
+            unasync(SYNC.parent, sync)
             if check:
                 compare({GENERATED: fresh, SYNC: sync})
             else:

@@ -13,7 +13,13 @@ import pytest
 
 import regenerate
 
-INPUTS = ("openapi.json", "generator-config.yaml", "generator-overlay.yaml", "pyproject.toml")
+INPUTS = (
+    "openapi.json",
+    "generator-config.yaml",
+    "generator-overlay.yaml",
+    "pyproject.toml",
+    "wrapper/techforge/batch/campaign.py",
+)
 FOLDERS = ("generated", "wrapper/techforge/_async", "wrapper/techforge/_sync")
 
 
@@ -24,6 +30,7 @@ def project(tmp_path: Path) -> Path:
     for name in FOLDERS:
         shutil.copytree(regenerate.ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     (root / "scripts").mkdir()
+    (root / "wrapper" / "techforge" / "batch").mkdir()
     for name in (*INPUTS, "scripts/regenerate.py", "scripts/unasync.py"):
         shutil.copy(regenerate.ROOT / name, root / name)
     return root

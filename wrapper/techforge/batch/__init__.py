@@ -6,8 +6,9 @@
 done .mp4
 """
 
+from techforge._sync.batch import Batch
 from techforge.batch.account import Account, Campaign
-from techforge.batch.campaign import AsyncBatch, BadManifestError, Batch, Loading, load
+from techforge.batch.campaign import AsyncBatch, BadManifestError, Loading, load
 from techforge.batch.database import LedgerError, NoLedgerError
 from techforge.batch.dispatch import Dispatcher
 from techforge.batch.ledger import Chunk, Entry, Ledger, State

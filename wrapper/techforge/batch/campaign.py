@@ -9,7 +9,7 @@ import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from attrs import frozen
 
@@ -35,6 +35,7 @@ from techforge.models import Job
 if TYPE_CHECKING:
     from collections.abc import (
         AsyncGenerator,
+        Awaitable,
         Callable,
         Collection,
         Generator,
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
     Manifest: TypeAlias = str | os.PathLike[str] | Iterable[Mapping[str, Any]]
     LedgerPath: TypeAlias = str | os.PathLike[str]
     OnProgress: TypeAlias = Callable[[Run], object]
+
+T = TypeVar("T")
 
 LEDGER = "techforge.sqlite"
 MAX_SHOWN = 20
@@ -130,7 +133,17 @@ def load(
     on_removed: OnRemoved = "submit",
     approve: Callable[[Loaded], object] | None = None,
 ) -> Loading:
-    """Check every row of a manifest, and add the new ones. `Ledger.load` explains the arguments.
+    """Check every row of a manifest, and add the new ones to a ledger.
+
+    Args:
+        ledger: The open ledger.
+        manifest: A CSV, JSONL or Parquet file, or an iterable of mappings.
+        settings: The settings of the client. Rows are checked with them.
+        skip_bad: Skip bad rows, in the state `skipped`.
+        allow_columns: Accept these columns, although their names look like misspelt fields.
+        on_conflict: What to do if the content of a row_key has changed; see `Ledger.load`.
+        on_removed: What to do with pending rows that are no longer in the manifest; see `Ledger.load`.
+        approve: Called with the counts before the rows are stored. If it raises, nothing is stored.
 
     Raises:
         ManifestError: the manifest cannot be read.
@@ -197,7 +210,7 @@ _FILES = frozenset({*_MEDIA, "project_id"})
 
 
 class AsyncBatch:
-    """Campaigns of an `AsyncTechForge`."""
+    """Campaigns, for asyncio. Use it as `client.batch`."""
 
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
@@ -218,17 +231,26 @@ class AsyncBatch:
     ) -> AsyncGenerator[Entry]:
         """Submit every row once, wait for the jobs, download the videos, and yield each row when it ends.
 
-        `manifest` is a CSV, JSONL or Parquet file, or an iterable of mappings. Without one, the campaign
-        continues. `campaign` is the campaign's name. By default it is the name of the file, or `default` for
-        mappings. Rows that the campaign already has are not added again.
+        Rows that the campaign already has are not added again. A row ends as `done`, `failed` or `unknown`.
+        An unknown row may have a job, because its submission got no response; it is not sent again.
 
-        A row ends as `done`, `failed` or `unknown`. An unknown row may have a job, because its submission got
-        no response; it is not sent again. `skip_bad` skips bad rows, in the state `skipped`. `on_conflict`
-        decides about a row_key whose content has changed: `stop`, `keep` the first content, or `replace` it
-        if there is no job. `on_removed` decides about pending rows that are no longer in the file: `stop`
-        (the default for a file without `campaign`), `submit` them as well, or `withdraw` them.
-        `allow_columns` accepts columns whose names look like misspelt fields. `on_progress` is called with
-        the `Run` about ten times per second. `RunOptions` has the other options.
+        Args:
+            manifest: A CSV, JSONL or Parquet file, or an iterable of mappings. Without one, the campaign
+                continues.
+            ledger: The SQLite file that records the campaign, or the URL of a PostgreSQL database.
+            campaign: The campaign's name. By default it is the name of the manifest's file, or `default` for
+                mappings.
+            skip_bad: Skip bad rows: they get the state `skipped`. Without it, one bad row stops the run
+                before anything is sent.
+            allow_columns: Accept these columns, although their names look like misspelt fields.
+            on_conflict: What to do if the content of a row_key has changed: `stop`, `keep` the first
+                content, or `replace` it if there is no job.
+            on_removed: What to do with pending rows that are no longer in the manifest: `stop`, `submit`
+                them as well, or `withdraw` them. By default `stop` for a file without `campaign`, otherwise
+                `submit`.
+            dispatcher: Hands the rows of a PostgreSQL ledger to workers. Default: Procrastinate.
+            on_progress: Called with the `Run` about ten times per second.
+            options: See `RunOptions`.
 
         Raises:
             ManifestError, BadManifestError, RowConflictError: the manifest is invalid. Nothing was sent.
@@ -281,8 +303,13 @@ class AsyncBatch:
     ) -> AsyncGenerator[Entry]:
         """Work on a campaign together with other processes, and yield each row that ends in this process.
 
-        `ledger` is the URL of a PostgreSQL database: `postgresql://user@host/database`. `stay` waits for more
-        rows when all have ended. The other arguments are those of `run`.
+        Args:
+            ledger: The URL of a PostgreSQL database: `postgresql://user@host/database`.
+            campaign: The campaign's name. Not needed if the ledger has only one.
+            stay: Wait for more rows when all rows have ended.
+            dispatcher: Hands the rows to workers. Default: Procrastinate.
+            on_progress: Called with the `Run` about ten times per second.
+            options: See `RunOptions`.
 
         Raises:
             LedgerError: the campaign does not exist, or its ledger is not in PostgreSQL.
@@ -315,8 +342,14 @@ class AsyncBatch:
     ) -> AsyncGenerator[Entry]:
         """Download every finished video that is not in `out`, and yield its row.
 
-        `name` is the template for file names, as in `run`. If a download fails, the row's `file` is None and
-        `reason` says why.
+        If a download fails, the row's `file` is None and `reason` says why.
+
+        Args:
+            ledger: The ledger of the campaign.
+            out: The folder for the videos.
+            name: The file name of a row's video, as in `RunOptions`.
+            campaign: The campaign's name. Not needed if the ledger has only one.
+            downloads: Downloads in flight.
 
         Raises:
             LedgerError: the ledger cannot be used.
@@ -367,159 +400,42 @@ class AsyncBatch:
         the job's id, so rows without a known id are not checked. Look for their project in your job service
         or webhook events.
 
+        Args:
+            ledger: The open ledger.
+
         Raises:
             APIError: the request to storage failed.
 
+        >>> from techforge.batch import Ledger
         >>> with Ledger(folder / "ledger.sqlite") as ledger:
         ...     await client.batch.check_unknown(ledger)
         0
         """
-        return await _check_unknown(self._session, ledger)
+        found = 0
+        for entry in await asyncio.to_thread(lambda: list(ledger.entries(State.UNKNOWN))):
+            if entry.job_id is None:
+                continue
+            job = Job(entry.job_id, entry.project_id, "unknown")
+            if await self._session.run(poll_once(job, self._session.settings)):
+                change = changes.submitted(entry.n, entry.attempts, entry.job_id, 0.0)
+                found += sum(await asyncio.to_thread(ledger.apply, change))
+        return found
 
 
-class Batch:
-    """Campaigns of a `TechForge`. A campaign runs in its own thread."""
+class ThreadedBatch:
+    """Runs the methods of `AsyncBatch` in a thread. `Batch`, which is generated, adds the public methods."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def check_unknown(self, ledger: Ledger) -> int:
-        """Look for the videos of unknown rows in storage. Return how many were found.
-
-        A row with a video becomes `submitted`; run the campaign again to finish it. A video's path contains
-        the job's id, so rows without a known id are not checked. Look for their project in your job service
-        or webhook events.
-
-        Raises:
-            APIError: the request to storage failed.
-
-        >>> with Ledger(folder / "ledger.sqlite") as ledger:
-        ...     client.batch.check_unknown(ledger)
-        0
-        """
-
-        async def check() -> int:
+    def _result(self, start: Callable[[AsyncBatch], Awaitable[T]]) -> T:
+        async def run() -> T:
             async with _open_session(self._session.settings) as session:
-                return await _check_unknown(session, ledger)
+                return await start(AsyncBatch(session))
 
         # In a thread, because the caller may be in an event loop, as in a notebook.
         with ThreadPoolExecutor(1) as thread:
-            return thread.submit(asyncio.run, check()).result()
-
-    def run(
-        self,
-        manifest: Manifest | None = None,
-        *,
-        ledger: LedgerPath = LEDGER,
-        campaign: str | None = None,
-        skip_bad: bool = False,
-        allow_columns: Collection[str] = (),
-        on_conflict: OnConflict = "stop",
-        on_removed: OnRemoved | None = None,
-        dispatcher: Dispatcher | None = None,
-        on_progress: OnProgress | None = None,
-        **options: Unpack[RunOptions],
-    ) -> Generator[Entry]:
-        """Submit every row once, wait for the jobs, download the videos, and yield each row when it ends.
-
-        `manifest` is a CSV, JSONL or Parquet file, or an iterable of mappings. Without one, the campaign
-        continues. `campaign` is the campaign's name. By default it is the name of the file, or `default` for
-        mappings. Rows that the campaign already has are not added again.
-
-        A row ends as `done`, `failed` or `unknown`. An unknown row may have a job, because its submission got
-        no response; it is not sent again. `skip_bad` skips bad rows, in the state `skipped`. `on_conflict`
-        decides about a row_key whose content has changed: `stop`, `keep` the first content, or `replace` it
-        if there is no job. `on_removed` decides about pending rows that are no longer in the file: `stop`
-        (the default for a file without `campaign`), `submit` them as well, or `withdraw` them.
-        `allow_columns` accepts columns whose names look like misspelt fields. `on_progress` is called with
-        the `Run` about ten times per second. `RunOptions` has the other options.
-
-        Raises:
-            ManifestError, BadManifestError, RowConflictError: the manifest is invalid. Nothing was sent.
-            LedgerError: the ledger cannot be used, or another process is running one of its campaigns.
-            InvalidArgumentError: an option is wrong.
-            APIConnectionError, AuthenticationError: the API cannot be reached, or rejects the key. Nothing
-                was submitted.
-            NoProgressError: nothing succeeded for `give_up_after` seconds.
-
-        >>> rows = [{"image_url": "https://a.example/i.png", "audio_url": "https://a.example/a.mp3"}]
-        >>> [row.state.value for row in client.batch.run(rows, ledger=folder / "ledger.sqlite")]
-        ['done']
-        """
-        return self._entries(
-            lambda batch: batch.run(
-                manifest,
-                ledger=ledger,
-                campaign=campaign,
-                skip_bad=skip_bad,
-                allow_columns=allow_columns,
-                on_conflict=on_conflict,
-                on_removed=on_removed,
-                dispatcher=dispatcher,
-                on_progress=on_progress,
-                **options,
-            )
-        )
-
-    def work(
-        self,
-        ledger: LedgerPath,
-        *,
-        campaign: str | None = None,
-        stay: bool = False,
-        dispatcher: Dispatcher | None = None,
-        on_progress: OnProgress | None = None,
-        **options: Unpack[RunOptions],
-    ) -> Generator[Entry]:
-        """Work on a campaign together with other processes, and yield each row that ends in this process.
-
-        `ledger` is the URL of a PostgreSQL database: `postgresql://user@host/database`. `stay` waits for more
-        rows when all have ended. The other arguments are those of `run`.
-
-        Raises:
-            LedgerError: the campaign does not exist, or its ledger is not in PostgreSQL.
-            InvalidArgumentError: an option is wrong.
-
-        >>> for row in client.batch.work(ledger_url):
-        ...     print(row.state)
-        """
-        return self._entries(
-            lambda batch: batch.work(
-                ledger,
-                campaign=campaign,
-                stay=stay,
-                dispatcher=dispatcher,
-                on_progress=on_progress,
-                **options,
-            )
-        )
-
-    def fetch(
-        self,
-        ledger: LedgerPath = LEDGER,
-        *,
-        out: str | os.PathLike[str],
-        name: str = "{row_key}.mp4",
-        campaign: str | None = None,
-        downloads: int = 4,
-    ) -> Generator[Entry]:
-        """Download every finished video that is not in `out`, and yield its row.
-
-        `name` is the template for file names, as in `run`. If a download fails, the row's `file` is None and
-        `reason` says why.
-
-        Raises:
-            LedgerError: the ledger cannot be used.
-            InvalidArgumentError: `out` is not writable.
-
-        >>> rows = [{"image_url": "https://a.example/i.png", "audio_url": "https://a.example/a.mp3"}]
-        >>> ended = [row for row in client.batch.run(rows, ledger=folder / "ledger.sqlite")]
-        >>> [row.file is not None for row in client.batch.fetch(folder / "ledger.sqlite", out=folder)]
-        [True]
-        """
-        return self._entries(
-            lambda batch: batch.fetch(ledger, out=out, name=name, campaign=campaign, downloads=downloads)
-        )
+            return thread.submit(asyncio.run, run()).result()
 
     def _entries(self, start: Callable[[AsyncBatch], AsyncGenerator[Entry]]) -> Generator[Entry]:
         if self._session.driver.given is not None:
@@ -573,17 +489,6 @@ async def _open_session(settings: Settings) -> AsyncGenerator[AsyncSession]:
         yield session
     finally:
         await session.close()
-
-
-async def _check_unknown(session: AsyncSession, ledger: Ledger) -> int:
-    found = 0
-    for entry in await asyncio.to_thread(lambda: list(ledger.entries(State.UNKNOWN))):
-        if entry.job_id is None:
-            continue
-        if await session.run(poll_once(Job(entry.job_id, entry.project_id, "unknown"), session.settings)):
-            change = changes.submitted(entry.n, entry.attempts, entry.job_id, 0.0)
-            found += sum(await asyncio.to_thread(ledger.apply, change))
-    return found
 
 
 @contextlib.asynccontextmanager

@@ -85,10 +85,14 @@ class Chunk:
 class Ledger:
     """The rows of a campaign, in an SQLite file or in PostgreSQL. It is safe to share between threads.
 
-    `place` is a path, or `postgresql://user@host/database`. `?schema=NAME` separates several ledgers in one
-    database. A ledger contains any number of campaigns. `campaign` selects one; it may be omitted if there is
-    only one. `api` selects the API's address if several campaigns have the same name. `new=True` creates the
-    ledger and the campaign if they do not exist.
+    A ledger contains any number of campaigns.
+
+    Args:
+        place: A path, or `postgresql://user@host/database`. `?schema=NAME` separates several ledgers in one
+            database.
+        campaign: The campaign's name. Not needed if the ledger has only one.
+        api: The API's address, if several campaigns have the same name.
+        new: Create the ledger and the campaign if they do not exist.
 
     Raises:
         LedgerError: the ledger or the campaign does not exist, several campaigns match, the file or database
@@ -282,11 +286,14 @@ class Ledger:
     ) -> Loaded:
         """Add the rows that the campaign does not have yet: all of them, or none if the iterable raises.
 
-        A `BadRow` is stored as a skipped row of its `source`, until the source is loaded again. If a row has
-        new content under a known key, `on_conflict` decides: `stop`, `keep` the old content, or `replace` it
-        if no job was submitted. If pending rows are not among these rows, `on_removed` decides: `stop`,
-        `submit` them as well, or `withdraw` them. `approve` is called before the commit; if it raises, the
-        ledger does not change.
+        Args:
+            rows: The rows. A `BadRow` is stored as a skipped row until its source is loaded again.
+            source: The name of the rows' origin, such as a file name.
+            on_conflict: What to do if a row has new content under a known key: `stop`, `keep` the old
+                content, or `replace` it if no job was submitted.
+            on_removed: What to do with pending rows that are not among these rows: `stop`, `submit` them as
+                well, or `withdraw` them.
+            approve: Called before the commit. If it raises, the ledger does not change.
 
         Raises:
             RowConflictError: a key has new content.

@@ -19,13 +19,15 @@ def read(
 ) -> Iterator[Row | BadRow]:
     """Read a manifest: a .csv, .tsv, .jsonl, .ndjson or .parquet file, or mappings.
 
-    Columns named as the arguments of `jobs.create` are the job's, `row_key` names the row, and all else is
-    metadata. Text is UTF-8. An empty cell of a CSV file, and null elsewhere, is an argument that is not
-    given. Without a `row_key` the key is the row's content, a hash of its params: the same params have the
-    same key, in any process, type of file and order of columns, even if their URLs were signed again.
+    Columns named like an argument of `jobs.create` are the job's params. `row_key` is the row's key. All
+    other columns are metadata. Text is UTF-8. An empty cell of a CSV file, or a null elsewhere, means that
+    the argument is not set. Without a `row_key`, the key is a hash of the params: the same params have the
+    same key in any process, file type and order of columns, even if their URLs were signed again.
 
-    A column whose name looks like a misspelt argument is an error, unless `allow_columns` holds the name:
-    then it is metadata.
+    Args:
+        source: A path, or an iterable of mappings.
+        allow_columns: Treat these columns as metadata. Without it, a column whose name looks like a misspelt
+            argument is an error.
 
     >>> media = {"image_url": "https://cdn.example.com/i.png", "audio_url": "https://cdn.example.com/a.mp3"}
     >>> good, bad = read([{**media, "version": 6, "customer": "17"}, {**media, "version": "six"}])

@@ -57,12 +57,16 @@ class ReportError(TechForgeError):
 
 
 def write(ledger: Ledger, to: str | os.PathLike[str], *, price: Decimal | None = None) -> Path:
-    """Write a report of a campaign and return its path. The suffix chooses .csv, .parquet or .html.
+    """Write a report of a campaign, and return its path.
 
-    Every format has all rows; Parquet needs pyarrow. The HTML page adds figures, the reasons, and a next step
-    for each row that is not done. With `price`, your own figure for one job, it also shows the cost. The file
-    appears when it is complete, and replaces an earlier report. URLs in params and reasons are written
-    without their query; your own columns are written unchanged.
+    Every format has all rows. The HTML page adds figures, the reasons, and a next step for each row that is
+    not done. The file appears when it is complete, and replaces an earlier report. URLs in params and reasons
+    are written without their query; your own columns are written unchanged.
+
+    Args:
+        ledger: The open ledger.
+        to: The file. Its suffix chooses the format: .csv, .html or .parquet, which needs pyarrow.
+        price: Your price of one job. With it, the HTML page shows the cost.
 
     >>> from techforge.batch import Ledger
     >>> with Ledger(folder / "campaign.sqlite") as ledger:
