@@ -92,36 +92,11 @@ def test_every_constraint_is_asked_for(schema: Any) -> None:
     assert len(mutated) >= (0 if schema is True else 1)
 
 
-@pytest.mark.parametrize("limit", [{"minimum": 10}, {"maximum": -10}, {"enum": [5]}, {"type": "null"}])
-def test_a_mutant_that_no_request_can_tell_is_none(limit: Any) -> None:
-    """A field that is never negative cannot be told from one whose server refuses what is negative."""
-    names = [each.name for each in mutants.catalogue(with_field({"type": "integer"} | limit))]
-    assert "createJob: further: zero is refused" not in names
-    assert "createJob: further: zero is refused" in [
-        each.name for each in mutants.catalogue(with_field({"type": "integer"}))
-    ]
-
-
 def test_the_readme_counts_the_catalogue() -> None:
     """A number there is how many are tried."""
     readme = (ROOT / "README.md").read_text("utf-8")
-    count = len(mutants.catalogue(DOCUMENT))
+    names = [mutant.name for mutant in mutants.catalogue(DOCUMENT)]
+    count = len(set(names))
+    assert count == len(names), "two mutants share a name, so one is not tried"
     claims = [f"{count} of {count} killed", f"pass the server as it is: **{count} of {count}**"]
     assert [claim for claim in claims if claim not in readme] == []
-
-
-def test_a_variation_changes_one_thing() -> None:
-    """A body that is wrong in two places says nothing of either."""
-    example = DOCUMENT["paths"]["/jobs/v2"]["post"]["requestBody"]["content"][JSON]["examples"]
-    valid = example["talkingVideo"]["value"]
-    for what, body in odd_bodies.variations(DOCUMENT, request_schema(DOCUMENT), valid):
-        if isinstance(body, dict) and not what.startswith(("the body", "there is only")):
-            assert sum(body.get(name) != valid.get(name) for name in body.keys() | valid.keys()) <= 1, what
-
-
-def test_items_after_the_first_are_looked_at() -> None:
-    """In a list, a wrong item may come late, behind one that is right."""
-    document = with_field(FIELDS["objects"])
-    lists = [body["further"] for body in bodies(document) if isinstance(body, dict) and "further" in body]
-    (item,) = {json.dumps(each[0]) for each in lists if isinstance(each, list) and each[1:] == [{}]}
-    assert set(json.loads(item)) == {"id"}

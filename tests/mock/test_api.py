@@ -1,4 +1,4 @@
-"""The API origin of the mock keeps the contract."""
+"""The API origin of the mock, beyond what `-s contract` checks: keys, fields, media types, methods, paths."""
 
 import json
 import socket
@@ -26,26 +26,6 @@ def test_job_is_accepted_as_documented(api: httpx.Client, job: dict[str, Any]) -
     assert [answer.status_code for answer in answers] == [202, 202]
     assert {answer.json()["status"] for answer in answers} == {"queued"}
     assert len({uuid.UUID(answer.json()["jobId"]) for answer in answers}) == 2
-
-
-def test_documented_example_is_accepted(api: httpx.Client) -> None:
-    """The vendor's example, every field given, is valid."""
-    example = {
-        "image_url": "https://cdn.example.com/image.png",
-        "audio_url": "https://cdn.example.com/audio.mp3",
-        "is_clone_required": False,
-        "language": "en",
-        "version": 6,
-        "job_type": "ai_talking_video",
-        "project_id": "468ea7a0-66e1-4357-a760-236e54167f3e",
-        "output_size": 400,
-        "crop": True,
-        "dynamic_scale": 1,
-        "iteration_count": 10,
-        "expand_ratio": 0.5,
-        "values": [],
-    }
-    assert api.post("/jobs/v2", json=example).status_code == 202
 
 
 @pytest.mark.parametrize(
@@ -80,21 +60,7 @@ def test_every_given_key_is_accepted() -> None:
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"image_url": None}, "image_url"),
         ({"image_url": "not a url"}, "image_url"),
-        ({"audio_url": 1}, "audio_url"),
-        ({"job_type": True}, "job_type"),
-        ({"project_id": "468ea7a0"}, "project_id"),
-        ({"is_clone_required": "no"}, "is_clone_required"),
-        ({"language": []}, "language"),
-        ({"version": 7}, "version"),
-        ({"output_size": 400.5}, "output_size"),
-        ({"output_size": True}, "output_size"),
-        ({"crop": 1}, "crop"),
-        ({"dynamic_scale": "1"}, "dynamic_scale"),
-        ({"iteration_count": {}}, "iteration_count"),
-        ({"expand_ratio": None}, "expand_ratio"),
-        ({"values": {}}, "values"),
         ({"values": ["a", 1]}, "values.1"),
     ],
 )
@@ -117,33 +83,8 @@ def test_missing_fields_are_all_named(api: httpx.Client, server: MockServer) -> 
 
 
 @pytest.mark.parametrize(
-    "change",
-    [
-        {"output_size": 0},
-        {"output_size": -(2**70)},
-        {"output_size": 400.0},
-        {"job_type": ""},
-        {"language": "\0 ünïcode 🎬 " * 5_000},
-        {"values": ["", "\0"]},
-        {"a field of tomorrow": {"x": None}},
-    ],
-)
-def test_odd_but_valid_is_accepted(api: httpx.Client, job: dict[str, Any], change: dict[str, Any]) -> None:
-    """The mock demands no more than the contract does."""
-    assert api.post("/jobs/v2", json=job | change).status_code == 202
-
-
-@pytest.mark.parametrize(
     "body",
     [
-        b"",
-        b"{",
-        b"nul",
-        b"\xff\xfe",
-        b"[]",
-        b'"x"',
-        b"null",
-        b'{"x": NaN}',
         b'{"x": "\\ud800"}',
         b"[" * 100_000,
     ],
@@ -155,39 +96,12 @@ def test_body_that_is_no_json_object(api: httpx.Client, body: bytes) -> None:
     assert answer.json()["message"]
 
 
-@pytest.mark.parametrize("media_type", [None, "text/plain", "application/x-www-form-urlencoded"])
-def test_content_type_must_be_json(api: httpx.Client, media_type: str | None) -> None:
-    """Another or no content type is 400: the contract lists no 415."""
-    headers = {"content-type": media_type} if media_type else {}
-    answer = api.post("/jobs/v2", content=b"{}", headers=headers)
-    assert answer.status_code == 400
-    assert "content-type" in answer.json()["message"]
-
-
-def test_content_type_may_have_parameters(api: httpx.Client, job: dict[str, Any]) -> None:
-    """A charset and another case change nothing."""
-    content = httpx.Request("POST", "http://x", json=job).content
-    answer = api.post(
-        "/jobs/v2", content=content, headers={"content-type": "Application/JSON; charset=utf-8"}
-    )
-    assert answer.status_code == 202
-
-
 def test_body_has_a_limit(server: MockServer, api: httpx.Client, job: dict[str, Any]) -> None:
     """A body of more than a megabyte is refused, and the client still gets to read why."""
     answer = api.post("/jobs/v2", json=job | {"language": "x" * 3_000_000})
     assert answer.status_code == 400
     assert "larger than" in answer.json()["message"]
     assert len(server.journal.requests()[-1].body) == 1_000_001
-
-
-def test_constants_of_python_are_no_json(api: httpx.Client, job: dict[str, Any]) -> None:
-    """NaN and Infinity are refused, even where any value would do."""
-    for number in (float("nan"), float("inf")):
-        content = json.dumps(job | {"extra": number})
-        answer = api.post("/jobs/v2", content=content, headers={"content-type": "application/json"})
-        assert answer.status_code == 400
-        assert "not a JSON value" in answer.json()["message"]
 
 
 def test_half_a_request_creates_nothing(server: MockServer, job: dict[str, Any]) -> None:
@@ -204,14 +118,6 @@ def test_half_a_request_creates_nothing(server: MockServer, job: dict[str, Any])
         time.sleep(0.01)
     time.sleep(0.05)
     assert not server.store._jobs
-
-
-def test_path_is_required_once(api: httpx.Client) -> None:
-    """A missing or repeated `path` is 400."""
-    for query in ("", "?path=a&path=b"):
-        answer = api.get(SIGN + query)
-        assert answer.status_code == 400
-        assert answer.json()["errors"][0]["field"] == "path"
 
 
 def test_unknown_storage_key_is_404(api: httpx.Client) -> None:
@@ -231,24 +137,6 @@ def test_done_job_is_signed(
     assert signed["expiresAt"].endswith("Z")
     assert datetime.fromisoformat(signed["expiresAt"]).tzinfo
     assert httpx.get(signed["signedUrl"]).headers["content-type"] == "video/mp4"
-
-
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"])
-def test_other_methods_are_405(api: httpx.Client, method: str) -> None:
-    """A method that the contract does not list is 405, with what is allowed; HEAD, too."""
-    answer = api.request(method, "/jobs/v2")
-    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
-    if method != "GET":
-        answer = api.request(method, SIGN)
-        assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
-
-
-def test_unknown_routes_are_404(api: httpx.Client) -> None:
-    """Other paths are 404 in JSON, and a trailing slash makes another path."""
-    for path in ("/", "/jobs", "/jobs/v2/", "/openapi.json"):
-        answer = api.get(path)
-        assert answer.status_code == 404
-        assert answer.json()["message"]
 
 
 def test_every_answer_has_a_request_id(api: httpx.Client, job: dict[str, Any]) -> None:

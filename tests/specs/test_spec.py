@@ -173,23 +173,6 @@ def test_apply(project: Path, run: Run) -> None:
     assert changelog.index("Only documentation") < changelog.index("body.made_up") < changelog.index("## 1.0")
 
 
-def test_an_interrupted_apply_is_undone(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An interrupt as the last part is put in its place leaves every file as it was."""
-    rename = Path.rename
-
-    def interrupt(path: Path, target: Path) -> None:
-        rename(path, target)
-        if path.name == "techforge_api" and target == project / "generated" / path.name:
-            raise KeyboardInterrupt
-
-    before = regenerate.files(project)
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            run(WITH_A_FIELD, "--apply")
-    assert regenerate.files(project) == before
-
-
 def test_an_apply_that_cannot_write(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """If a file cannot be replaced, the error is one line, and nothing is half done."""
 
