@@ -17,6 +17,7 @@ from techforge.errors import (
     InvalidArgumentError,
     JobFailedError,
     JobOutcomeUnknownError,
+    JobsNotRecordedError,
     JobTimeoutError,
     Outcome,
     TargetExistsError,
@@ -47,6 +48,7 @@ def example(cls: type[TechForgeError]) -> TechForgeError:
             failure, sent={"crop": True}, project_id=PROJECT_ID
         ),
         InvalidArgumentError: lambda: InvalidArgumentError("crop", "is wrong"),
+        JobsNotRecordedError: lambda: JobsNotRecordedError("disk full", {"a": JOB.id}, "/tmp/journal"),
     }
     if cls in special:
         return special[cls]()

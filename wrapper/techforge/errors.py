@@ -20,8 +20,12 @@
     │   ├── JobFailedError                   the tracker reports that the job failed
     │   ├── JobTimeoutError (TimeoutError)   not done in time; you can wait again
     │   └── JobOutcomeUnknownError           a job may exist; it was not submitted again
-    └── DownloadError                        the download is incomplete; the received part is kept
-        └── TargetExistsError (FileExistsError)  the target file exists
+    ├── DownloadError                        the download is incomplete; the received part is kept
+    │   └── TargetExistsError (FileExistsError)  the target file exists
+    └── LedgerError                          the ledger of a campaign cannot be used
+        ├── NoLedgerError                    there is no such ledger or campaign
+        └── LedgerUnavailableError           its disk is full, or its database is down: try again later
+            └── JobsNotRecordedError         jobs were accepted that the ledger could not record
 
 All errors can be pickled. None contains the API key or the query of a signed URL.
 """
@@ -396,3 +400,37 @@ class DownloadError(TechForgeError):
 
 class TargetExistsError(DownloadError, FileExistsError):
     """The target file exists, and `overwrite=True` was not given."""
+
+
+class LedgerError(TechForgeError):
+    """The ledger of a campaign cannot be used."""
+
+
+class NoLedgerError(LedgerError):
+    """The ledger or the campaign does not exist."""
+
+
+class LedgerUnavailableError(LedgerError):
+    """The ledger cannot be read or written now: its disk is full, for example, or its database is down."""
+
+
+class JobsNotRecordedError(LedgerUnavailableError):
+    """Jobs were accepted, but the ledger could not record them. The next run takes them from the journal.
+
+    Attributes:
+        jobs: the id of each job, by `row_key`.
+        journal: the file that has these ids, or None if it could not be written either.
+    """
+
+    def __init__(self, problem: str, jobs: Mapping[str, str], journal: str | None) -> None:
+        listed = "\n".join(f"  row {key}: job {job_id}" for key, job_id in jobs.items())
+        next_step = (
+            f"They are in {journal}, and the next run of the campaign on this machine records them."
+            if journal
+            else "No journal could be written either. Keep this list, and enter each job: techforge batch "
+            "unknown --job ROW_KEY JOB_ID"
+        )
+        super().__init__(
+            f"{problem}\nThe API accepted jobs that the ledger could not record:\n{listed}\n{next_step}"
+        )
+        self.jobs, self.journal = dict(jobs), journal

@@ -89,8 +89,8 @@ class AsyncDriver:
         """Send what must not be sent twice; return how it ended, and a cancellation that came meanwhile.
 
         Once a response has begun to arrive it is read to its end, since it may name a job: only the deadline
-        and `close` end that. Before the first byte, a cancellation ends the request at once. A byte that waits
-        at the socket has arrived.
+        and `close` end that. Before the first byte, a cancellation ends the request at once. A byte in the
+        socket's buffer counts as arrived.
         """
         received = Answer(Deadline.after(command.timeout))
         sending = asyncio.create_task(self.http.send(command, received))

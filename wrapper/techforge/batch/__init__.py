@@ -9,7 +9,6 @@ done .mp4
 from techforge._sync.batch import Batch
 from techforge.batch.account import Account, Campaign
 from techforge.batch.campaign import AsyncBatch, BadManifestError, Loading, load
-from techforge.batch.database import LedgerError, NoLedgerError
 from techforge.batch.dispatch import Dispatcher
 from techforge.batch.ledger import Chunk, Entry, Ledger, State
 from techforge.batch.loading import Conflict, Loaded, RowConflictError
@@ -20,6 +19,7 @@ from techforge.batch.report import ReportError
 from techforge.batch.report import write as write_report
 from techforge.batch.run_state import NoProgressError
 from techforge.batch.runner import Run
+from techforge.errors import JobsNotRecordedError, LedgerError, LedgerUnavailableError, NoLedgerError
 
 __all__ = [
     "Account",
@@ -32,8 +32,10 @@ __all__ = [
     "Conflict",
     "Dispatcher",
     "Entry",
+    "JobsNotRecordedError",
     "Ledger",
     "LedgerError",
+    "LedgerUnavailableError",
     "Loaded",
     "Loading",
     "ManifestError",

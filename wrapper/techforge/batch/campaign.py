@@ -20,7 +20,6 @@ from techforge._session import AsyncSession
 from techforge.batch import changes
 from techforge.batch.account import Account
 from techforge.batch.content import canonical
-from techforge.batch.database import LedgerError
 from techforge.batch.dispatch import default_dispatcher, enqueue
 from techforge.batch.fetcher import fetch
 from techforge.batch.ledger import DEFAULT_CAMPAIGN, Entry, Ledger, State
@@ -29,7 +28,7 @@ from techforge.batch.options import Options, RunOptions
 from techforge.batch.runner import Run
 from techforge.batch.wording import counted
 from techforge.batch.worker import Worker, set_bounds, with_shared_limiter
-from techforge.errors import ConfigurationError, InvalidArgumentError, TechForgeError
+from techforge.errors import ConfigurationError, InvalidArgumentError, LedgerError, TechForgeError
 from techforge.models import Job
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from techforge.errors import TechForgeError
+from techforge.errors import LedgerError
 
 if TYPE_CHECKING:
     import os
@@ -17,14 +17,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 ARRIVING = "key", "line", "params", "metadata", "content", "project_id", "state", "reason"
 """The columns of the table `arriving`, without the first one, `place`, which has the order."""
-
-
-class LedgerError(TechForgeError):
-    """The ledger cannot be used."""
-
-
-class NoLedgerError(LedgerError):
-    """The ledger or the campaign does not exist."""
 
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # one letter is a drive on Windows

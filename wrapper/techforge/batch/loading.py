@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from attrs import evolve, frozen
 
-from techforge.batch.database import LedgerError
 from techforge.batch.manifest import BadRow
 from techforge.batch.wording import counted
-from techforge.errors import TechForgeError
+from techforge.errors import LedgerError, TechForgeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

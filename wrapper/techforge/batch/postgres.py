@@ -12,8 +12,13 @@ from typing import TYPE_CHECKING, Any, Generic
 from uuid import uuid4
 
 from techforge._logging import logger
-from techforge.batch.database import ARRIVING, LedgerError, T, without_password
-from techforge.errors import ConfigurationError, InvalidArgumentError
+from techforge.batch.database import ARRIVING, T, without_password
+from techforge.errors import (
+    ConfigurationError,
+    InvalidArgumentError,
+    LedgerError,
+    LedgerUnavailableError,
+)
 
 try:
     import psycopg
@@ -287,7 +292,9 @@ class Postgres:
         try:
             yield
         except psycopg.Error as error:
-            raise LedgerError(f"{self.name} cannot be read or written: {_one_line(error)}") from None
+            raise LedgerUnavailableError(
+                f"{self.name} cannot be read or written: {_one_line(error)}"
+            ) from None
 
 
 class _Commit(Generic[T]):

@@ -14,10 +14,9 @@ from techforge._flows.wait import poll_once
 from techforge._logging import logger
 from techforge._masking import mask
 from techforge.batch import changes
-from techforge.batch.database import LedgerError
 from techforge.batch.ledger import State
 from techforge.batch.submitter import IDLE_SECONDS
-from techforge.errors import JobFailedError, TargetExistsError
+from techforge.errors import JobFailedError, LedgerError, TargetExistsError
 from techforge.models import Job
 
 if TYPE_CHECKING:

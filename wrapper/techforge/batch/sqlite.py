@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from techforge.batch.database import ARRIVING, LedgerError, T
+from techforge.batch.database import ARRIVING, T
+from techforge.errors import LedgerError, LedgerUnavailableError
 
 if sys.platform != "win32":
     import fcntl
@@ -143,4 +144,4 @@ class SQLite:
         try:
             yield
         except sqlite3.Error as error:
-            raise LedgerError(f"{self.name} cannot be read or written: {error}") from error
+            raise LedgerUnavailableError(f"{self.name} cannot be read or written: {error}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from techforge.batch.database import LedgerError
+from techforge.errors import LedgerError
 
 if TYPE_CHECKING:
     from techforge.batch.changes import Change
@@ -35,9 +35,10 @@ class Writer:
             try:
                 results = await asyncio.to_thread(self._ledger.apply, *(change for change, _ in batch))
             except Exception as error:  # noqa: BLE001 - it is passed to the callers
+                kind = type(error) if isinstance(error, LedgerError) else LedgerError
                 for _, future in batch:
                     if not future.done():
-                        future.set_exception(LedgerError(str(error)))
+                        future.set_exception(kind(str(error)))
             else:
                 for (_, future), result in zip(batch, results, strict=True):
                     if not future.done():

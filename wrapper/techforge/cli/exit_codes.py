@@ -13,6 +13,7 @@ from techforge.errors import (
     JobFailedError,
     JobOutcomeUnknownError,
     JobTimeoutError,
+    LedgerUnavailableError,
     NotFoundError,
     PermissionDeniedError,
     RateLimitError,
@@ -49,8 +50,20 @@ class ExitCode(IntEnum):
     """storage has nothing under this name, or not yet"""
     FILE = 11
     """a local file cannot be written"""
+    LEDGER = 12
+    """the ledger cannot be used now: its disk is full, or its database is down. Try again later"""
+    HUNG_UP = 129
+    """interrupted by SIGHUP: the terminal was closed"""
     INTERRUPTED = 130
-    """interrupted"""
+    """interrupted by Ctrl-C"""
+    PIPE = 141
+    """nobody reads stdout any more, as after `| head`"""
+    TERMINATED = 143
+    """interrupted by SIGTERM"""
+
+
+STOPPED = frozenset({ExitCode.HUNG_UP, ExitCode.INTERRUPTED, ExitCode.PIPE, ExitCode.TERMINATED})
+"""The user or the system ended the command."""
 
 
 class KeyProblemError(ConfigurationError):
@@ -73,6 +86,7 @@ _CODE_OF_ERROR: tuple[tuple[type[TechForgeError], ExitCode], ...] = (
     (APIError, ExitCode.SERVER),
     (TargetExistsError, ExitCode.USAGE),
     (DownloadError, ExitCode.FILE),
+    (LedgerUnavailableError, ExitCode.LEDGER),
 )
 
 
