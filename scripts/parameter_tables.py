@@ -21,6 +21,8 @@ class ParameterTables(griffe.UnpackTypedDictExtension):
         owner = func.parent if func.name == "__init__" and func.parent and func.parent.docstring else func
         # Parsed now, since the next line removes parameters that a docstring may describe.
         sections = owner.docstring.parsed if owner.docstring else []
+        if owner is not func:
+            _add_types(sections, func.parameters)
         super().on_function(func=func, **kwargs)
         if owner is not func:
             func.docstring = None  # its class is documented, not the method
@@ -44,6 +46,15 @@ def _is_ours_to_create(init: griffe.Function) -> bool:
     annotations = [p.annotation for p in init.parameters if isinstance(p.annotation, griffe.Expr)]
     is_private = any("._" in annotation.canonical_path for annotation in annotations)
     return is_private or (init.parent is not None and init.parent.name.endswith("Error"))
+
+
+def _add_types(sections: list[griffe.DocstringSection], parameters: griffe.Parameters) -> None:
+    """Give each attribute without a type the type of the parameter with its name."""
+    for section in sections:
+        if section.kind is griffe.DocstringSectionKind.attributes:
+            for entry in section.value:
+                if entry.annotation is None and entry.name in parameters:
+                    entry.annotation = parameters[entry.name].annotation
 
 
 def _row(

@@ -32,6 +32,7 @@ PLACES = {
 SWAGGER_UI = ("swagger-ui-bundle.js", "swagger-ui.css")
 _LINK = re.compile(r"(?<!`)(!?)\[([^\]]*)\]\((?!https?:|#)([^)#\s]+)(#[^)]*)?\)")
 _LOADS = re.compile(r"url\([\"']?(?:https?:)?//[^)]*|@import[^;]*")
+_NO_DESCRIPTION = re.compile(r'<div class="doc-md-description">\s*</div>')
 _SECTION = re.compile(r"<!-- README\.md: (.+?) -->")
 _TAB = re.compile(r"^<!-- tab: (.+?) -->\n(```.*?^```$)", re.MULTILINE | re.DOTALL)
 
@@ -171,6 +172,8 @@ def problems() -> Iterator[str]:
     for path, page in pages.items():
         yield from (f"{path.name}: {problem}" for problem in problems_of(path, pages))
         yield from (f"{path.name} loads {target}" for target in page.loads if urlsplit(target).netloc)
+        if missing := len(_NO_DESCRIPTION.findall(path.read_text(encoding="utf-8"))):
+            yield f"{path.name}: {missing} parameters have no description"
     for sheet in SITE.rglob("*.css"):
         text = sheet.read_text(encoding="utf-8")
         yield from (f"{sheet.name} loads {found}" for found in _LOADS.findall(text))

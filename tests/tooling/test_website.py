@@ -89,6 +89,9 @@ class Maker:
     Args:
         name: Its name.
         options: See `Options`.
+
+    Attributes:
+        name: The name.
     """
 
     def __init__(self, name: str, **options: Unpack[Options]) -> None:
@@ -123,7 +126,8 @@ def test_every_parameter_is_in_a_table() -> None:
             ("crop", "bool", "Whether.", "optional"),
         ]
         assert [section.kind.value for section in package["close"].docstring.parsed] == ["text"]
-        _, table = package["Maker"].docstring.parsed
+        _, attributes, table = package["Maker"].docstring.parsed
+        assert str(attributes.value[0].annotation) == "str"
         names = {row.name: row.description for row in table.value}
         assert list(names) == ["name", "url", "wait", "kind", "crop"]
         assert names["name"] == "Its name."
@@ -138,6 +142,7 @@ def test_every_parameter_is_in_a_table() -> None:
         ('<img src="gone.png">', "gone.png is not there"),
         ('<script src="https://cdn.example.com/x.js"></script>', "loads https://cdn.example.com/x.js"),
         ('<link rel="stylesheet" href="//cdn.example.com/x.css">', "loads //cdn.example.com/x.css"),
+        ('<div class="doc-md-description">\n</div>', "1 parameters have no description"),
     ],
 )
 def test_what_is_wrong_with_a_page_is_found(

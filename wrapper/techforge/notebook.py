@@ -61,7 +61,11 @@ def player(video: Video | str | os.PathLike[str], *, limit: int = LIMIT) -> Play
     """Return a player of a video, which is downloaded now, or of a video file.
 
     The player holds the video itself. Its signed URL would expire within minutes, and until then give every
-    reader of the notebook access to your storage. `limit` is the largest size in bytes.
+    reader of the notebook access to your storage.
+
+    Args:
+        video: A video, or the path of a file.
+        limit: The largest size in bytes.
 
     Raises:
         InvalidArgumentError: the video is larger than `limit`.

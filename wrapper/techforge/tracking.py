@@ -74,7 +74,11 @@ class Tracker(Protocol):
     """
 
     def check(self, job: Job) -> JobState | str | None:
-        """Return the job's status, a `JobState` with details, or None if there is no news."""
+        """Return the job's status, a `JobState` with details, or None if there is no news.
+
+        Args:
+            job: The job that the wait polls for.
+        """
         ...
 
 
@@ -82,5 +86,9 @@ class AsyncTracker(Protocol):
     """A `Tracker` for `AsyncTechForge`."""
 
     async def check(self, job: Job) -> JobState | str | None:
-        """Return the job's status, a `JobState` with details, or None if there is no news."""
+        """Return the job's status, a `JobState` with details, or None if there is no news.
+
+        Args:
+            job: The job that the wait polls for.
+        """
         ...

@@ -22,11 +22,19 @@ class Dispatcher(Protocol):
     """
 
     async def enqueue(self, chunks: Sequence[Chunk]) -> None:
-        """Queue these chunks for the workers."""
+        """Queue chunks for the workers.
+
+        Args:
+            chunks: The chunks of rows.
+        """
         ...
 
     async def run_worker(self, process: Callable[[Chunk], Awaitable[None]]) -> None:
-        """Call `process` with chunks, several concurrently, until cancelled."""
+        """Process chunks, several concurrently, until cancelled.
+
+        Args:
+            process: Called with each chunk.
+        """
         ...
 
     async def take_over(self) -> None:

@@ -346,9 +346,13 @@ class Ledger:
         return self._db.run(work)
 
     def retry(self, state: State, keys: Collection[str] | None = None) -> int:
-        """Mark rows of a state as pending, all or those with these keys. Return how many.
+        """Mark rows as pending, and return how many.
 
         You may pay twice for unknown rows. Rows with a job id do not change, because their job exists.
+
+        Args:
+            state: The state of the rows to change.
+            keys: The keys of the rows to change. By default all rows in this state change.
         """
         statement = """UPDATE jobs SET state = 'pending', next_at = 0, ended_at = NULL
             WHERE campaign = ? AND state = ? AND job_id IS NULL"""
@@ -364,7 +368,14 @@ class Ledger:
         return self._db.run(work)
 
     def correct(self, key: str, job_id: str) -> bool:
-        """Record the job of an unknown row, or another job for a submitted row without a video."""
+        """Record the job of an unknown row, or another job for a submitted row without a video.
+
+        Return False if the row is in another state.
+
+        Args:
+            key: The key of the row.
+            job_id: The id of its job.
+        """
         entry = self.row_of(key)
         change = entry and changes.corrected(entry.n, entry.attempts, job_id)
         return bool(change and self.apply(change)[0])
@@ -373,6 +384,10 @@ class Ledger:
         """Record the job of an unknown row of any campaign, as your job service or a webhook reports it.
 
         Return False if no unknown row has this project.
+
+        Args:
+            project_id: The project of the row.
+            job_id: The id of its job.
 
         Raises:
             LedgerError: several unknown rows have this project.
@@ -385,7 +400,11 @@ class Ledger:
         return any(self.apply(changes.submitted(row.n, row.attempts, job_id, 0.0))[0] for row in found)
 
     def look_now(self, job_ids: Iterable[str]) -> int:
-        """Poll jobs of any campaign immediately, for example after a webhook. Return how many."""
+        """Poll jobs of any campaign immediately, for example after a webhook. Return how many.
+
+        Args:
+            job_ids: The ids of the jobs.
+        """
         statement = "UPDATE jobs SET next_at = 0 WHERE state = 'submitted' AND job_id = ?"
         ids = list(job_ids)  # the transaction may run twice
         return self._db.run(lambda db: sum(db.execute(statement, (job_id,)).rowcount for job_id in ids))
@@ -463,11 +482,19 @@ class Ledger:
         return int(count)
 
     def row_of(self, key: str) -> Entry | None:
-        """Return the row with a key, or None."""
+        """Return a row, or None.
+
+        Args:
+            key: The key of the row.
+        """
         return next(iter(self._select("campaign = ? AND key = ?", (self._id, key))), None)
 
     def entries(self, state: State | None = None) -> Iterator[Entry]:
-        """Yield the rows in the order of the manifest. Only one page of 500 rows is in memory."""
+        """Yield the rows in the order of the manifest. Only one page of 500 rows is in memory.
+
+        Args:
+            state: Yield only the rows in this state.
+        """
         wanted, values = (" AND state = ?", (str(state),)) if state else ("", ())
         # The plus stops SQLite from using an index on the campaign: it would have to sort each page.
         where, n = f"+campaign = ?{wanted} AND n > ? ORDER BY n LIMIT ?", 0

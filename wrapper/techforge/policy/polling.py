@@ -46,11 +46,20 @@ class PollSchedule:
 
     @classmethod
     def every(cls, seconds: float) -> Self:
-        """Return a schedule that polls every `seconds` seconds."""
+        """Return a schedule with a fixed interval.
+
+        Args:
+            seconds: The interval.
+        """
         return cls(initial=seconds, factor=1.0, maximum=seconds, jitter=0.0)
 
     def interval(self, polls: int, jitter: float) -> float:
-        """Return the pause after `polls` polls, in seconds. `jitter` is a random number from 0 to 1."""
+        """Return the next pause, in seconds.
+
+        Args:
+            polls: The number of polls so far.
+            jitter: A random number from 0 to 1.
+        """
         # A large exponent would overflow; after 60 polls the maximum applies anyway.
         interval = min(self.maximum, self.initial * self.factor ** min(polls, 60))
         return interval * (1 + self.jitter * (2 * jitter - 1))

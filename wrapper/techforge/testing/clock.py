@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 class Clock:
     """A clock that stands still, and jumps to the end of each sleep.
 
-    `now` is in seconds. `sleeps` are the sleeps so far, in order. With a `base` such as `time.monotonic`,
-    real time passes in addition.
+    `now` is in seconds. `sleeps` are the sleeps so far, in order.
+
+    Args:
+        base: The time that passes in addition to sleeps, for example `time.monotonic`. By default none does.
 
     >>> clock = Clock()
     >>> clock.jump(15.0)
@@ -46,7 +48,12 @@ class Clock:
         return self.now
 
     def jump(self, seconds: float, since: float | None = None) -> None:
-        """Skip a sleep of `seconds` that began at `since`, by default now."""
+        """Skip a sleep.
+
+        Args:
+            seconds: The length of the sleep.
+            since: When the sleep began, by default now.
+        """
         with self._lock:
             self.sleeps.append(seconds)
             end = (self.now if since is None else since) + seconds

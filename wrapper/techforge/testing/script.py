@@ -149,7 +149,7 @@ class Script:
         options.setdefault("base_url", _API)
         return async_client_with(self.clock, _KEY, _AsyncDriver(self), **options)
 
-    def answer(self, request: httpcore.Request) -> httpcore.Response:
+    def respond(self, request: httpcore.Request) -> httpcore.Response:
         """Record a request, and return its response."""
         sent = _sent(request)
         with self._lock:
@@ -225,10 +225,10 @@ class _Connection(httpcore.ConnectionInterface, httpcore.AsyncConnectionInterfac
     script: Script
 
     def handle_request(self, request: httpcore.Request) -> httpcore.Response:
-        return self.script.answer(request)
+        return self.script.respond(request)
 
     async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
-        return self.script.answer(request)
+        return self.script.respond(request)
 
     def close(self) -> None:
         pass
