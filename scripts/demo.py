@@ -7,27 +7,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import tempfile
-import threading
 import urllib.request
-from contextlib import ExitStack, contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import av
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 import sample_media
-from mock_process import Address, mock_server
-from techforge import Job, JobState, JobUpdate, PollSchedule, TechForge, TechForgeError, Video
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
+from mock_process import mock_server
+from techforge import Job, JobState, TechForge, TechForgeError
+from techforge.cli.progress import RecordedSchedule, downloading, waiting
+from techforge.cli.serving import published
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "demo-output"
@@ -48,82 +42,8 @@ class JobService:
         return JobState(row["status"], row["message"], row["output_path"])
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    """A file server that does not talk."""
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's names
-        """Say nothing."""
-
-
-@contextmanager
-def published(folder: Path) -> Generator[str]:
-    """Serve a folder: the API fetches the image and the audio from URLs."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 class DemoError(Exception):
     """What ends the demo, for people."""
-
-
-def prepare(folder: Path, image: Path | None, audio: Path | None) -> tuple[str, str]:
-    """Put the image and the audio into the folder; return their names there."""
-    names: list[str] = []
-    for given, name, make in (
-        (image, "portrait.png", sample_media.portrait),
-        (audio, "narration.wav", sample_media.narration),
-    ):
-        if given is None:
-            (folder / name).write_bytes(make())
-            console.print(f"  made a sample: {name}")
-        elif given.is_file():
-            # Renamed, so that no character of the user's file name has to survive a URL.
-            name = Path(name).stem + given.suffix.lower()  # noqa: PLW2901
-            shutil.copyfile(given, folder / name)
-            console.print(f"  taken: {given}")
-        else:
-            raise DemoError(f"there is no file {given}")
-        names.append(name)
-    return names[0], names[1]
-
-
-def waited_for(client: TechForge, job: Job, mock: Address) -> Video:
-    """Wait for the video, with a line that moves."""
-    line = Progress(
-        SpinnerColumn(), TextColumn("job {task.fields[status]}"), TimeElapsedColumn(), console=console
-    )
-    with line:
-        task = line.add_task("", total=None, status=job.status)
-
-        def show(update: JobUpdate) -> None:
-            line.update(task, status=update.status)
-
-        return client.jobs.wait(
-            job,
-            timeout=120,
-            poll=PollSchedule(initial=0.2, factor=1.2, maximum=1.0, max_failures=2),
-            tracker=JobService(mock["url"]),
-            on_update=show,
-        )
-
-
-def downloaded(client: TechForge, video: Video) -> Path:
-    """Download the video, with a bar."""
-    OUTPUT.mkdir(exist_ok=True)
-    with Progress(TextColumn("download"), BarColumn(), DownloadColumn(), console=console) as bar:
-        task = bar.add_task("", total=video.size)
-
-        def show(received: int, total: int | None) -> None:
-            bar.update(task, completed=received, total=total)
-
-        return client.jobs.download(video, OUTPUT, on_progress=show)
 
 
 def described(path: Path) -> str:
@@ -138,27 +58,48 @@ def described(path: Path) -> str:
         )
 
 
+def samples(folder: Path, image: Path | None, audio: Path | None) -> dict[str, str]:
+    """Return the paths of the image and the audio; make what was not given."""
+    media: dict[str, str] = {}
+    for field, given, name, make in (
+        ("image_url", image, "portrait.png", sample_media.portrait),
+        ("audio_url", audio, "narration.wav", sample_media.narration),
+    ):
+        if given is None:
+            (folder / name).write_bytes(make())
+            console.print(f"  made a sample: {name}")
+        elif not given.is_file():
+            raise DemoError(f"there is no file {given}")
+        media[field] = str(given or folder / name)
+    return media
+
+
 def run(options: argparse.Namespace) -> None:
     """Carry the demo out."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        enter = stack.enter_context
         console.print("[bold]1[/] The inputs")
-        image, audio = prepare(folder, options.image, options.audio)
-        files = stack.enter_context(published(folder))
+        media = samples(Path(enter(tempfile.TemporaryDirectory())), options.image, options.audio)
+        urls = enter(published(media, to_mock=True))
         console.print("[bold]2[/] The mock server")
-        server, mock = stack.enter_context(mock_server("--job-seconds", "2"))
+        server, mock = enter(mock_server("--job-seconds", "2"))
         console.print(f"  API {mock['url']}, storage {mock['storage_url']}, process {server.pid}")
-        client = stack.enter_context(TechForge(mock["api_key"], base_url=mock["url"], max_retries=1))
+        client = enter(TechForge(mock["api_key"], base_url=mock["url"], max_retries=1))
         try:
             console.print("[bold]3[/] client.jobs.create(image_url=…, audio_url=…)")
             job = client.jobs.create(
-                image_url=f"{files}/{image}", audio_url=f"{files}/{audio}", output_size=options.size
+                image_url=urls["image_url"], audio_url=urls["audio_url"], output_size=options.size
             )
             console.print(f"  job {job.id} in project {job.project_id}")
             console.print("[bold]4[/] client.jobs.wait(job)")
-            video = waited_for(client, job, mock)
+            poll = RecordedSchedule(initial=0.2, factor=1.2, maximum=1.0, max_failures=2)
+            with waiting(poll) as show:
+                tracker = JobService(mock["url"])
+                video = client.jobs.wait(job, timeout=120, poll=poll, tracker=tracker, on_update=show)
             console.print("[bold]5[/] client.jobs.download(video, folder)")
-            path = downloaded(client, video)
+            OUTPUT.mkdir(exist_ok=True)
+            with downloading(f"{job.id}.mp4") as show_bytes:
+                path = client.jobs.download(video, OUTPUT, on_progress=show_bytes)
         except (TechForgeError, OSError) as error:
             if server.poll() is not None:
                 raise DemoError(
