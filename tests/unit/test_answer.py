@@ -1,4 +1,4 @@
-"""Reading an answer: what comes compressed without having been asked for."""
+"""Reading a response: its limits, and content encodings that the client did not request."""
 
 import gzip
 import math
@@ -11,8 +11,8 @@ from techforge._drivers.deadline import Deadline
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
-def test_what_unpacks_is_bounded(pack) -> None:
-    """A few bytes that stand for many megabytes are not unpacked to their end."""
+def test_a_decompression_bomb_is_not_unpacked(pack) -> None:
+    """Decompression stops at a limit, so a few bytes cannot fill the memory."""
     answer = Answer(Deadline(math.inf))
     answer.begin(200, [(b"Content-Encoding", b"gzip")])
     answer.add(pack(bytes(50_000_000)))
@@ -21,8 +21,8 @@ def test_what_unpacks_is_bounded(pack) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["br", "gzip, gzip", "x" * 1000])
-def test_an_unknown_packing_is_no_answer(encoding: str) -> None:
-    """It is told in a few words."""
+def test_an_unknown_content_encoding_is_an_error(encoding: str) -> None:
+    """The error is short and names the encoding."""
     answer = Answer(Deadline(math.inf))
     answer.begin(200, [(b"content-encoding", encoding.encode())])
     answer.add(b"x")
@@ -31,15 +31,15 @@ def test_an_unknown_packing_is_no_answer(encoding: str) -> None:
     assert len(str(caught.value)) < 100
 
 
-def test_a_body_that_is_too_long_is_no_answer() -> None:
-    """It is not kept in memory to its end."""
+def test_a_body_that_is_too_long_is_an_error() -> None:
+    """Reading stops at the limit."""
     answer = Answer(Deadline(math.inf))
     with pytest.raises(OSError, match="more than"):
         answer.add(bytes(MAX_ANSWER + 1))
 
 
-def test_no_repr_shows_an_answer() -> None:
-    """Tracebacks print variables."""
+def test_no_repr_shows_a_response() -> None:
+    """Tracebacks print variables, so a repr must not show the content."""
     answer = Answer(Deadline(math.inf))
     answer.add(b"s3cret")
     assert "s3cret" not in repr(answer) + repr(answer.content())

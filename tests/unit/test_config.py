@@ -1,4 +1,4 @@
-"""Building a client: the environment, the options, and what is refused."""
+"""Building a client: environment variables, options, and the values that are refused."""
 
 import pytest
 from support.by_hand import ByHand
@@ -11,19 +11,19 @@ KEY = "tf-0123456789"
 
 
 def build(api_key=KEY, environ=None, **options) -> Settings:
-    """Return settings built from these options and no real environment."""
+    """Return settings from these options, without the real environment."""
     return Settings.build(api_key, options, environ or {})
 
 
 def test_the_key_comes_from_the_argument_or_the_environment() -> None:
-    """The vendor's own variable; an argument wins."""
+    """The argument wins over `TFI_API_KEY`."""
     assert build(None, {"TFI_API_KEY": "from-env"}).api_key == "from-env"
     assert build("given", {"TFI_API_KEY": "from-env"}).api_key == "given"
 
 
 @pytest.mark.parametrize("environ", [{}, {"TFI_API_KEY": ""}])
 def test_no_key_says_where_to_make_one(environ) -> None:
-    """The error is a way out."""
+    """Without a key, the error says where to create one."""
     with pytest.raises(ConfigurationError, match=r"TFI_API_KEY.*/api-access"):
         build(None, environ)
 
@@ -31,14 +31,14 @@ def test_no_key_says_where_to_make_one(environ) -> None:
 @pytest.mark.parametrize("key", ["", " ", "a b", "k3y\n", "k3y\x00", "ключ", 7, b"key"])
 @pytest.mark.parametrize("cls", [TechForge, AsyncTechForge])
 def test_a_key_that_cannot_be_a_header_is_refused(cls, key) -> None:
-    """It is found when the client is built, and not repeated in the error."""
+    """An invalid key fails when the client is built. The error does not repeat the key."""
     with pytest.raises(ConfigurationError) as caught:
         cls(key)
     assert not (isinstance(key, str) and key.strip() and key.strip() in str(caught.value))
 
 
 def test_the_base_url_comes_from_the_argument_or_the_environment() -> None:
-    """The live API is the default; a path prefix stays, a trailing slash goes."""
+    """The default is the live API. A path prefix stays, and a trailing slash is removed."""
     assert build().base_url == LIVE_URL
     assert build(environ={"TFI_BASE_URL": "https://env.example"}).base_url == "https://env.example"
     given = build(environ={"TFI_BASE_URL": "https://env.example"}, base_url="https://given.example/api/")
@@ -56,7 +56,7 @@ def test_the_base_url_comes_from_the_argument_or_the_environment() -> None:
     ],
 )
 def test_a_base_url_has_one_spelling(url: str) -> None:
-    """A campaign belongs to an address: another spelling of it must not buy all rows again."""
+    """A campaign belongs to an address: another spelling of it must not submit all rows again."""
     assert build(base_url=url).base_url == "https://api.example"
     assert build(base_url="http://127.0.0.1:80").base_url == "http://127.0.0.1"
     assert build(base_url="http://[::1]:8642/Path/").base_url == "http://[::1]:8642/Path"
@@ -81,24 +81,24 @@ def test_a_base_url_has_one_spelling(url: str) -> None:
     ],
 )
 def test_a_base_url_must_be_safe(url: str) -> None:
-    """The key does not travel in the clear, and nothing is appended to a query."""
+    """Plain http would expose the key, and a path cannot follow a query."""
     with pytest.raises((InvalidArgumentError, ConfigurationError), match="base_url"):
         build(base_url=url)
 
 
 @pytest.mark.parametrize("url", ["http://localhost:1", "http://127.0.0.1:1", "http://[::1]:1"])
-def test_this_machine_may_be_plain_http(url: str) -> None:
-    """That is where mock servers live."""
+def test_plain_http_is_allowed_for_loopback(url: str) -> None:
+    """Mock servers run there."""
     assert build(base_url=url).base_url == url
 
 
 def test_plain_http_can_be_allowed() -> None:
-    """For a mock server in another container."""
+    """`allow_http=True` allows it, for example for a mock server in another container."""
     assert build(base_url="http://mock:8642", allow_http=True).base_url == "http://mock:8642"
 
 
 def test_the_mock_key_never_goes_to_the_live_api() -> None:
-    """A program that was tried against the mock fails clearly when pointed at the real thing."""
+    """A program that was tested with the mock fails with a clear error at the live API."""
     with pytest.raises(ConfigurationError, match="mock server only"):
         TechForge("techforge-mock-key")
     assert build("techforge-mock-key", base_url="http://127.0.0.1:1")
@@ -131,7 +131,7 @@ def test_the_mock_key_never_goes_to_the_live_api() -> None:
     ],
 )
 def test_a_wrong_option_is_named(option) -> None:
-    """At the client and at `with_options` alike, before anything is sent."""
+    """The client and `with_options` name the option, before anything is sent."""
     name = next(iter(option))
     with pytest.raises(InvalidArgumentError, match=name):
         build(**option)
@@ -139,8 +139,8 @@ def test_a_wrong_option_is_named(option) -> None:
         build().with_options(option)
 
 
-def test_with_options_changes_what_it_names() -> None:
-    """The rest stays, headers add up."""
+def test_with_options_keeps_other_options() -> None:
+    """Only the named options change, and headers are merged."""
     base = build(timeout=5, max_retries=7, default_headers={"A": "1"})
     other = base.with_options(
         {"timeout": 9, "default_headers": {"b": "2"}, "resubmit_on_server_error": False}
@@ -150,34 +150,34 @@ def test_with_options_changes_what_it_names() -> None:
     assert (base.timeout, base.retry.resubmit_on_server_error, base.headers.get("b")) == (5, True, None)
 
 
-def test_the_user_agent_says_who_we_are() -> None:
-    """And can be replaced."""
+def test_the_user_agent() -> None:
+    """It names the SDK, and an option replaces it."""
     assert build().headers["user-agent"].startswith(f"techforge-python/{__version__} python/3.")
     assert build(default_headers={"User-Agent": "mine"}).headers["user-agent"] == "mine"
 
 
 @pytest.mark.parametrize("cls", [TechForge, AsyncTechForge])
 def test_a_client_prints_no_secret(cls) -> None:
-    """Neither it nor its settings show the key."""
+    """Neither a client nor its settings show the key."""
     client = cls(KEY)
     assert KEY not in repr(client) + repr(client._session.settings) + str(vars(client))
 
 
 @pytest.mark.parametrize("cls", [TechForge, AsyncTechForge])
-def test_an_http_client_must_be_of_the_right_colour(cls) -> None:
-    """A sync client in the async class would fail much later, and less clearly."""
+def test_an_http_client_must_match_the_client(cls) -> None:
+    """A sync `http_client` for an async client fails when the client is built."""
     with pytest.raises(ConfigurationError, match="http_client"):
         cls(KEY, http_client=object())
 
 
 def test_settings_without_retries_keep_the_rest() -> None:
-    """Loops that try again by themselves ask for no retries below them."""
+    """Loops that retry by themselves turn off the retries of single requests, and nothing else."""
     settings = ByHand().settings(timeout=3.0).once()
     assert (settings.retry.max_retries, settings.timeout) == (0, 3.0)
 
 
-def test_who_shares_a_limiter() -> None:
-    """Copies of a client keep its pace, unless they are given one of their own."""
+def test_copies_share_a_limiter() -> None:
+    """Copies of a client share its rate limiter, unless they have rate options of their own."""
     base = build(max_rate=5)
     assert base.limiter.rate == 5
     assert base.with_options({"timeout": 1}).limiter is base.once().limiter is base.limiter

@@ -1,4 +1,4 @@
-"""Submitting: what is checked, what is sent, and that a job is never lost or doubled."""
+"""Submitting a job: the checks, the request, and that no job is lost or submitted twice."""
 
 import math
 from uuid import UUID, uuid4
@@ -35,7 +35,7 @@ EVERYTHING = {
 
 
 def accepted(**fields):
-    """Return the API's answer to a new job."""
+    """Return the API's response to a new job."""
     return JobAccepted.from_dict({"jobId": JOB_ID, "status": "queued", **fields})
 
 
@@ -49,8 +49,8 @@ def run(by_hand: ByHand, **params):
     return by_hand.run(create(by_hand.settings(), **{"image_url": IMAGE, "audio_url": AUDIO, **params}))
 
 
-def test_only_what_is_given_is_sent() -> None:
-    """A missing optional field is absent, not null; the two defaults are the SDK's own."""
+def test_only_given_fields_are_sent() -> None:
+    """An omitted field is absent, not null. Only two fields have a default of the SDK."""
     by_hand = ByHand(sends=[accepted()])
     job = run(by_hand)
     body = sent(by_hand)
@@ -64,13 +64,13 @@ def test_only_what_is_given_is_sent() -> None:
 
 
 def test_each_job_gets_a_fresh_project() -> None:
-    """The default project_id is new each time, so that it can tell one submission from another."""
+    """The default project_id is new each time, so that it identifies the submission."""
     by_hand = ByHand(sends=[accepted()])
     assert run(by_hand).project_id != run(by_hand).project_id
 
 
 def test_every_field_is_sent_as_given() -> None:
-    """The overview's own example goes out as it is written there."""
+    """The example of the API's overview is sent unchanged."""
     by_hand = ByHand(sends=[accepted()])
     run(by_hand, project_id=PROJECT_ID, **EVERYTHING)
     assert sent(by_hand) == {
@@ -84,7 +84,7 @@ def test_every_field_is_sent_as_given() -> None:
 
 @pytest.mark.undeclared("template_id", "effects")
 def test_extra_fields_pass_through() -> None:
-    """Fields of a later revision can be sent today."""
+    """Fields of a later API revision can be sent."""
     by_hand = ByHand(sends=[accepted()])
     run(by_hand, extra={"template_id": "t", "effects": [{"zoom": 1.5}]})
     assert sent(by_hand)["template_id"] == "t"
@@ -93,7 +93,7 @@ def test_extra_fields_pass_through() -> None:
 
 @pytest.mark.parametrize("project_id", [PROJECT_ID, PROJECT_ID.upper(), UUID(PROJECT_ID)])
 def test_a_project_id_may_be_a_uuid_or_its_text(project_id) -> None:
-    """However it is given, the job's storage key has the usual spelling."""
+    """The job's storage key always has the canonical spelling."""
     by_hand = ByHand(sends=[accepted()])
     job = run(by_hand, project_id=project_id)
     assert job.output_path == f"ai-talking-videos/{PROJECT_ID}/outputs/{JOB_ID}.mp4"
@@ -140,7 +140,7 @@ BAD = [
 
 @pytest.mark.parametrize(("field", "value", "fix"), BAD)
 def test_bad_input_is_named_before_anything_is_sent(field: str, value, fix: str) -> None:
-    """An error names the field and the fix, and costs nothing."""
+    """The error names the field and the fix. Nothing is sent."""
     by_hand = ByHand(sends=[accepted()])
     with pytest.raises(InvalidArgumentError) as caught:
         run(by_hand, **{field: value})
@@ -151,7 +151,7 @@ def test_bad_input_is_named_before_anything_is_sent(field: str, value, fix: str)
 
 @pytest.mark.parametrize("missing", ["image_url", "audio_url"])
 def test_a_missing_argument_is_pythons_own_error(missing: str) -> None:
-    """Forgetting a required argument reads as it does for any function."""
+    """A missing required argument raises a TypeError, as for any function."""
     params = {"image_url": IMAGE, "audio_url": AUDIO}
     del params[missing]
     with pytest.raises(TypeError, match=missing):
@@ -159,28 +159,28 @@ def test_a_missing_argument_is_pythons_own_error(missing: str) -> None:
 
 
 def test_an_unknown_argument_is_pythons_own_error() -> None:
-    """A misspelt argument is not silently sent as a field."""
+    """A misspelt argument is not sent as a field."""
     with pytest.raises(TypeError, match="imageurl"):
         create(ByHand().settings(), image_url=IMAGE, audio_url=AUDIO, imageurl=IMAGE)
 
 
-def test_what_the_answer_says_is_in_the_job() -> None:
-    """Status and message arrive, a status that nobody knows too."""
+def test_the_job_has_status_and_message_of_the_response() -> None:
+    """An unknown status is kept as well."""
     by_hand = ByHand(sends=[accepted(status="daydreaming", message="soon")])
     job = run(by_hand)
     assert (job.id, job.status, job.message) == (JOB_ID, "daydreaming", "soon")
 
 
 @pytest.mark.parametrize("status", [None, 7, {}])
-def test_a_status_of_another_type_costs_no_job(status) -> None:
-    """The id is what matters."""
+def test_a_status_of_another_type_is_accepted(status) -> None:
+    """The job id matters more than the status."""
     by_hand = ByHand(sends=[accepted(status=status, message=status)])
     job = run(by_hand)
     assert (job.id, job.status, job.message) == (JOB_ID, "unknown", None)
 
 
 def test_an_unknown_outcome_is_its_own_error() -> None:
-    """It says that a job may exist, what was sent and where to look; and it was sent once."""
+    """The error says that a job may exist, what was sent and where to look. One request was sent."""
     by_hand = ByHand(sends=[lost()])
     with pytest.raises(JobOutcomeUnknownError) as caught:
         run(by_hand, project_id=PROJECT_ID, image_url=IMAGE + "?signature=secret")
@@ -197,14 +197,14 @@ def test_an_unknown_outcome_is_its_own_error() -> None:
 
 
 def unreadable(job_id: str | None = None, job_status: str | None = None) -> APIResponseError:
-    """Return the error for an answer that is not the contract's."""
+    """Return the error for a response that does not follow the contract."""
     error = APIResponseError("202: unreadable", outcome=Outcome.UNKNOWN, method="POST", path="/jobs/v2")
     error.job_id, error.job_status = job_id, job_status
     return error
 
 
-def test_a_job_in_a_broken_answer_is_kept() -> None:
-    """An id that can be made out in a broken answer is on the error, with how to go on."""
+def test_a_job_in_a_broken_response_is_kept() -> None:
+    """If a broken response contains a job id, the error has it and says how to continue."""
     by_hand = ByHand(sends=[unreadable(JOB_ID)])
     with pytest.raises(JobOutcomeUnknownError) as caught:
         run(by_hand, project_id=PROJECT_ID)
@@ -212,22 +212,22 @@ def test_a_job_in_a_broken_answer_is_kept() -> None:
     assert f"from_ids('{JOB_ID}', '{PROJECT_ID}')" in str(caught.value)
 
 
-def test_an_answer_of_a_later_revision_is_a_job() -> None:
-    """A readable answer that names the job elsewhere is as good as the contract's."""
+def test_a_response_of_a_later_revision_is_a_job() -> None:
+    """A readable response may name the job in another field."""
     by_hand = ByHand(sends=[unreadable(JOB_ID, "QUEUED")])
     job = run(by_hand)
     assert (job.id, job.status) == (JOB_ID, "QUEUED")
 
 
-def test_a_server_error_stays_what_it_is() -> None:
-    """After the last 5xx the error is the server's, and says that a job may exist."""
+def test_a_server_error_says_that_a_job_may_exist() -> None:
+    """After the last retry, the error is the 5xx itself."""
     by_hand = ByHand(sends=[lambda _: answered(500)])
     with pytest.raises(InternalServerError, match="A job may exist"):
         run(by_hand)
 
 
 def test_an_error_after_doubt_names_the_project(caplog) -> None:
-    """Where a job may exist, the error names its project. Only the resubmission is logged, not the error."""
+    """If a job may exist, the error names its project. Only the resubmission is logged."""
     by_hand = ByHand(sends=[answered(503), answered(400)])
     with caplog.at_level("WARNING", "techforge"), pytest.raises(BadRequestError) as caught:
         run(by_hand, project_id=PROJECT_ID)
@@ -239,7 +239,7 @@ def test_an_error_after_doubt_names_the_project(caplog) -> None:
 
 
 def test_a_call_that_runs_out_of_time_between_attempts_keeps_the_doubt() -> None:
-    """A deadline that passes before the retry reports the 503, which may have left a job."""
+    """If the deadline passes before the retry, the error is the 503, which may have created a job."""
     by_hand = ByHand(sends=[answered(503)], jitter=0.5)
     settings = by_hand.settings(retry_timeout=0.255)
     with pytest.raises(InternalServerError, match="503") as caught:
@@ -250,7 +250,7 @@ def test_a_call_that_runs_out_of_time_between_attempts_keeps_the_doubt() -> None
 
 
 def test_a_provider_that_hangs_after_doubt_keeps_it() -> None:
-    """A key provider that hangs after a 503 and a 401 reports the 401, and that a job may exist."""
+    """If a key provider hangs after a 503 and a 401, the error is the 401, and a job may exist."""
     keys = iter(["old"])
 
     def provider() -> str:
@@ -277,8 +277,8 @@ def test_a_provider_that_hangs_after_doubt_keeps_it() -> None:
         ([answered(503), answered(429)], 3, True),
     ],
 )
-def test_a_job_knows_what_it_took(failures, attempts: int, duplicates: bool, caplog) -> None:
-    """It counts its requests, and says whether a 5xx may have left a second job; so does the log."""
+def test_a_job_counts_its_requests(failures, attempts: int, duplicates: bool, caplog) -> None:
+    """It also says whether a 5xx may have created a second job; the log says so, too."""
     with caplog.at_level("WARNING", "techforge"):
         job = run(ByHand(sends=[*failures, accepted()]), project_id=PROJECT_ID)
     assert (job.attempts, job.may_have_duplicates) == (attempts, duplicates)
@@ -287,14 +287,14 @@ def test_a_job_knows_what_it_took(failures, attempts: int, duplicates: bool, cap
 
 
 def test_a_job_that_took_two_attempts_equals_one_from_its_ids() -> None:
-    """`attempts` and `may_have_duplicates` say how a job came about, not which job it is."""
+    """`attempts` and `may_have_duplicates` do not identify a job."""
     job = run(ByHand(sends=[answered(503), accepted()]))
     same = Job(job.id, job.project_id, job.status)
     assert (job, hash(job)) == (same, hash(same))
 
 
 def test_an_error_that_names_a_readable_job_is_no_duplicate() -> None:
-    """The failed attempt is the one that created the job."""
+    """The failed attempt created the job, so there is no second one."""
     refused = answered(503)
     refused.outcome, refused.job_id, refused.job_status = Outcome.UNKNOWN, JOB_ID, "queued"
     job = run(ByHand(sends=[refused]))
@@ -302,15 +302,15 @@ def test_an_error_that_names_a_readable_job_is_no_duplicate() -> None:
 
 
 def test_an_error_that_is_raised_is_not_logged_as_well(caplog) -> None:
-    """The caller decides what becomes of an exception."""
+    """The caller decides what to do with an exception."""
     with caplog.at_level("WARNING", "techforge"), pytest.raises(JobOutcomeUnknownError):
         run(ByHand(sends=[lost()]))
     assert caplog.records == []
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a hook"), OSError("a tracer"), KeyError("x")])
-def test_foreign_code_that_breaks_in_leaves_the_outcome_unknown(error: Exception) -> None:
-    """What raises while a POST is under way, an event hook say, must not hide that a job may exist."""
+def test_an_exception_of_a_hook_leaves_the_outcome_unknown(error: Exception) -> None:
+    """If an event hook raises during a POST, the error still says that a job may exist."""
     with pytest.raises(JobOutcomeUnknownError) as caught:
         run(ByHand(sends=[error]), project_id=PROJECT_ID)
     assert caught.value.project_id == PROJECT_ID
@@ -318,7 +318,7 @@ def test_foreign_code_that_breaks_in_leaves_the_outcome_unknown(error: Exception
 
 
 def test_a_client_closed_between_two_attempts_does_not_hide_a_job() -> None:
-    """After a 503, "the client is closed" is not the whole story; before anything was sent, it is."""
+    """After a 503, the error of a closed client says that a job may exist."""
     closed = ConfigurationError("closed")
     with pytest.raises(JobOutcomeUnknownError):
         run(ByHand(sends=[answered(503), closed]))
@@ -329,15 +329,15 @@ def test_a_client_closed_between_two_attempts_does_not_hide_a_job() -> None:
 
 
 @pytest.mark.parametrize("job_id", [None, 7, "", "a/b", "..", {}])
-def test_an_id_that_is_none_is_no_job(job_id) -> None:
-    """What cannot be the id of a job leaves the outcome unknown."""
+def test_an_invalid_id_is_no_job(job_id) -> None:
+    """If the id cannot be a job's id, the outcome is unknown."""
     with pytest.raises(JobOutcomeUnknownError):
         run(ByHand(sends=[accepted(jobId=job_id)]))
 
 
 @pytest.mark.parametrize("job_id", [JOB_ID.upper(), JOB_ID.replace("-", ""), "job_123"])
 def test_an_id_is_kept_as_it_is_spelt(job_id: str) -> None:
-    """It is part of a storage key, which the server has spelt."""
+    """It is part of a storage key, and the server chose its spelling."""
     job = run(ByHand(sends=[accepted(jobId=job_id)]))
     assert job.output_path.endswith(f"/{job_id}.mp4")
     assert job_from_ids(job.id, job.project_id) == Job(job_id, job.project_id)
@@ -345,7 +345,7 @@ def test_an_id_is_kept_as_it_is_spelt(job_id: str) -> None:
 
 @pytest.mark.undeclared("assets")
 def test_what_was_sent_is_shown_without_queries_at_any_depth() -> None:
-    """A signature in an extra field is masked as one in a URL field is."""
+    """A signature in an extra field is masked, like one in a URL field."""
     with pytest.raises(JobOutcomeUnknownError) as caught:
         run(
             ByHand(sends=[lost()]),
@@ -356,13 +356,13 @@ def test_what_was_sent_is_shown_without_queries_at_any_depth() -> None:
 
 
 @pytest.mark.undeclared("blob")
-def test_a_large_extra_field_is_no_trouble() -> None:
+def test_a_large_extra_field_is_masked_in_linear_time() -> None:
     """Masking takes time in proportion to the text."""
     run(ByHand(sends=[accepted()]), extra={"blob": "y" * 1_000_000})
 
 
-def test_an_interruption_between_refused_attempts_is_no_alarm() -> None:
-    """After a 429 alone there is no job to look for."""
+def test_an_interruption_after_a_429_does_not_warn() -> None:
+    """After nothing but 429s, no job can exist."""
     by_hand = ByHand(sends=[answered(429)], on_sleep=KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt) as caught:
         run(by_hand)
@@ -370,7 +370,7 @@ def test_an_interruption_between_refused_attempts_is_no_alarm() -> None:
 
 
 def test_an_interruption_leaves_a_note(caplog) -> None:
-    """Ctrl-C or a cancelled task while a job is submitted tells where to look for it."""
+    """Ctrl-C or a cancellation during a submission adds a note that says where to look for the job."""
     by_hand = ByHand(sends=[KeyboardInterrupt()])
     with caplog.at_level("WARNING", "techforge"), pytest.raises(KeyboardInterrupt) as caught:
         run(by_hand, project_id=PROJECT_ID)

@@ -1,4 +1,4 @@
-"""Downloading: only whole files appear, and what has arrived is not fetched twice."""
+"""Downloading: a file appears only when it is complete, and no received byte is fetched again."""
 
 import errno
 import json
@@ -30,7 +30,7 @@ CONTENT = bytes(range(256)) * 4
 
 
 class Cdn:
-    """Storage in small: one object, served with ranges, that breaks off where it is told to."""
+    """A small storage: one object, ranges, and failures on request."""
 
     def __init__(self, content: bytes = CONTENT, etag: str | None = '"a"', chunk: int = 100) -> None:
         self.content, self.etag, self.chunk = content, etag, chunk
@@ -42,7 +42,7 @@ class Cdn:
         self._budget: int | None = None
 
     def open(self, command: Open) -> Opened:
-        """Answer a request."""
+        """Respond to a request."""
         if self.answers:
             answer = self.answers.pop(0)
             if isinstance(answer, Exception):
@@ -64,7 +64,7 @@ class Cdn:
         return Opened(206 if "content-range" in headers else 200, headers)
 
     def read(self, _: Read) -> bytes:
-        """Give the next bytes, or break off."""
+        """Return the next bytes, or break the connection."""
         if self._budget is not None and self._budget <= 0:
             raise lost()
         size = self.chunk if self._budget is None else min(self.chunk, self._budget)
@@ -74,7 +74,7 @@ class Cdn:
         return chunk
 
     def by_hand(self, sends=None) -> ByHand:
-        """Return a driver that talks to this storage."""
+        """Return a driver that uses this storage."""
         return ByHand(sends=sends or [SIGNED], opens=[self.open], reads=[self.read])
 
 
@@ -83,39 +83,39 @@ def fetch(by_hand: ByHand, to, **options) -> Path:
     return by_hand.run(download(PATH, to, by_hand.settings(), **options))
 
 
-def litter(folder: Path) -> list[str]:
-    """Return what lies in a folder."""
+def names(folder: Path) -> list[str]:
+    """Return the names in a folder."""
     return sorted(p.name for p in folder.iterdir())
 
 
-def test_a_file_arrives_whole_and_alone(tmp_path: Path) -> None:
-    """The target holds the object, and nothing else is left beside it."""
+def test_only_the_file_is_left(tmp_path: Path) -> None:
+    """The target has the object's bytes, and no other file is left."""
     target = tmp_path / "v.mp4"
     assert fetch(Cdn().by_hand(), target) == target
     assert target.read_bytes() == CONTENT
-    assert litter(tmp_path) == ["v.mp4"]
+    assert names(tmp_path) == ["v.mp4"]
 
 
 def test_a_directory_takes_the_objects_own_name(tmp_path: Path) -> None:
-    """A str works as well as a Path."""
+    """The target may be a `str` or a `Path`."""
     assert fetch(Cdn().by_hand(), str(tmp_path)) == tmp_path / "video.mp4"
 
 
 def test_an_empty_object_is_an_empty_file(tmp_path: Path) -> None:
-    """Nothing is special about zero bytes."""
+    """An object of 0 bytes is downloaded as any other."""
     assert fetch(Cdn(content=b"").by_hand(), tmp_path / "v").read_bytes() == b""
-    assert litter(tmp_path) == ["v"]
+    assert names(tmp_path) == ["v"]
 
 
-def test_progress_is_told(tmp_path: Path) -> None:
-    """Bytes so far and the total, after each piece."""
+def test_progress_is_reported(tmp_path: Path) -> None:
+    """`on_progress` gets the bytes so far and the total, after each chunk."""
     told = []
     fetch(Cdn(chunk=500).by_hand(), tmp_path / "v", on_progress=lambda *a: told.append(a))
     assert told == [(500, 1024), (1000, 1024), (1024, 1024)]
 
 
 def test_nothing_is_overwritten_unless_asked(tmp_path: Path) -> None:
-    """An existing file is safe, and nothing is sent for it."""
+    """If the file exists, nothing is sent."""
     target = tmp_path / "v.mp4"
     target.write_bytes(b"mine")
     by_hand = Cdn().by_hand()
@@ -129,7 +129,7 @@ def test_nothing_is_overwritten_unless_asked(tmp_path: Path) -> None:
 
 
 def test_the_bytes_are_on_disk_before_the_name_is(tmp_path: Path, monkeypatch) -> None:
-    """After a power cut there is a whole file or none: the file is synced before it gets its name."""
+    """The file is synced before it is renamed: after a power cut it is complete or absent."""
     events = []
     real_fsync, real_link = os.fsync, os.link
     monkeypatch.setattr(os, "fsync", lambda fd: (events.append("fsync"), real_fsync(fd)))
@@ -139,7 +139,7 @@ def test_the_bytes_are_on_disk_before_the_name_is(tmp_path: Path, monkeypatch) -
 
 
 def test_a_target_that_appears_meanwhile_is_safe(tmp_path: Path) -> None:
-    """The check holds at the moment of placing the file, not only at the start."""
+    """A file that appears during the download is not replaced."""
     target = tmp_path / "v.mp4"
     with pytest.raises(TargetExistsError):
         fetch(Cdn().by_hand(), target, on_progress=lambda *_: target.write_bytes(b"theirs"))
@@ -147,7 +147,7 @@ def test_a_target_that_appears_meanwhile_is_safe(tmp_path: Path) -> None:
 
 
 def test_without_hard_links_the_target_is_safe_too(tmp_path: Path, monkeypatch) -> None:
-    """Some file systems cannot link; then it is checked once more before the rename."""
+    """If the file system cannot link, the target is checked again before the rename."""
 
     def no_links(*_: object) -> None:
         raise OSError(errno.EPERM, "no links here")
@@ -163,25 +163,25 @@ def test_without_hard_links_the_target_is_safe_too(tmp_path: Path, monkeypatch) 
 
 @pytest.mark.parametrize("name", ["..", ".", "a\\b", "c:d", "e\x00f", "con?"])
 def test_an_object_cannot_name_a_file_elsewhere(tmp_path: Path, name: str) -> None:
-    """A directory is not escaped by what the object is called."""
+    """The name of an object cannot lead out of the target directory."""
     by_hand = Cdn().by_hand()
     with pytest.raises(InvalidArgumentError):
         by_hand.run(download(f"outputs/{name}", tmp_path, by_hand.settings()))
     assert not by_hand.of(Open)
-    assert litter(tmp_path) == []
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("to", ["nowhere/v.mp4", "nowhere/"])
-def test_a_missing_directory_is_said(tmp_path: Path, to: str) -> None:
-    """Nothing is created on the way, and nothing is sent."""
+def test_a_missing_directory_is_an_error(tmp_path: Path, to: str) -> None:
+    """No directory is created, and nothing is sent."""
     by_hand = Cdn().by_hand()
     with pytest.raises(InvalidArgumentError, match="no directory"):
         fetch(by_hand, f"{tmp_path}/{to}")
     assert not by_hand.of(Send)
 
 
-def test_what_breaks_off_is_resumed(tmp_path: Path) -> None:
-    """The rest is asked for by Range, guarded by If-Range with the ETag."""
+def test_a_broken_transfer_is_resumed(tmp_path: Path) -> None:
+    """The rest is requested with `Range` and, to detect changes, `If-Range` with the ETag."""
     cdn = Cdn()
     cdn.break_after = [300, 200]
     by_hand = cdn.by_hand()
@@ -196,7 +196,7 @@ def test_what_breaks_off_is_resumed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("etag", [None, 'W/"a"'])
 def test_without_a_strong_etag_it_starts_over(tmp_path: Path, etag: str | None) -> None:
-    """RFC 9110, 13.1.5: what may have changed is not pieced together."""
+    """Without one, two ranges may be of different versions (RFC 9110, 13.1.5)."""
     cdn = Cdn(etag=etag)
     cdn.break_after = [300]
     by_hand = cdn.by_hand()
@@ -204,23 +204,23 @@ def test_without_a_strong_etag_it_starts_over(tmp_path: Path, etag: str | None) 
     assert [dict(o.headers) for o in by_hand.of(Open)] == [{}, {}]
 
 
-def test_another_process_goes_on(tmp_path: Path) -> None:
-    """What one process has fetched, the next one keeps."""
+def test_another_process_resumes(tmp_path: Path) -> None:
+    """It keeps the bytes that an earlier process received."""
     cdn = Cdn()
     cdn.break_after = [300, 0, 0]
     with pytest.raises(DownloadError) as caught:
         fetch(cdn.by_hand(), tmp_path / "v")
     assert caught.value.received == 300
-    assert litter(tmp_path) == ["v.part", "v.part.json"]
+    assert names(tmp_path) == ["v.part", "v.part.json"]
     assert "secret" not in (tmp_path / "v.part.json").read_text()
     by_hand = Cdn().by_hand()
     assert fetch(by_hand, tmp_path / "v").read_bytes() == CONTENT
     assert by_hand.of(Open)[0].headers["range"] == "bytes=300-"
-    assert litter(tmp_path) == ["v"]
+    assert names(tmp_path) == ["v"]
 
 
 def test_a_whole_part_costs_one_more_byte(tmp_path: Path) -> None:
-    """Killed between the last byte and the rename, the next process fetches the last byte only."""
+    """If a process was killed before the rename, the next one fetches only the last byte."""
     (tmp_path / "v.part").write_bytes(CONTENT)
     (tmp_path / "v.part.json").write_text(json.dumps({"path": PATH, "etag": '"a"', "total": 1024}))
     by_hand = Cdn().by_hand()
@@ -239,8 +239,8 @@ def test_a_whole_part_costs_one_more_byte(tmp_path: Path) -> None:
         '{"path": "ai-talking-videos/p/outputs/video.mp4", "etag": "\\"a\\"", "total": "many"}',
     ],
 )
-def test_a_part_of_something_else_is_not_taken_up(tmp_path: Path, note: str) -> None:
-    """Bytes whose origin is not known are worth nothing."""
+def test_a_part_of_something_else_is_not_resumed(tmp_path: Path, note: str) -> None:
+    """Only a part whose origin is known is resumed."""
     (tmp_path / "v.part").write_bytes(b"x" * 300)
     (tmp_path / "v.part.json").write_text(note)
     by_hand = Cdn().by_hand()
@@ -249,7 +249,7 @@ def test_a_part_of_something_else_is_not_taken_up(tmp_path: Path, note: str) -> 
 
 
 def test_an_object_that_changed_starts_over(tmp_path: Path) -> None:
-    """Two versions are never mixed."""
+    """Two versions of an object are never mixed."""
     cdn = Cdn()
     cdn.break_after = [300]
     newer = CONTENT[::-1]
@@ -270,7 +270,7 @@ def test_an_object_that_changed_starts_over(tmp_path: Path) -> None:
     ],
 )
 def test_a_range_that_does_not_fit_is_not_appended(tmp_path: Path, answer: Opened) -> None:
-    """A server that answers another range, object or size than was asked for is not believed."""
+    """Another range, object or size than requested is not appended to the part."""
     cdn = Cdn()
     cdn.break_after = [300]
 
@@ -285,7 +285,7 @@ def test_a_range_that_does_not_fit_is_not_appended(tmp_path: Path, answer: Opene
 
 
 def test_a_416_starts_over(tmp_path: Path) -> None:
-    """An object that has become shorter than what is there."""
+    """The object is now shorter than the part."""
     cdn = Cdn(content=CONTENT[:200])
     (tmp_path / "v.part").write_bytes(CONTENT[:600])
     (tmp_path / "v.part.json").write_text(json.dumps({"path": PATH, "etag": '"a"', "total": None}))
@@ -294,7 +294,7 @@ def test_a_416_starts_over(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("status", [401, 403, 410])
 def test_an_expired_url_is_signed_again(tmp_path: Path, status: int) -> None:
-    """In the middle too: the rest comes from a fresh URL."""
+    """Also in the middle of a download: the rest comes from a new URL."""
     cdn = Cdn()
     cdn.break_after = [300]
     cdn.answers = [Opened(200, {}), Opened(status, {})]
@@ -305,27 +305,27 @@ def test_an_expired_url_is_signed_again(tmp_path: Path, status: int) -> None:
 
 
 def test_a_fresh_url_that_is_refused_is_an_error(tmp_path: Path) -> None:
-    """Signing again helps once; after that the refusal has another reason."""
+    """The URL is signed again once only."""
     cdn = Cdn()
     cdn.answers = [Opened(403, {})] * 9
     by_hand = cdn.by_hand()
     with pytest.raises(APIStatusError, match="403"):
         fetch(by_hand, tmp_path / "v")
     assert len(by_hand.of(Send)) == 2
-    assert litter(tmp_path) == []
+    assert names(tmp_path) == []
 
 
-def test_what_is_not_there_is_not_found(tmp_path: Path) -> None:
-    """At the API or behind the signed URL: the same error, at once."""
+def test_a_missing_object_is_not_found(tmp_path: Path) -> None:
+    """A 404 of the API and one of storage raise the same error, without a retry."""
     for by_hand in (Cdn().by_hand([answered(404)]), ByHand(sends=[SIGNED], opens=[Opened(404, {})])):
         with pytest.raises(NotFoundError):
             fetch(by_hand, tmp_path / "v")
-        assert litter(tmp_path) == []
+        assert names(tmp_path) == []
         assert by_hand.slept == []
 
 
 def test_storage_that_fails_is_tried_again(tmp_path: Path) -> None:
-    """5xx, 429 and lost connections, at the pace that storage asks for."""
+    """A 5xx, a 429 and a lost connection are retried, after the pause that storage asks for."""
     cdn = Cdn()
     cdn.answers = [Opened(503, {}), Opened(429, {}, retry_after=11)]
     by_hand = cdn.by_hand()
@@ -334,7 +334,7 @@ def test_storage_that_fails_is_tried_again(tmp_path: Path) -> None:
 
 
 def test_failures_in_a_row_end_it(tmp_path: Path) -> None:
-    """The error says what is kept, and what went wrong last."""
+    """The error says how many bytes are kept, and has the last failure."""
     cdn = Cdn()
     cdn.break_after = [300, 0, 0, 0]
     with pytest.raises(DownloadError, match="3 failures in a row") as caught:
@@ -343,14 +343,14 @@ def test_failures_in_a_row_end_it(tmp_path: Path) -> None:
 
 
 def test_progress_forgives_failures(tmp_path: Path) -> None:
-    """A bad line is no end as long as it brings something each time."""
+    """The count of failures restarts whenever bytes arrive."""
     cdn = Cdn()
     cdn.break_after = [100] * 10
     assert fetch(cdn.by_hand(), tmp_path / "v").read_bytes() == CONTENT
 
 
-def test_a_short_answer_is_not_a_file(tmp_path: Path) -> None:
-    """A body that ends early, however politely, is fetched on from there."""
+def test_a_short_response_is_not_a_file(tmp_path: Path) -> None:
+    """If a body ends early, the rest is requested."""
     cdn = Cdn()
     cdn.length = 2000
     with pytest.raises(DownloadError, match="1024 of 2000 bytes"):
@@ -358,8 +358,8 @@ def test_a_short_answer_is_not_a_file(tmp_path: Path) -> None:
     assert not (tmp_path / "v").exists()
 
 
-def test_a_long_answer_is_not_a_file(tmp_path: Path) -> None:
-    """More bytes than were announced cannot be the object."""
+def test_a_long_response_is_not_a_file(tmp_path: Path) -> None:
+    """A body longer than announced is not the object."""
     cdn = Cdn()
     cdn.length = 1000
     with pytest.raises(DownloadError, match="more than the 1000 bytes"):
@@ -367,15 +367,15 @@ def test_a_long_answer_is_not_a_file(tmp_path: Path) -> None:
     assert not (tmp_path / "v").exists()
 
 
-def test_a_compressed_answer_is_refused(tmp_path: Path) -> None:
-    """Ranges and lengths of a compressed body say nothing about the object."""
+def test_a_compressed_response_is_refused(tmp_path: Path) -> None:
+    """The ranges and lengths of a compressed body are not those of the object."""
     by_hand = ByHand(sends=[SIGNED], opens=[Opened(200, {"content-encoding": "gzip"})])
     with pytest.raises(DownloadError, match="compressed"):
         fetch(by_hand, tmp_path / "v")
 
 
 def test_redirects_are_followed_where_they_are_safe(tmp_path: Path) -> None:
-    """Storage may send us on, a few times, and never to plain http elsewhere."""
+    """Storage may redirect a few times, but not to plain http on another machine."""
     cdn = Cdn()
     cdn.answers = [Opened(302, {"location": "/elsewhere?signature=s"})]
     by_hand = cdn.by_hand()
@@ -394,7 +394,7 @@ def test_redirects_are_followed_where_they_are_safe(tmp_path: Path) -> None:
     "url", ["http://cdn.example.com/v", "ftp://cdn.example.com/v", "", None, 7, "https://"]
 )
 def test_a_signed_url_must_be_safe(tmp_path: Path, url) -> None:
-    """What the API signs is not fetched blindly; loopback and `allow_http` are the exceptions."""
+    """It must be https, unless it is loopback or `allow_http` is set."""
     by_hand = Cdn().by_hand([SignedUrl(signed_url=url)])
     with pytest.raises(APIResponseError):
         fetch(by_hand, tmp_path / "v")
@@ -402,7 +402,7 @@ def test_a_signed_url_must_be_safe(tmp_path: Path, url) -> None:
 
 
 def test_plain_http_can_be_allowed(tmp_path: Path) -> None:
-    """For this machine it is; for others on request."""
+    """It is allowed for loopback, and elsewhere with `allow_http`."""
     by_hand = Cdn().by_hand([SignedUrl(signed_url="http://127.0.0.1:8000/v")])
     assert fetch(by_hand, tmp_path / "v").read_bytes() == CONTENT
     by_hand = Cdn().by_hand([SignedUrl(signed_url="http://mock:8000/v")])
@@ -411,7 +411,7 @@ def test_plain_http_can_be_allowed(tmp_path: Path) -> None:
 
 
 def test_the_deadline_bounds_the_whole(tmp_path: Path) -> None:
-    """Reads get what is left of it, and what has arrived is kept."""
+    """Each read gets the time that is left, and received bytes are kept."""
     cdn = Cdn()
     by_hand = cdn.by_hand()
 
@@ -427,7 +427,7 @@ def test_the_deadline_bounds_the_whole(tmp_path: Path) -> None:
 
 
 def test_a_deadline_reports_the_last_failure(tmp_path: Path) -> None:
-    """The time runs out while storage fails: the error carries that failure, and its pause."""
+    """If the time runs out while storage fails, the error has that failure and its pause."""
     by_hand = Cdn().by_hand()
     by_hand.opens = [Opened(503, {}, 4.0)]
     with pytest.raises(DownloadError, match="503") as caught:
@@ -437,7 +437,7 @@ def test_a_deadline_reports_the_last_failure(tmp_path: Path) -> None:
 
 
 class WakesLate(ByHand):
-    """A machine so busy that each sleep takes a second longer."""
+    """A clock on a busy machine, where each sleep takes one second longer."""
 
     def _carry_out(self, command):
         if isinstance(command, Sleep):
@@ -447,7 +447,7 @@ class WakesLate(ByHand):
 
 @pytest.mark.parametrize("left", [-0.1, 0.0, 0.005])
 def test_a_deadline_during_the_pause_reports_the_last_failure(tmp_path: Path, left: float) -> None:
-    """The sleep took longer than it should: there was no time for the next attempt, the failure stands."""
+    """If the pause ends too late for another attempt, the error is the last failure."""
     by_hand = WakesLate(sends=[SIGNED], opens=[Opened(503, {}, 4.0)])
     with pytest.raises(DownloadError, match="503") as caught:
         fetch(by_hand, tmp_path / "v", timeout=5.0 + left)
@@ -455,8 +455,8 @@ def test_a_deadline_during_the_pause_reports_the_last_failure(tmp_path: Path, le
     assert (caught.value.error.status_code, caught.value.retry_after) == (503, 4.0)
 
 
-def test_a_progress_that_the_deadline_cuts_off(tmp_path: Path) -> None:
-    """An `on_progress` that hangs ends with the download, which says what has arrived."""
+def test_a_hanging_progress_callback_ends_with_the_download(tmp_path: Path) -> None:
+    """The error says how many bytes were received."""
     by_hand = Cdn().by_hand()
 
     def hangs(*_: object) -> None:
@@ -469,7 +469,7 @@ def test_a_progress_that_the_deadline_cuts_off(tmp_path: Path) -> None:
 
 
 def test_a_failure_before_new_bytes_is_forgotten(tmp_path: Path) -> None:
-    """A download that then is too slow was not ended by what happened before."""
+    """If bytes arrived after a failure, a later timeout does not report that failure."""
     cdn = Cdn()
     by_hand = cdn.by_hand()
 
@@ -489,7 +489,7 @@ def test_a_failure_before_new_bytes_is_forgotten(tmp_path: Path) -> None:
     ids=["not signed", "not in storage"],
 )
 def test_a_video_that_is_not_there_yet(tmp_path: Path, answers) -> None:
-    """A job's video may still come; a storage key with nothing there, or a video that is gone, says so."""
+    """Only for a job's video, the error says that it may still appear."""
     job = Job(JOB_ID, PROJECT_ID)
     by_hand = ByHand(**answers)
     with pytest.raises(NotFoundError, match=r"is not there yet\. Wait for it with jobs\.wait") as caught:
@@ -507,7 +507,7 @@ def test_a_video_that_is_not_there_yet(tmp_path: Path, answers) -> None:
 
 
 def test_two_downloads_of_one_target_do_not_mix(tmp_path: Path) -> None:
-    """The second one is told, and the first one goes on unharmed."""
+    """The second one gets an error, and the first one continues."""
     refusals = []
 
     def meanwhile(*_: object) -> None:
@@ -520,7 +520,7 @@ def test_two_downloads_of_one_target_do_not_mix(tmp_path: Path) -> None:
 
 
 def test_a_part_file_that_was_put_in_place_is_left_alone(tmp_path: Path, monkeypatch) -> None:
-    """Between opening and locking, another download may have finished with the very file."""
+    """Another download may rename the part file after it was opened and before it was locked."""
     part = tmp_path / "v.part"
     part.write_bytes(CONTENT)
     real_open = os.open
@@ -538,7 +538,7 @@ def test_a_part_file_that_was_put_in_place_is_left_alone(tmp_path: Path, monkeyp
 
 
 def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
-    """Whoever can guess the name of the part file cannot have our bytes written elsewhere."""
+    """A link with the part file's name cannot redirect the bytes to another file."""
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     (tmp_path / "v.part").symlink_to(victim)
@@ -548,7 +548,7 @@ def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_planted_link_in_place_of_the_note_is_not_followed(tmp_path: Path) -> None:
-    """The same for what is written beside the part."""
+    """The same for the file with the part's state."""
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     (tmp_path / "v.part.json").symlink_to(victim)
@@ -558,7 +558,7 @@ def test_a_planted_link_in_place_of_the_note_is_not_followed(tmp_path: Path) -> 
 
 
 def test_only_files_are_replaced(tmp_path: Path) -> None:
-    """`overwrite=True` means a file, and not a pipe or a device."""
+    """`overwrite=True` does not replace a pipe or a device."""
     os.mkfifo(tmp_path / "pipe")
     by_hand = Cdn().by_hand()
     with pytest.raises(InvalidArgumentError, match="regular"):
@@ -567,7 +567,7 @@ def test_only_files_are_replaced(tmp_path: Path) -> None:
 
 
 def test_somebody_elses_part_file_survives_a_failure(tmp_path: Path) -> None:
-    """Until something better begins, what lies there stays."""
+    """An existing part is kept until bytes of a new one arrive."""
     (tmp_path / "v.part").write_bytes(b"a browser's")
     with pytest.raises(NotFoundError):
         fetch(Cdn().by_hand([answered(404)]), tmp_path / "v")
@@ -584,22 +584,22 @@ def test_an_end_that_nobody_announced_proves_nothing(tmp_path: Path) -> None:
 
 
 def test_an_etag_that_is_no_header_value_is_not_used(tmp_path: Path) -> None:
-    """It could not be sent back."""
+    """It could not be sent in `If-Range`."""
     cdn = Cdn(etag='"ü"')
     cdn.break_after = [300]
     assert fetch(cdn.by_hand(), tmp_path / "v").read_bytes() == CONTENT
 
 
 def test_a_path_that_is_a_url_is_not_repeated_whole(tmp_path: Path) -> None:
-    """Whoever passes a signed URL by mistake does not find its signature in the log."""
+    """If a signed URL is passed as a path, its signature is not in the error or the log."""
     by_hand = Cdn().by_hand()
     with pytest.raises(InvalidArgumentError) as caught:
         by_hand.run(download(str(URL), tmp_path / "v", by_hand.settings()))
     assert "secret" not in str(caught.value)
 
 
-def test_a_full_disk_is_said(tmp_path: Path) -> None:
-    """The system's own words, and no file at the target."""
+def test_a_full_disk_is_reported(tmp_path: Path) -> None:
+    """The error has the system's message, and the target does not exist."""
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     part = PartFile(PATH, tmp_path / "v", overwrite=False)
@@ -610,12 +610,12 @@ def test_a_full_disk_is_said(tmp_path: Path) -> None:
             part.write(b"x")
         part._file = kept
     part.close()
-    assert litter(tmp_path) == []
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("path", ["", "/a", "a//b", "../a", "a/./b", "a\nb", "a\x00b", "a\ud800", None, 7])
 def test_a_storage_path_means_itself(tmp_path: Path, path) -> None:
-    """What would mean another object, or none, is refused before it is sent."""
+    """A path that would mean another object, or none, is refused before it is sent."""
     by_hand = Cdn().by_hand()
     with pytest.raises(InvalidArgumentError):
         by_hand.run(download(path, tmp_path / "v", by_hand.settings()))

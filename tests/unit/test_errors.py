@@ -1,4 +1,4 @@
-"""Errors: what they say, what they carry, and what they keep to themselves."""
+"""Errors: their messages, attributes and secrets."""
 
 import copy
 import inspect
@@ -60,7 +60,7 @@ def example(cls: type[TechForgeError]) -> TechForgeError:
 
 
 def state(error: object) -> object:
-    """Return everything that an error carries, errors inside it too."""
+    """Return all attributes of an error, also those of errors inside it."""
     if isinstance(error, BaseException):
         return type(error), str(error), {name: state(value) for name, value in vars(error).items()}
     return error
@@ -68,7 +68,7 @@ def state(error: object) -> object:
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_errors_survive_pickle_and_copy(cls) -> None:
-    """A worker's error arrives as it was: class, text, attributes, notes."""
+    """Class, text, attributes and notes stay the same."""
     error = example(cls)
     error.job = JOB
     error.add_note("a note")
@@ -77,7 +77,7 @@ def test_errors_survive_pickle_and_copy(cls) -> None:
 
 
 def test_a_foreign_error_inside_does_not_stop_pickle() -> None:
-    """A tracker's error may hold a lock or need arguments; its text survives."""
+    """If a tracker's error cannot be pickled, its text is kept."""
 
     class AwkwardError(Exception):
         def __init__(self, *, lock: object) -> None:
@@ -94,12 +94,12 @@ def test_a_foreign_error_inside_does_not_stop_pickle() -> None:
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refused_key_says_where_keys_come_from(status: int) -> None:
-    """What to do next is to look at the key."""
+    """The advice is to check the key."""
     assert "TFI_API_KEY" in str(status_error(status, "", method="GET", path="/"))
 
 
-def test_an_error_about_a_job_says_how_to_go_on() -> None:
-    """A poll that was refused says nothing against the job."""
+def test_an_error_about_a_job_says_how_to_continue() -> None:
+    """A failed poll says nothing about the job."""
     error = status_error(401, "", method="GET", path="/")
     error.job = JOB
     assert "Nothing was done" not in str(error)
@@ -108,13 +108,13 @@ def test_an_error_about_a_job_says_how_to_go_on() -> None:
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_one_class_catches_them_all(cls) -> None:
-    """`except TechForgeError` is enough."""
+    """`except TechForgeError` catches every error."""
     with pytest.raises(TechForgeError):
         raise example(cls)
 
 
-def test_errors_are_also_what_python_calls_them() -> None:
-    """Code that knows only the built-in families catches ours."""
+def test_errors_have_pythons_own_base_classes() -> None:
+    """`except TimeoutError`, `ConnectionError` and so on catch ours."""
     assert issubclass(JobTimeoutError, TimeoutError)
     assert issubclass(TargetExistsError, FileExistsError)
     assert issubclass(InvalidArgumentError, ValueError)
@@ -143,18 +143,18 @@ def test_errors_are_also_what_python_calls_them() -> None:
     ],
 )
 def test_every_status_has_a_class(status: int, name: str, outcome: Outcome) -> None:
-    """Statuses that no standard lists too."""
+    """Also statuses that no standard lists."""
     error = status_error(status, "", method="GET", path="/")
     assert (type(error).__name__, error.outcome, error.status_code) == (name, outcome, status)
 
 
 def test_a_redirect_says_what_to_check() -> None:
-    """The usual reason is a wrong base_url."""
+    """The usual cause is a wrong base_url."""
     assert "check base_url" in str(status_error(301, "Moved", method="GET", path="/"))
 
 
 def test_the_text_says_what_happened_and_what_to_do() -> None:
-    """Method, path, status, reason, attempts, request id, pause, advice: one line."""
+    """One line: method, path, status, reason, attempts, request id, pause and advice."""
     error = status_error(
         429, "slow down", method="POST", path="/jobs/v2", request_id="req-7", retry_after=2.5
     )
@@ -167,7 +167,7 @@ def test_the_text_says_what_happened_and_what_to_do() -> None:
 
 
 def test_an_error_about_a_missing_video_says_how_to_wait() -> None:
-    """Of a job's video it is not said that it will never be there."""
+    """It does not say that the video will never exist."""
     error = status_error(404, "", method="GET", path="/")
     assert error.advice == "Nothing was done. The same request will fail again: correct it first."
     error.job = JOB
@@ -183,14 +183,14 @@ def test_an_error_about_a_missing_video_says_how_to_wait() -> None:
         ("queued", 2, "was not done after 1.5 s and 2 polls (last status: queued). The job continues."),
     ],
 )
-def test_a_status_that_nobody_reported_is_not_told(status: str, polls: int, said: str) -> None:
-    """The word "unknown" would read as a state of the job, or as an unknown outcome."""
+def test_an_unknown_status_is_not_in_the_message(status: str, polls: int, said: str) -> None:
+    """"unknown" would read as the state of the job."""
     assert said in str(JobTimeoutError(JOB, last_status=status, elapsed=1.5, polls=polls))
 
 
 @pytest.mark.parametrize("outcome", Outcome)
 def test_each_outcome_has_advice(outcome: Outcome) -> None:
-    """No error leaves one not knowing what to do."""
+    """Every error says what to do next."""
     error = APIStatusError("x", outcome=outcome)
     assert error.advice.endswith(".")
     error.job_may_exist = True

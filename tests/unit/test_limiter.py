@@ -1,4 +1,4 @@
-"""The pace of a client, in time that passes only where the simulation says so."""
+"""The rate limiter of a client, in simulated time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from techforge.policy.lock import lock
 
 @define
 class Busy(Simulation):
-    """An API with a single worker, which now and then stands still for 0.3 s; who comes meanwhile waits."""
+    """An API with one worker that pauses for 0.3 s now and then; requests wait meanwhile."""
 
     free: float = 0.0
 
@@ -33,8 +33,8 @@ class Busy(Simulation):
 @pytest.mark.parametrize("retry_after", [0, 1])
 @pytest.mark.parametrize("burst", [1, 5])
 @pytest.mark.parametrize("latency", [0.005, 0.05, 0.2])
-def test_the_pace_is_found(rate: float, retry_after: float, burst: float, latency: float) -> None:
-    """From a cold start, and when the API allows a third in mid-run: nine tenths of it after ten seconds."""
+def test_the_rate_limit_is_found(rate: float, retry_after: float, burst: float, latency: float) -> None:
+    """90 % is used after 10 s: from a cold start, and after the limit drops to a third."""
     simulation = Simulation(Bucket(rate, retry_after, burst * rate), latency)
     simulation.run(40)
     goodput, refused = simulation.between(10, 40)
@@ -49,8 +49,8 @@ def test_the_pace_is_found(rate: float, retry_after: float, burst: float, latenc
     assert min(simulation.served.values()) >= 0.5 * max(simulation.served.values()) or rate < 50
 
 
-def test_a_busy_api_refuses_few_at_once() -> None:
-    """Where answers take longer the more are asked for, requests do not pile up to be refused together."""
+def test_a_slow_api_gets_few_429s() -> None:
+    """If latency grows with the load, requests do not pile up until they are rejected together."""
     runs = [Busy(Bucket(60, 1, 60), 0.02) for _ in range(8)]
     for seed, simulation in enumerate(runs):
         simulation.dice.seed(seed)
@@ -60,15 +60,15 @@ def test_a_busy_api_refuses_few_at_once() -> None:
     assert sum(refused) / 8 <= 0.02
 
 
-def test_all_are_served_alike() -> None:
-    """Callers come in the order in which they asked, so that none is left behind."""
+def test_callers_are_served_in_order() -> None:
+    """First come, first served: no caller starves."""
     simulation = Simulation(Bucket(50, 1, 50), 0.05)
     simulation.run(60)
     assert max(simulation.served.values()) - min(simulation.served.values()) <= 4
 
 
-def test_more_is_taken_when_there_is_more() -> None:
-    """The rate goes on growing: a limit that was tripled is used within a minute."""
+def test_a_higher_limit_is_found() -> None:
+    """After the limit was tripled, it is used within a minute."""
     simulation = Simulation(Bucket(50, 1, 50), 0.05)
     simulation.run(30)
     simulation.api.rate *= 3
@@ -77,7 +77,7 @@ def test_more_is_taken_when_there_is_more() -> None:
 
 
 def test_it_is_off_until_the_first_429() -> None:
-    """Who is never refused never waits."""
+    """Before the first 429 no caller waits."""
     limiter = Limiter()
     tickets = [limiter.ticket() for _ in range(1000)]
     assert not any(limiter.acquire(ticket, 0.0) for ticket in tickets)
@@ -85,7 +85,7 @@ def test_it_is_off_until_the_first_429() -> None:
 
 
 def test_a_fixed_rate() -> None:
-    """`max_rate` holds from the first request on, and after a 429 the rate may only be lower."""
+    """`max_rate` applies from the first request on. A 429 can only lower the rate."""
     simulation = Simulation(Bucket(1000, 0, 1000), 0.01, Limiter(max_rate=20))
     simulation.run(10)
     assert simulation.between(0, 10)[0] == pytest.approx(20, rel=0.02)
@@ -95,15 +95,15 @@ def test_a_fixed_rate() -> None:
 
 
 def test_a_fixed_number_in_flight() -> None:
-    """`max_in_flight` is never exceeded, and is made use of."""
+    """`max_in_flight` is reached, and never exceeded."""
     simulation = Simulation(Bucket(10_000, 0, 10_000), 0.1, Limiter(max_in_flight=8))
     simulation.run(10)
     assert simulation.most == 8
     assert simulation.between(2, 10)[0] >= 0.85 * 8 / 0.1
 
 
-def test_fewer_at_once_after_a_429() -> None:
-    """A 429 halves how many are under way; with each round of answers it is two more."""
+def test_a_429_halves_the_requests_in_flight() -> None:
+    """Then their number grows by two per round of responses."""
     limiter = Limiter()
     tickets = [limiter.ticket() for _ in range(41)]
     assert not any(limiter.acquire(ticket, 0.0) for ticket in tickets)
@@ -114,21 +114,21 @@ def test_fewer_at_once_after_a_429() -> None:
     assert limiter._concurrency_limit == pytest.approx(22, abs=0.1)
 
 
-def test_a_pause_is_for_all() -> None:
-    """While a Retry-After runs nobody sends; a shorter one does not end it."""
+def test_a_retry_after_pauses_all_callers() -> None:
+    """A second, shorter `Retry-After` does not end the pause."""
     limiter = Limiter()
     first, second, third = (limiter.ticket() for _ in range(3))
     assert limiter.acquire(first, 0.0) == limiter.acquire(second, 0.0) == 0
     limiter.record_refused(first, 1.0, 30.0, 0.5)
     limiter.record_refused(second, 1.0, 5.0, 0.5)
     assert [limiter.acquire(ticket, 2.0) for ticket in (third, first)] == [29.0, 29.0]
-    # And then in their order: who was refused comes first.
+    # Then in order: the rejected callers come first.
     assert limiter.acquire(third, 31.0) > 0
     assert limiter.acquire(first, 31.0) == 0
 
 
 def test_a_wave_of_429s_counts_once() -> None:
-    """What was sent before the rate was cut tells nothing new."""
+    """Only requests sent after the last cut can cut the rate again."""
     limiter = Limiter()
     tickets = [limiter.ticket() for _ in range(64)]
     for ticket in tickets:
@@ -140,8 +140,8 @@ def test_a_wave_of_429s_counts_once() -> None:
     assert limiter.rate == rate == 4
 
 
-def test_who_leaves_holds_nobody_up() -> None:
-    """A caller that gives up, waiting or under way, leaves its place to the next."""
+def test_a_caller_that_gives_up_frees_its_place() -> None:
+    """Both while it waits and while its request is in flight."""
     limiter = Limiter(max_rate=1, max_in_flight=1)
     first, second, third = (limiter.ticket() for _ in range(3))
     assert limiter.acquire(first, 0.0) == 0
@@ -154,8 +154,8 @@ def test_who_leaves_holds_nobody_up() -> None:
     assert limiter.acquire(third, 5.0) == 0
 
 
-def test_a_lost_answer_is_under_way_no_more() -> None:
-    """A call that tries again after a lost connection is counted once."""
+def test_a_request_without_response_is_not_in_flight() -> None:
+    """A call that retries after a lost connection is counted once."""
     limiter = Limiter(max_in_flight=2)
     first, second = limiter.ticket(), limiter.ticket()
     for _ in range(5):
@@ -165,7 +165,7 @@ def test_a_lost_answer_is_under_way_no_more() -> None:
 
 
 def test_a_child_process_waits_for_no_parent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What another process has in flight, and who waits there, is nothing to a child."""
+    """After a fork, the child ignores the parent's requests in flight and its queue."""
     limiter = Limiter(max_in_flight=1)
     ours, theirs, waiting = (limiter.ticket() for _ in range(3))
     assert limiter.acquire(theirs, 0.0) == 0
@@ -175,7 +175,7 @@ def test_a_child_process_waits_for_no_parent(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_an_abandoned_call_is_cleaned_up_at_any_moment() -> None:
-    """The garbage collector may do it in a thread that is just asking for another call."""
+    """The garbage collector may run in a thread that is using the limiter for another call."""
     limiter = Limiter(max_in_flight=1)
     abandoned = limiter.ticket()
     assert limiter.acquire(abandoned, 0.0) == 0

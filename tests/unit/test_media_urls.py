@@ -1,4 +1,4 @@
-"""Media that the API cannot fetch is refused before a job is paid for."""
+"""Media URLs that the API cannot fetch are refused before a job is paid for."""
 
 import os
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -13,7 +13,7 @@ from techforge.errors import InvalidArgumentError
 from techforge_api.models import JobAccepted
 
 PRIVATE = [
-    # IPv4 in all spellings that curl and browsers take
+    # IPv4 in all spellings that curl and browsers accept
     "127.0.0.1",
     "127.1",
     "127.0.1",
@@ -128,7 +128,7 @@ def accepting() -> ByHand:
 @pytest.mark.parametrize("host", PRIVATE)
 @pytest.mark.parametrize("field", ["image_url", "audio_url"])
 def test_a_private_host_is_refused(field: str, host: str) -> None:
-    """By its own text, however it is spelt; nothing is sent, and the error says why and what to do."""
+    """In every spelling. Nothing is sent, and the error says why and what to do."""
     by_hand = accepting()
     for url in (f"http://{host}/a.png", f"https://user:s3cret@{host}:9000/a.png?sig=s3cret"):
         with pytest.raises(InvalidArgumentError, match="private network") as caught:
@@ -142,7 +142,7 @@ def test_a_private_host_is_refused(field: str, host: str) -> None:
 
 @pytest.mark.parametrize("host", PUBLIC)
 def test_a_public_host_is_accepted(host: str) -> None:
-    """Names are not looked up, and none is refused for how it begins."""
+    """Names are not resolved, and no prefix of a name is refused."""
     by_hand = accepting()
     run(by_hand, image_url=f"https://{host}/a.png")
     assert len(by_hand.of(Send)) == 1
@@ -150,7 +150,7 @@ def test_a_public_host_is_accepted(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "2130706433", "[::1]", "localhost", "minio", "nas.local"])
 def test_a_private_host_can_be_allowed(host: str) -> None:
-    """By an option, or because the API is in a private network itself, as a mock server is."""
+    """By an option, or because the API is in a private network, as a mock server is."""
     for options in (
         {"allow_private_media": True},
         {"base_url": "http://localhost:8642"},
@@ -163,14 +163,14 @@ def test_a_private_host_can_be_allowed(host: str) -> None:
 
 
 def test_the_option_holds_for_copies_of_a_client() -> None:
-    """`with_options` changes it, and keeps it."""
+    """`with_options` changes it or keeps it."""
     settings = ByHand().settings(allow_private_media=True)
     assert settings.with_options({"timeout": 1.0}).allows_private_media
     assert not settings.with_options({"allow_private_media": False}).allows_private_media
 
 
 def test_a_million_rows_of_one_host_cost_one_decision() -> None:
-    """A campaign asks for each of its rows."""
+    """A campaign checks every row, so the decision is cached."""
     _checks.is_private_host.cache_clear()
     for number in range(1000):
         _checks.media_url("image_url", f"https://cdn.example.com/{number}.png", allow_private=False)
@@ -203,7 +203,7 @@ PATHS = [
 @pytest.mark.parametrize("field", ["image_url", "audio_url"])
 @pytest.mark.parametrize("base_url", ["https://api.techforgeinnovate.com", "http://127.0.0.1:8642"])
 def test_a_path_is_explained(field: str, path, base_url: str) -> None:
-    """The API reads no files: that is said, with what to do instead, of a `Path` too."""
+    """The error says that the API reads no local files, and what to do instead."""
     by_hand = accepting()
     with pytest.raises(InvalidArgumentError, match="is a path, not a URL") as caught:
         run(by_hand, by_hand.settings(base_url=base_url), **{field: path})
@@ -214,7 +214,7 @@ def test_a_path_is_explained(field: str, path, base_url: str) -> None:
 
 
 def test_a_path_that_was_meant_to_be_a_url_shows_no_signature() -> None:
-    """What is missing may be the scheme alone."""
+    """The value may be a signed URL without its scheme."""
     with pytest.raises(InvalidArgumentError, match="https://") as caught:
         run(accepting(), image_url="cdn.example.com/a.png?sig=s3cret")
     assert "s3cret" not in str(caught.value)

@@ -15,7 +15,7 @@ VIDEO = Video(JOB, SIGNED, 1234, '"etag"', "video/mp4")
 
 @pytest.mark.parametrize("value", [JOB, SIGNED, VIDEO, JobState("done"), JobUpdate(JOB, "x", None, 1.0, 2)])
 def test_values_survive_pickle_and_do_not_change(value) -> None:
-    """They can be stored, compared, used as keys, and not altered."""
+    """They can be stored, compared and hashed, and are immutable."""
     assert pickle.loads(pickle.dumps(value)) == value  # noqa: S301
     assert hash(value) == hash(pickle.loads(pickle.dumps(value)))  # noqa: S301
     with pytest.raises(AttributeError):
@@ -23,19 +23,19 @@ def test_values_survive_pickle_and_do_not_change(value) -> None:
 
 
 def test_no_repr_shows_a_signature() -> None:
-    """A video may be logged; its URL may not."""
+    """A video can be logged; its signed URL cannot."""
     assert "s3cret" not in f"{SIGNED!r} {VIDEO!r} {SIGNED} {VIDEO}"
     assert "cdn.example.com/b.mp4" in repr(VIDEO)
     assert VIDEO.url == SIGNED.url
 
 
-def test_a_video_says_where_it_is() -> None:
-    """Path, URL and expiry are at hand."""
+def test_a_video_has_path_url_and_expiry() -> None:
+    """They are attributes of the video."""
     assert (VIDEO.path, VIDEO.url, VIDEO.expires_at) == (SIGNED.path, SIGNED.url, SIGNED.expires_at)
 
 
 def test_the_output_path_follows_from_the_ids_unless_given() -> None:
-    """The API's own scheme, and an override."""
+    """The default follows the API's scheme."""
     assert JOB.output_path == f"ai-talking-videos/{PROJECT_ID}/outputs/{JOB_ID}.mp4"
     assert Job(JOB_ID, PROJECT_ID, output_path="elsewhere.mp4").output_path == "elsewhere.mp4"
 

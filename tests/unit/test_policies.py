@@ -1,4 +1,4 @@
-"""The pure parts: times, retries, schedules, masks, and answers of any shape."""
+"""The pure functions: times, retries, schedules, masking, and parsing of responses."""
 
 import json
 from datetime import UTC, datetime
@@ -50,7 +50,7 @@ NOW = datetime(2024, 12, 1, 12, 0, tzinfo=UTC)
     ],
 )
 def test_retry_after_in_any_spelling(value: str | None, seconds: float | None) -> None:
-    """RFC 9110, 10.2.3: seconds or an HTTP date, in all three forms; anything else is no answer."""
+    """Seconds or an HTTP date in any of its three forms (RFC 9110, 10.2.3); else None."""
     assert read_retry_after(value, NOW) == seconds
 
 
@@ -73,12 +73,12 @@ def test_retry_after_in_any_spelling(value: str | None, seconds: float | None) -
     ],
 )
 def test_instants_in_any_spelling(text: object, expected: datetime | None) -> None:
-    """Whatever a server calls a time is aware, or None: never an exception."""
+    """The result is an aware datetime or None, never an exception."""
     assert read_instant(text) == expected
 
 
 def decide(policy: RetryPolicy, **changes) -> float | None:
-    """Ask for a delay in an ordinary situation, with some of it changed."""
+    """Ask for a delay with default arguments, some of them changed."""
     situation = {
         "outcome": Outcome.REFUSED,
         "repeatable": True,
@@ -103,7 +103,7 @@ def test_many_retries_do_not_overflow() -> None:
 
 
 def test_the_budget_is_never_more_than_its_reserve() -> None:
-    """Quiet times do not save up for a storm."""
+    """Successful calls do not save up retries beyond the reserve."""
     budget = RetryBudget(reserve=2)
     for _ in range(1000):
         budget.deposit()
@@ -124,13 +124,13 @@ def test_the_budget_is_never_more_than_its_reserve() -> None:
     ],
 )
 def test_a_schedule_must_make_sense(wrong) -> None:
-    """A wrong schedule is found when it is made."""
+    """A wrong schedule raises when it is created."""
     with pytest.raises(InvalidArgumentError):
         PollSchedule(**wrong)
 
 
 def test_a_schedule_can_poll_for_ever() -> None:
-    """The power in it does not overflow."""
+    """The power does not overflow."""
     assert PollSchedule(jitter=0, factor=10).interval(10**9, 0.5) == 15
 
 
@@ -147,13 +147,13 @@ def test_a_schedule_can_poll_for_ever() -> None:
         ("the key key-1 is wrong", "the key *** is wrong"),
     ],
 )
-def test_what_grants_access_is_masked(text: str, shown: str) -> None:
-    """Queries go as a whole, since nobody knows which part of them is the secret."""
+def test_secrets_are_masked(text: str, shown: str) -> None:
+    """The whole query of a URL is masked, because any part of it may be the secret."""
     assert mask(text, "key-1") == shown
 
 
 def test_an_excerpt_is_short_masked_and_never_fails() -> None:
-    """Megabytes, binary and secrets: a readable beginning."""
+    """Also for megabytes, binary data and secrets."""
     assert excerpt(b"\xff\xfe" + b"x" * 10_000_000).endswith("…")
     assert len(excerpt(b"x" * 10_000_000)) == 1001
     assert "key-1" not in excerpt(b"x" * 998 + b"key-1", "key-1")
@@ -181,12 +181,12 @@ def test_an_excerpt_is_short_masked_and_never_fails() -> None:
     ],
 )
 def test_a_reason_in_any_shape(body: bytes, reason: str) -> None:
-    """The API promises no shape for its errors."""
+    """The API does not define a shape for its errors."""
     assert reason_in(body, "key-1") == reason
 
 
 def test_a_long_reason_is_cut() -> None:
-    """An error is a line, not a page."""
+    """A message is one line, not a page."""
     assert len(reason_in(json.dumps({"message": "x" * 10_000}).encode())) == 301
 
 
@@ -215,8 +215,8 @@ def test_a_long_reason_is_cut() -> None:
         ({"jobId": "", "data": {"id": JOB_ID}}, (JOB_ID, None)),
     ],
 )
-def test_a_job_in_an_answer(answer: object, found: tuple[str | None, str | None]) -> None:
-    """Where the two known revisions put it, or elsewhere; only an id that is safe in a path."""
+def test_a_job_in_a_response(answer: object, found: tuple[str | None, str | None]) -> None:
+    """Its id is found where both revisions put it, and elsewhere, if it is safe in a path."""
     assert job_in(json.dumps(answer).encode()) == found
 
 
@@ -231,6 +231,6 @@ def test_a_job_in_an_answer(answer: object, found: tuple[str | None, str | None]
         (b"\xff\xfe\x00", None),
     ],
 )
-def test_a_job_in_a_broken_answer(body: bytes, job_id: str | None) -> None:
-    """A whole id can be made out in broken JSON; half of one cannot."""
+def test_a_job_in_a_broken_response(body: bytes, job_id: str | None) -> None:
+    """A complete id is found in broken JSON; half an id is not."""
     assert job_in(body) == (job_id, None)

@@ -1,4 +1,4 @@
-"""Query values reach the server as httpx would send them."""
+"""Query values are encoded as httpx encodes them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PARAMS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("params", PARAMS, ids=str)
 def test_a_query_is_encoded_as_httpx_does_it(params: dict[str, Any]) -> None:
-    """The names and values are those of httpx; a space is %20, as RFC 6570 says."""
+    """Names and values are the same as with httpx. A space is %20, as RFC 6570 requires."""
     call = _flow.call(generate_signed_path, SignedUrl, path="x", client=_flow.CLIENT)
     facade = Facade(_flow.Send(call, "key", "https://api.example", {}, 1.0, 1))
     query = facade.build("get", "/x", params=params).target.partition("?")[2]

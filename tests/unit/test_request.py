@@ -1,4 +1,4 @@
-"""One operation: what is sent again, when, and what the error says when it is not."""
+"""One operation: which failures are retried, when, and the error after the last one."""
 
 import pytest
 from support.by_hand import ByHand, answered, lost
@@ -56,8 +56,8 @@ SENT_AGAIN = {
 
 @pytest.mark.parametrize("name", SENT_AGAIN)
 @pytest.mark.parametrize("operation", [GET, POST], ids=["GET", "POST"])
-def test_what_is_sent_again(name: str, operation) -> None:
-    """The outcome table of the design: a request is sent again only where that cannot cost twice."""
+def test_which_outcomes_are_retried(name: str, operation) -> None:
+    """A request is sent again only if it cannot cost money twice."""
     failure, get_again, post_again = SENT_AGAIN[name]
     by_hand = ByHand(sends=[lambda _: failure()])
     with pytest.raises(type(failure())) as caught:
@@ -68,14 +68,14 @@ def test_what_is_sent_again(name: str, operation) -> None:
 
 
 def test_success_after_failures() -> None:
-    """A retry that succeeds is a success, and the attempts are numbered from one."""
+    """A retry may succeed. Attempts are numbered from one."""
     by_hand = ByHand(sends=[answered(500), lost(Outcome.NOT_SENT), "answer"])
     assert by_hand.run(request(POST, by_hand.settings())) == "answer"
     assert [send.attempt for send in by_hand.of(Send)] == [1, 2, 3]
 
 
 def test_resubmission_can_be_turned_off() -> None:
-    """`resubmit_on_server_error=False` leaves a POST alone after a 5xx, and a GET as it was."""
+    """With `resubmit_on_server_error=False` a POST is not retried after a 5xx; a GET is."""
     for operation, attempts in ((POST, 1), (GET, 3)):
         by_hand = ByHand(sends=[lambda _: answered(500)])
         with pytest.raises(InternalServerError):
@@ -94,8 +94,8 @@ def test_resubmission_can_be_turned_off() -> None:
         ([lost()], True),
     ],
 )
-def test_job_may_exist_speaks_of_all_attempts(failures, may_exist: bool) -> None:
-    """One attempt that may have created a job is enough, whatever came after it."""
+def test_job_may_exist_covers_all_attempts(failures, may_exist: bool) -> None:
+    """It is True if any attempt may have created a job."""
     by_hand = ByHand(sends=list(failures))
     with pytest.raises(type(failures[-1])) as caught:
         by_hand.run(request(POST, by_hand.settings()))
@@ -104,7 +104,7 @@ def test_job_may_exist_speaks_of_all_attempts(failures, may_exist: bool) -> None
 
 
 def test_a_get_creates_no_job() -> None:
-    """`job_may_exist` is about requests that create jobs."""
+    """After a GET, `job_may_exist` is False."""
     by_hand = ByHand(sends=[lambda _: answered(500)])
     with pytest.raises(InternalServerError) as caught:
         by_hand.run(request(GET, by_hand.settings()))
@@ -112,7 +112,7 @@ def test_a_get_creates_no_job() -> None:
 
 
 def test_backoff_grows_with_full_jitter() -> None:
-    """Pauses are a random share of 0.5 s, 1 s, 2 s … up to 8 s."""
+    """Each pause is random, up to 0.5 s, 1 s, 2 s … 8 s."""
     by_hand = ByHand(sends=[lambda _: answered(500)], jitter=0.5)
     with pytest.raises(InternalServerError):
         by_hand.run(request(GET, by_hand.settings(max_retries=7)))
@@ -120,7 +120,7 @@ def test_backoff_grows_with_full_jitter() -> None:
 
 
 def test_retry_after_is_obeyed_in_full() -> None:
-    """The pause that the API asks for is kept, for a 429 and for a 503."""
+    """The full pause is kept, after a 429 and after a 503."""
     by_hand = ByHand(sends=[answered(429, retry_after=30), answered(503, retry_after=7), "answer"])
     by_hand.run(request(POST, by_hand.settings()))
     assert by_hand.slept == [30, 7]
@@ -128,7 +128,7 @@ def test_retry_after_is_obeyed_in_full() -> None:
 
 @pytest.mark.parametrize("operation", [GET, POST], ids=["GET", "POST"])
 def test_a_429_is_no_retry(operation) -> None:
-    """A call that is refused goes back to its place in the line, and is not counted; unless it is to be."""
+    """It does not count as a retry: the call waits for the rate limiter again. An option changes that."""
     by_hand = ByHand(sends=[*[answered(429)] * 5, "answer"])
     settings = by_hand.settings(max_retries=1)
     assert by_hand.run(request(operation, settings)) == "answer"
@@ -141,7 +141,7 @@ def test_a_429_is_no_retry(operation) -> None:
 
 @pytest.mark.parametrize("operation", [GET, POST], ids=["GET", "POST"])
 def test_an_endless_429_ends(operation) -> None:
-    """It is asked less and less often, and given up when its time is over."""
+    """The pauses grow, and the call ends at its deadline."""
     by_hand = ByHand(sends=[lambda _: answered(429)])
     started = by_hand.clock.now
     with pytest.raises(RateLimitError) as caught:
@@ -151,8 +151,8 @@ def test_an_endless_429_ends(operation) -> None:
     assert caught.value.job_may_exist is False
 
 
-def test_a_429_that_names_a_job_is_not_sent_again() -> None:
-    """What may have created a job is not submitted twice, whatever its status."""
+def test_a_429_that_names_a_job_is_not_retried() -> None:
+    """A request that may have created a job is not repeated, whatever the status."""
     refusal = answered(429)
     refusal.outcome = Outcome.UNKNOWN
     by_hand = ByHand(sends=[refusal, "answer"])
@@ -162,7 +162,7 @@ def test_a_429_that_names_a_job_is_not_sent_again() -> None:
 
 
 def test_one_429_makes_all_callers_pause() -> None:
-    """A `Retry-After` is for the client, and not for the call that it came to."""
+    """A `Retry-After` pauses the whole client."""
     by_hand = ByHand(sends=[answered(429, retry_after=30), "answer"])
     settings = by_hand.settings(max_retries=0)
     with pytest.raises(RateLimitError):
@@ -176,7 +176,7 @@ def test_one_429_makes_all_callers_pause() -> None:
 
 
 def test_a_longer_retry_after_fails_at_once() -> None:
-    """A pause beyond `retry_timeout` is not cut short: the call fails, and says how long to wait."""
+    """A pause beyond `retry_timeout` fails at once, and the error has the pause."""
     by_hand = ByHand(sends=[answered(429, retry_after=3600)])
     with pytest.raises(RateLimitError) as caught:
         by_hand.run(request(GET, by_hand.settings()))
@@ -186,7 +186,7 @@ def test_a_longer_retry_after_fails_at_once() -> None:
 
 
 def test_a_deadline_bounds_attempts_and_pauses() -> None:
-    """No attempt gets more time than is left, and no pause goes past the deadline."""
+    """No attempt and no pause goes past the deadline."""
     by_hand = ByHand(sends=[lambda _: answered(500, retry_after=4)])
     with pytest.raises(InternalServerError):
         by_hand.run(request(GET, by_hand.settings(max_retries=9), deadline=by_hand.clock.now + 10))
@@ -195,7 +195,7 @@ def test_a_deadline_bounds_attempts_and_pauses() -> None:
 
 
 def test_nothing_is_sent_after_the_deadline() -> None:
-    """A deadline that has passed sends nothing, and says so."""
+    """The call fails without a request."""
     by_hand = ByHand(sends=["answer"])
     with pytest.raises(APITimeoutError) as caught:
         by_hand.run(request(GET, by_hand.settings(), deadline=by_hand.clock.now))
@@ -206,7 +206,7 @@ def test_nothing_is_sent_after_the_deadline() -> None:
 @pytest.mark.parametrize("operation", [GET, POST], ids=["GET", "POST"])
 @pytest.mark.parametrize("retry_after", [9.991, 9.995, 9.999])
 def test_a_deadline_just_after_the_pause_reports_the_429(operation, retry_after: float) -> None:
-    """With less than 10 ms left after the pause, no attempt begins: the error is the 429, at once."""
+    """With less than 10 ms left after the pause, the call fails at once with the 429."""
     by_hand = ByHand(sends=[answered(429, retry_after=retry_after), "answer"])
     with pytest.raises(RateLimitError) as caught:
         by_hand.run(request(operation, by_hand.settings(retry_timeout=10.0)))
@@ -215,7 +215,7 @@ def test_a_deadline_just_after_the_pause_reports_the_429(operation, retry_after:
 
 
 class WakesLate(ByHand):
-    """A machine so busy that each sleep takes a second longer."""
+    """A clock on a busy machine, where each sleep takes one second longer."""
 
     def _carry_out(self, command):
         if isinstance(command, Sleep):
@@ -225,15 +225,15 @@ class WakesLate(ByHand):
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_sleep_that_takes_too_long_reports_the_last_failure(status: int) -> None:
-    """The error is the answer that caused the sleep, not the time that has run out."""
+    """The error is the failure before the sleep, not a timeout."""
     by_hand = WakesLate(sends=[answered(status, retry_after=9.0), "answer"])
     with pytest.raises(APIStatusError) as caught:
         by_hand.run(request(GET, by_hand.settings(retry_timeout=10.0)))
     assert (caught.value.status_code, caught.value.attempts, len(by_hand.of(Send))) == (status, 1, 1)
 
 
-def test_no_time_for_the_pace_of_others_is_a_rate_limit() -> None:
-    """A call whose turn comes less than 10 ms before its deadline was stopped by the pace."""
+def test_no_time_for_the_rate_limiter_is_a_rate_limit_error() -> None:
+    """The rate limiter would have served the call less than 10 ms before its deadline."""
     by_hand = ByHand(sends=[answered(429, retry_after=9.995), "answer"])
     settings = by_hand.settings(max_retries=0)
     with pytest.raises(RateLimitError):
@@ -243,7 +243,7 @@ def test_no_time_for_the_pace_of_others_is_a_rate_limit() -> None:
 
 
 def test_a_key_that_is_not_renewed_in_time_reports_the_401() -> None:
-    """The API refused the key; that nobody gave another one in time is the cause, not the error."""
+    """If the provider has no new key in time, the error is the API's 401."""
     keys = iter(["old"])
 
     def provider() -> str:
@@ -260,7 +260,7 @@ def test_a_key_that_is_not_renewed_in_time_reports_the_401() -> None:
 
 
 def test_elapsed_time_ends_retries() -> None:
-    """`retry_timeout` counts the attempts' own time too."""
+    """`retry_timeout` includes the duration of attempts."""
 
     def slow(_: Send):
         by_hand.clock.now += 50
@@ -273,7 +273,7 @@ def test_elapsed_time_ends_retries() -> None:
 
 
 def test_callers_share_one_retry_budget() -> None:
-    """With a dead backend, a client's calls cost about 1.1 requests each once the reserve is spent."""
+    """While the API is down, a call costs about 1.1 requests, once the reserve is spent."""
     by_hand = ByHand(sends=[lambda _: answered(500)])
     settings = by_hand.settings()
 
@@ -289,13 +289,13 @@ def test_callers_share_one_retry_budget() -> None:
 
 
 def test_options_share_the_budget() -> None:
-    """`with_options` makes no fresh budget: it is the same backend that is dead."""
+    """A client from `with_options` shares the retry budget."""
     settings = ByHand().settings()
     assert settings.with_options({"max_retries": 9}).budget is settings.budget
 
 
 def test_a_401_asks_the_provider_once_more() -> None:
-    """A key that was rotated meanwhile is picked up, without counting as a retry."""
+    """A rotated key is used, and the attempt does not count as a retry."""
     keys = iter(["old", "new"])
     by_hand = ByHand(sends=[answered(401), "answer"])
     by_hand.run(request(POST, by_hand.settings(lambda: next(keys), max_retries=0)))
@@ -303,7 +303,7 @@ def test_a_401_asks_the_provider_once_more() -> None:
 
 
 def test_a_401_with_the_same_key_is_final() -> None:
-    """A provider that has nothing newer is asked twice, and the API once."""
+    """If the provider returns the same key, no second request is sent."""
     asked = []
 
     def provider() -> str:
@@ -317,7 +317,7 @@ def test_a_401_with_the_same_key_is_final() -> None:
 
 
 def test_a_second_401_is_final() -> None:
-    """A provider whose keys are all refused is not asked for ever."""
+    """The provider is asked at most twice."""
     keys = iter("abcdef")
     by_hand = ByHand(sends=[lambda _: answered(401)])
     with pytest.raises(AuthenticationError):
@@ -327,7 +327,7 @@ def test_a_second_401_is_final() -> None:
 
 @pytest.mark.parametrize("key", ["", "a b", "a\nb", "ключ", None, 7])
 def test_a_provider_must_give_a_key(key) -> None:
-    """What cannot be a header is refused before it is sent, and not repeated."""
+    """An invalid key is refused before it is sent, and the error does not repeat it."""
     by_hand = ByHand(sends=["answer"])
     with pytest.raises(ConfigurationError) as caught:
         by_hand.run(request(GET, by_hand.settings(lambda: key)))
@@ -348,7 +348,7 @@ def test_a_provider_that_hangs_is_given_up() -> None:
 
 
 def test_retry_timeout_bounds_the_attempts_too() -> None:
-    """The last attempt gets what is left of the whole."""
+    """The last attempt gets the time that is left."""
 
     def slow(send: Send):
         by_hand.clock.now += send.timeout
@@ -362,20 +362,20 @@ def test_retry_timeout_bounds_the_attempts_too() -> None:
 
 
 def test_a_provider_may_not_give_the_mock_key_to_the_live_api() -> None:
-    """The mock server's key is refused for the live host when it comes from a provider too."""
+    """The mock's key is also refused if it comes from a provider."""
     by_hand = ByHand(sends=["answer"])
     with pytest.raises(ConfigurationError, match="mock server only"):
         by_hand.run(request(GET, by_hand.settings(lambda: "techforge-mock-key")))
 
 
 def test_an_unknown_error_passes_through() -> None:
-    """What is not an error of the API is nobody's to retry."""
+    """Only errors of the API are retried."""
     by_hand = ByHand(sends=[KeyboardInterrupt()])
     with pytest.raises(KeyboardInterrupt):
         by_hand.run(request(GET, by_hand.settings()))
     assert len(by_hand.of(Send)) == 1
 
 
-def test_connection_error_is_the_class_of_no_answer() -> None:
-    """One except clause catches every request that got no answer."""
+def test_connection_error_covers_every_missing_response() -> None:
+    """One except clause catches every request without a response."""
     assert issubclass(APITimeoutError, APIConnectionError)

@@ -1,4 +1,4 @@
-"""Waiting: who is asked, how often, and what ends it."""
+"""Waiting: polls of storage and of trackers, their intervals, and the end of a wait."""
 
 import pickle
 from enum import Enum
@@ -29,12 +29,12 @@ STEADY = PollSchedule(initial=1, factor=1, maximum=1, jitter=0)
 
 
 def waiting(by_hand: ByHand, job: Job = JOB, **options):
-    """Wait for a job on a steady schedule."""
+    """Wait for a job on a fixed schedule."""
     return by_hand.run(wait(job, by_hand.settings(), **{"poll": STEADY, **options}))
 
 
 def test_404_is_not_yet_and_a_signed_object_is_done() -> None:
-    """Storage is the only witness: not found, not found, there."""
+    """Without a tracker, a wait polls storage until the object exists."""
     by_hand = ByHand(sends=[answered(404), answered(404), SIGNED], opens=[THERE])
     video = waiting(by_hand)
     assert len(by_hand.of(Send)) == 3
@@ -48,7 +48,7 @@ def test_404_is_not_yet_and_a_signed_object_is_done() -> None:
 
 @pytest.mark.parametrize("status", [403, 404, 410, 416])
 def test_a_signature_alone_proves_nothing(status: int) -> None:
-    """A key may be signed before its object is there, so one byte is asked for each time."""
+    """A key can be signed before its object exists, so each poll requests one byte."""
     by_hand = ByHand(sends=[SIGNED], opens=[Opened(status, {}), THERE])
     assert waiting(by_hand).size == 1234
     assert [command.headers for command in by_hand.of(Open)] == [{"range": "bytes=0-0"}] * 2
@@ -57,7 +57,7 @@ def test_a_signature_alone_proves_nothing(status: int) -> None:
 
 @pytest.mark.parametrize("reads", [[b"x", b""], [lost()], [b"x" * 65536, b"x" * 65536]])
 def test_the_byte_is_read_so_that_the_connection_can_be_used_again(reads: list[object]) -> None:
-    """It is not waited for, and there may be more or less of it: the video is there all the same."""
+    """The wait ends whether or not that byte arrives."""
     by_hand = ByHand(sends=[SIGNED], opens=[THERE], reads=reads)
     assert waiting(by_hand).size == 1234
     assert 1 <= len(by_hand.of(Read)) <= 2
@@ -75,19 +75,19 @@ def test_the_byte_is_read_so_that_the_connection_can_be_used_again(reads: list[o
     ],
 )
 def test_the_size_is_what_storage_says(answer: Opened, size: int | None) -> None:
-    """A server that ignores the range, or tells no size, still serves the video."""
+    """A server may ignore the range or report no size."""
     assert waiting(ByHand(sends=[SIGNED], opens=[answer])).size == size
 
 
 def test_a_missing_or_odd_expiry_is_none() -> None:
-    """Later deployments sign without an expiry; the URL is what counts."""
+    """A later revision of the API may sign without an expiry."""
     for expires_at in (None, 7, "soon"):
         signed = SignedUrl.from_dict({"signedUrl": URL, "expiresAt": expires_at})
         assert waiting(ByHand(sends=[signed], opens=[THERE])).expires_at is None
 
 
 def test_polls_start_quick_and_slow_down() -> None:
-    """The default schedule: 1 s, 1.5 s, 2.25 s … at most 15 s."""
+    """The default intervals are 1 s, 1.5 s, 2.25 s … at most 15 s."""
     by_hand = ByHand(sends=[lambda _: answered(404)])
     with pytest.raises(JobTimeoutError):
         waiting(by_hand, poll=PollSchedule(jitter=0), timeout=60)
@@ -117,7 +117,7 @@ def test_the_deadline_ends_the_wait_exactly() -> None:
 
 
 def test_a_timeout_error_can_be_waited_on_again_after_pickling() -> None:
-    """What is needed to go on survives another process."""
+    """The error has everything that another process needs."""
     by_hand = ByHand(sends=[lambda _: answered(404)])
     with pytest.raises(JobTimeoutError) as caught:
         waiting(by_hand, timeout=3)
@@ -128,7 +128,7 @@ def test_a_timeout_error_can_be_waited_on_again_after_pickling() -> None:
 
 
 def test_failing_polls_are_tolerated_within_a_bound() -> None:
-    """Five failures in a row are weather, the sixth is the climate."""
+    """Five failures in a row are tolerated; the sixth ends the wait."""
     weather = [lost(), answered(500), lost(), answered(502), lost()]
     assert waiting(ByHand(sends=[*weather, SIGNED], opens=[THERE])).size == 1234
 
@@ -141,34 +141,34 @@ def test_failing_polls_are_tolerated_within_a_bound() -> None:
 
 
 def test_a_good_poll_forgets_the_failures() -> None:
-    """The bound is on failures in a row."""
+    """Only failures in a row count."""
     by_hand = ByHand(sends=[*([lost()] * 5 + [answered(404)]) * 3, SIGNED], opens=[THERE])
     assert waiting(by_hand).size == 1234
 
 
 def test_a_failing_probe_is_a_failing_poll() -> None:
-    """What goes wrong at the CDN is tolerated as what goes wrong at the API."""
+    """Failures of storage count like failures of the API."""
     by_hand = ByHand(sends=[SIGNED], opens=[Opened(503, {}, retry_after=9), lost(), THERE])
     assert waiting(by_hand).size == 1234
     assert by_hand.slept == [9, 1]
 
 
 def test_polls_are_not_retried_inside() -> None:
-    """The next poll is the retry: a failing poll sends one request, not three."""
+    """A failing poll sends one request; the next poll is its retry."""
     by_hand = ByHand(sends=[answered(500), SIGNED], opens=[THERE])
     waiting(by_hand)
     assert by_hand.slept == [1]
 
 
 def test_rate_limits_slow_a_wait_and_never_end_it() -> None:
-    """A 429 is no failure: the API asks for patience, and gets it."""
+    """A 429 does not count as a failure."""
     by_hand = ByHand(sends=[*[answered(429, retry_after=20)] * 8, SIGNED], opens=[THERE])
     waiting(by_hand)
     assert by_hand.slept == [20] * 8
 
 
 def test_a_retry_after_beyond_the_deadline_ends_the_wait_at_once() -> None:
-    """There is no use in waiting for a poll that may not be made."""
+    """There would be no time for another poll."""
     by_hand = ByHand(sends=[answered(429, retry_after=3600)])
     with pytest.raises(JobTimeoutError) as caught:
         waiting(by_hand, timeout=60)
@@ -177,7 +177,7 @@ def test_a_retry_after_beyond_the_deadline_ends_the_wait_at_once() -> None:
 
 
 def test_a_definitive_refusal_ends_the_wait_at_once() -> None:
-    """A key that is refused will be refused again."""
+    """For example a 401: the next poll would fail, too."""
     by_hand = ByHand(sends=[answered(401)])
     with pytest.raises(AuthenticationError) as caught:
         waiting(by_hand)
@@ -186,14 +186,14 @@ def test_a_definitive_refusal_ends_the_wait_at_once() -> None:
 
 
 class Script:
-    """A tracker that reads from a script."""
+    """A tracker that returns a list of values, one by one."""
 
     def __init__(self, *states) -> None:
         self.states = list(states)
         self.asked: list[Job] = []
 
     def check(self, job: Job):
-        """Give the next state."""
+        """Return the next value."""
         self.asked.append(job)
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
         if isinstance(state, Exception):
@@ -201,8 +201,8 @@ class Script:
         return state
 
 
-def test_a_tracker_spares_storage_the_questions() -> None:
-    """Storage is asked only once the tracker says that the job is done."""
+def test_a_tracker_saves_requests_to_storage() -> None:
+    """Storage is polled only after the tracker reports that the job is done."""
     by_hand = ByHand(sends=[SIGNED], opens=[THERE])
     tracker = Script("queued", "IN_PROGRESS", JobState("Done"))
     assert waiting(by_hand, tracker=tracker).job.status == "done"
@@ -211,7 +211,7 @@ def test_a_tracker_spares_storage_the_questions() -> None:
 
 @pytest.mark.parametrize("status", ["failed", "FAILED"])
 def test_a_failed_job_ends_the_wait(status: str) -> None:
-    """The error carries the job and the tracker's reason."""
+    """The error has the job and the tracker's reason."""
     updates = []
     with pytest.raises(JobFailedError, match="no face found") as caught:
         waiting(
@@ -223,42 +223,42 @@ def test_a_failed_job_ends_the_wait(status: str) -> None:
 
 
 def test_unknown_statuses_keep_polling() -> None:
-    """A status that nobody knows is no end, and no crash."""
+    """An unknown status means that the job continues."""
     by_hand = ByHand(sends=[SIGNED], opens=[THERE])
-    tracker = Script("cancelled", "Überprüfung", "", None, "success")  # None: no news
+    tracker = Script("cancelled", "Überprüfung", "", None, "success")  # None: no change
     waiting(by_hand, tracker=tracker)
     assert len(tracker.asked) == 5
 
 
 class Status(str, Enum):  # noqa: UP042 - the older way, whose str() is not the value
-    """A user's own statuses, in the usual way."""
+    """A user's own enum of statuses."""
 
     FAILED = "failed"
 
 
 @pytest.mark.parametrize("said", [Status.FAILED, JobState(Status.FAILED)])
 def test_a_status_may_be_an_enum(said) -> None:
-    """Its value counts, and not its Python name."""
+    """Its value counts, not its Python name."""
     with pytest.raises(JobFailedError) as caught:
         waiting(ByHand(), tracker=Script(said))
     assert f"{caught.value.job.status}" == "failed"
 
 
 @pytest.mark.parametrize("said", [7, {"status": "done"}, object()])
-def test_a_tracker_that_answers_nonsense_is_told_of(said) -> None:
-    """A mistake in a tracker is no status to poll on."""
+def test_a_tracker_that_returns_another_type_is_an_error(said) -> None:
+    """Another type than a status is a bug of the tracker."""
     with pytest.raises(InvalidArgumentError, match="tracker"):
         waiting(ByHand(), tracker=Script(said))
 
 
 def test_a_tracker_must_be_able_to_check() -> None:
-    """What cannot is refused before anything is asked."""
+    """An object without `check` is refused before anything is sent."""
     with pytest.raises(InvalidArgumentError, match="tracker"):
         waiting(ByHand(), tracker=object())
 
 
-def test_a_job_that_was_born_failed_is_not_waited_for() -> None:
-    """The API's own answer to the submission may say so."""
+def test_a_job_that_failed_at_submission_is_not_polled() -> None:
+    """The response to the submission may have the status `failed`."""
     by_hand = ByHand()
     with pytest.raises(JobFailedError):
         waiting(by_hand, Job(JOB_ID, PROJECT_ID, "failed"))
@@ -266,7 +266,7 @@ def test_a_job_that_was_born_failed_is_not_waited_for() -> None:
 
 
 def test_a_storage_that_refuses_is_named_at_the_end() -> None:
-    """A 403 behind each signed URL may be why the wait lasts."""
+    """A 403 behind each signed URL is named in the timeout error."""
     by_hand = ByHand(sends=[SIGNED], opens=[Opened(403, {})])
     with pytest.raises(JobTimeoutError, match="403") as caught:
         waiting(by_hand, timeout=3)
@@ -274,7 +274,7 @@ def test_a_storage_that_refuses_is_named_at_the_end() -> None:
 
 
 def test_a_trackers_error_may_have_attributes_of_any_kind() -> None:
-    """Its `retry_after` is not ours."""
+    """Its `retry_after` has nothing to do with ours."""
     error = OSError("busy")
     error.retry_after = "30"
     assert waiting(ByHand(sends=[SIGNED], opens=[THERE]), tracker=Script(error, "done")).size == 1234
@@ -288,7 +288,7 @@ def test_user_code_gets_what_is_left_of_the_time() -> None:
 
 
 def test_a_tracker_may_know_another_path() -> None:
-    """`output_path` from a tracker is where the video is."""
+    """`output_path` of a tracker is the storage key of the video."""
     by_hand = ByHand(sends=[SIGNED], opens=[THERE])
     video = waiting(by_hand, tracker=Script(JobState("done", output_path="elsewhere/v.mp4")))
     assert video.path == "elsewhere/v.mp4"
@@ -296,7 +296,7 @@ def test_a_tracker_may_know_another_path() -> None:
 
 
 def test_a_failing_tracker_is_a_failing_poll() -> None:
-    """A tracker may fail in its own way; past the bound its error comes out, with the job noted."""
+    """Beyond the limit, its own error is raised, with a note of the job."""
     by_hand = ByHand(sends=[SIGNED], opens=[THERE])
     assert waiting(by_hand, tracker=Script(*[KeyError("x")] * 5, "done")).size == 1234
     with pytest.raises(KeyError) as caught:
@@ -305,7 +305,7 @@ def test_a_failing_tracker_is_a_failing_poll() -> None:
 
 
 def test_updates_begin_before_the_first_poll() -> None:
-    """`on_update` hears of the job at once, then after each poll."""
+    """`on_update` is called with the job at once, then after each poll."""
     updates = []
     by_hand = ByHand(sends=[answered(404), SIGNED], opens=[THERE])
     waiting(by_hand, on_update=updates.append)
@@ -316,8 +316,8 @@ def test_updates_begin_before_the_first_poll() -> None:
     ]
 
 
-def test_a_status_that_nobody_has_reported_is_waiting() -> None:
-    """A wait for a job from its ids does not say "unknown", as an outcome or a job's state would be."""
+def test_the_first_status_is_waiting() -> None:
+    """Without a reported status, "unknown" would read as the state of the job."""
     updates = []
     by_hand = ByHand(sends=[answered(404)])
     with pytest.raises(JobTimeoutError) as caught:
@@ -327,7 +327,7 @@ def test_a_status_that_nobody_has_reported_is_waiting() -> None:
 
 
 class SignsSlowly(ByHand):
-    """An API whose signature comes 5 ms before the deadline, too late to ask storage."""
+    """An API that signs 5 ms before the deadline, too late for a request to storage."""
 
     def _carry_out(self, command):
         result = super()._carry_out(command)
@@ -338,7 +338,7 @@ class SignsSlowly(ByHand):
 
 @pytest.mark.parametrize("failure", [answered(503), answered(429, retry_after=0.1)])
 def test_a_poll_that_there_was_no_time_for_hides_no_failure(failure) -> None:
-    """The timeout names the last failure of a request that was sent."""
+    """The timeout error has the last failure of a request that was sent."""
     by_hand = SignsSlowly(sends=[failure, SIGNED], opens=[THERE])
     with pytest.raises(JobTimeoutError) as caught:
         waiting(by_hand, timeout=1.99, poll=1.0)
@@ -347,7 +347,7 @@ def test_a_poll_that_there_was_no_time_for_hides_no_failure(failure) -> None:
 
 @pytest.mark.parametrize("max_failures", [0, 5])
 def test_a_poll_that_there_was_no_time_for_is_no_failed_poll(max_failures: int) -> None:
-    """The wait ends as one that has run out of time, however few failures it tolerates."""
+    """The wait ends with a timeout, whatever `max_failures` is."""
     by_hand = SignsSlowly(sends=[SIGNED], opens=[THERE])
     with pytest.raises(JobTimeoutError) as caught:
         waiting(by_hand, timeout=0.99, poll=PollSchedule(initial=1.0, max_failures=max_failures))
@@ -358,8 +358,8 @@ def test_a_poll_that_there_was_no_time_for_is_no_failed_poll(max_failures: int) 
     ("answer", "ends"),
     [(JobState("failed", "no face"), JobFailedError), (JobState("queued"), JobTimeoutError), ("done", None)],
 )
-def test_an_update_that_the_deadline_cuts_off_hides_nothing(answer, ends) -> None:
-    """An `on_update` that hangs ends with the wait; the video, or the error, is the wait's own."""
+def test_a_hanging_on_update_does_not_change_the_result(answer, ends) -> None:
+    """The wait returns its video or raises its own error."""
     by_hand = ByHand(sends=[SIGNED], opens=[THERE])
 
     class Slow:
@@ -382,8 +382,8 @@ def test_an_update_that_the_deadline_cuts_off_hides_nothing(answer, ends) -> Non
             run()
 
 
-def test_a_timeout_of_the_users_own_comes_out() -> None:
-    """Before the deadline it is the user's, whatever it is about."""
+def test_a_timeout_error_of_user_code_is_raised() -> None:
+    """Before the deadline, it comes from the user's code."""
 
     def broken(_: object) -> None:
         raise TimeoutError("mine")
@@ -392,8 +392,8 @@ def test_a_timeout_of_the_users_own_comes_out() -> None:
         waiting(ByHand(), on_update=broken)
 
 
-def test_an_error_of_on_update_comes_out() -> None:
-    """The user's own bug is not swallowed, and still the job is noted."""
+def test_an_error_of_on_update_is_raised() -> None:
+    """It is raised unchanged, with a note of the job."""
 
     def broken(_: object) -> None:
         raise ZeroDivisionError
@@ -416,7 +416,7 @@ def test_an_error_of_on_update_comes_out() -> None:
     ],
 )
 def test_bad_options_are_refused_at_once(options) -> None:
-    """Nothing is asked with a schedule that makes no sense."""
+    """Nothing is sent with a wrong schedule."""
     by_hand = ByHand(sends=[SIGNED])
     with pytest.raises(InvalidArgumentError) as caught:
         waiting(by_hand, **options)
@@ -426,13 +426,13 @@ def test_bad_options_are_refused_at_once(options) -> None:
 
 @pytest.mark.parametrize("job", [JOB_ID, None, (JOB_ID, PROJECT_ID)])
 def test_a_job_must_be_a_job(job) -> None:
-    """Whoever has ids only is told of `from_ids`."""
+    """If ids are passed, the error mentions `from_ids`."""
     with pytest.raises(InvalidArgumentError, match="from_ids"):
         waiting(ByHand(), job)
 
 
-def test_one_look() -> None:
-    """`find` looks once, and says None where there is nothing yet."""
+def test_find_polls_once() -> None:
+    """It returns None if the video does not exist yet."""
     by_hand = ByHand(sends=[answered(404)])
     assert by_hand.run(poll_once(JOB, by_hand.settings())) is None
     by_hand = ByHand(sends=[SIGNED], opens=[THERE])
@@ -440,7 +440,7 @@ def test_one_look() -> None:
 
 
 def test_create_and_wait_is_both() -> None:
-    """One call; the job is told of before the first poll."""
+    """One call; `on_update` gets the job before the first poll."""
     updates = []
     by_hand = ByHand(
         sends=[JobAccepted.from_dict({"jobId": JOB_ID, "status": "queued"}), answered(404), SIGNED],
@@ -452,7 +452,7 @@ def test_create_and_wait_is_both() -> None:
 
 
 def test_create_and_wait_checks_everything_before_it_pays() -> None:
-    """A wrong timeout must not be found out after the job was submitted."""
+    """A wrong timeout fails before the job is submitted."""
     by_hand = ByHand(sends=[SIGNED])
     params = {"image_url": IMAGE, "audio_url": AUDIO}
     for options in ({"timeout": -1}, {"poll": 0}):
@@ -462,7 +462,7 @@ def test_create_and_wait_checks_everything_before_it_pays() -> None:
 
 
 def test_create_and_wait_never_loses_the_job() -> None:
-    """Whatever ends the wait carries the job that was paid for."""
+    """Every error after the submission has the job."""
     accepted = JobAccepted.from_dict({"jobId": JOB_ID, "status": "queued"})
     params = {"image_url": IMAGE, "audio_url": AUDIO, "project_id": PROJECT_ID}
     for failure in (answered(401), KeyboardInterrupt()):
