@@ -184,7 +184,7 @@ def test_an_error_about_a_missing_video_says_how_to_wait() -> None:
     ],
 )
 def test_an_unknown_status_is_not_in_the_message(status: str, polls: int, said: str) -> None:
-    """"unknown" would read as the state of the job."""
+    """The word "unknown" would read as the state of the job."""
     assert said in str(JobTimeoutError(JOB, last_status=status, elapsed=1.5, polls=polls))
 
 
