@@ -1,4 +1,4 @@
-"""What these tests share: a port that answers no connection attempt."""
+"""Fixtures for these tests: a port that ignores connection attempts."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def silent_port() -> Iterator[int]:
-    """Return a port that answers no connection attempt, as a blackholed address does."""
+    """Return a port that does not respond to connection attempts, as in a blackholed network."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         fillers: list[socket.socket] = []
         with suppress(TimeoutError):
-            # When its backlog is full, the system drops what else comes.
+            # When its backlog is full, the system drops further attempts.
             while len(fillers) < 8:
                 fillers.append(socket.create_connection(listener.getsockname(), timeout=0.2))
         yield listener.getsockname()[1]

@@ -1,4 +1,4 @@
-"""A cancelled task loses no job id that has arrived."""
+"""A cancelled task does not lose a job id that has arrived."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ACCEPTED = (
 
 @pytest.fixture
 def arrived(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
-    """Return the ids of jobs whose bytes have arrived at the client."""
+    """Return the ids of jobs whose bytes have reached the client."""
     ids: set[str] = set()
     intact = aio_streams._Stream.data_received
 
@@ -52,7 +52,7 @@ async def test_a_task_group_loses_no_id(
     caplog: pytest.LogCaptureFixture,
     delay: float,
 ) -> None:
-    """Of 100 submissions one fails: each id that arrived is a result, or in a note and in the log."""
+    """1 of 100 submissions fails: each id that arrived is a result, or in a note and in the log."""
     mock.faults.add(f"status=400;operation=createJob;delay={delay};times=1")
     caplog.set_level(logging.WARNING)
     results: dict[int, str] = {}
@@ -79,7 +79,7 @@ async def test_a_task_group_loses_no_id(
 
 
 async def cancelled(task: asyncio.Task[Any]) -> tuple[str, float]:
-    """Return the notes of a cancelled task, and how long it took to end."""
+    """Return the notes of a cancelled task, and its duration after the cancellation."""
     started = time.monotonic()
     with pytest.raises(asyncio.CancelledError) as caught:
         await task
@@ -103,7 +103,7 @@ def in_two_parts(at: int, pause: float) -> Any:
 async def test_a_response_that_has_begun_is_read_to_its_end(
     media: dict[str, str], at: int, times: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After the first byte a cancellation waits for the job's id, however often it comes, and notes it."""
+    """After the first byte, a cancellation waits for the job id and notes it."""
     with Server(in_two_parts(at, 0.4)) as server:
         async with AsyncTechForge("key", base_url=server.url) as client:
             task = asyncio.create_task(client.jobs.create(**media))  # type: ignore[arg-type]
@@ -119,7 +119,7 @@ async def test_a_response_that_has_begun_is_read_to_its_end(
 
 
 async def test_a_response_that_waits_in_the_socket_is_read(media: dict[str, str]) -> None:
-    """A response counts as begun although the event loop was too busy to look at it."""
+    """Bytes in the socket count, even if the event loop was too busy to read them."""
 
     def serve(server: Server, connection: socket.socket) -> None:
         read_request(connection)
@@ -137,7 +137,7 @@ async def test_a_response_that_waits_in_the_socket_is_read(media: dict[str, str]
 
 
 async def test_a_response_without_end_is_given_up_at_the_deadline(media: dict[str, str]) -> None:
-    """A cancellation waits no longer than the request would have; what has arrived is in the note."""
+    """A cancellation waits until the request's deadline at most. The note has the bytes so far."""
     with Server(in_two_parts(len(ACCEPTED) - 1, 30)) as server:
         async with AsyncTechForge("key", base_url=server.url, timeout=0.6) as client:
             task = asyncio.create_task(client.jobs.create(**media))  # type: ignore[arg-type]
@@ -149,7 +149,7 @@ async def test_a_response_without_end_is_given_up_at_the_deadline(media: dict[st
 
 
 async def test_a_response_that_has_not_begun_is_not_waited_for(media: dict[str, str]) -> None:
-    """Before the first byte a cancellation ends at once, and says that a job may exist."""
+    """Before the first byte, a cancellation ends the request, and notes that a job may exist."""
     with Server(in_two_parts(0, 30)) as server:
         async with AsyncTechForge("key", base_url=server.url) as client:
             task = asyncio.create_task(client.jobs.create(**media))  # type: ignore[arg-type]
@@ -177,7 +177,7 @@ async def test_closing_ends_a_cancellation_that_waits(media: dict[str, str]) -> 
 async def test_cancelling_every_task_loses_no_id(
     media: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where a program that shuts down cancels all tasks there are, ours included."""
+    """A program that shuts down may cancel all tasks, including those of the SDK."""
     me, intact = asyncio.current_task(), Answer.add
 
     def add(answer: Answer, chunk: bytes) -> None:
@@ -195,7 +195,7 @@ async def test_cancelling_every_task_loses_no_id(
 async def test_a_refusal_is_noted_without_a_warning(
     media: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A response that says that there is no job is no reason to warn of one."""
+    """If the response says that no job was created, nothing is logged as a warning."""
     refusal = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: 17\r\n\r\n"
 
     def serve(server: Server, connection: socket.socket) -> None:
@@ -215,7 +215,7 @@ async def test_a_refusal_is_noted_without_a_warning(
 
 
 async def test_create_and_wait_notes_the_job(media: dict[str, str]) -> None:
-    """The job of a `create_and_wait` that was cancelled in between is noted as well."""
+    """A cancelled `create_and_wait` also notes its job."""
     with Server(in_two_parts(1, 0.4)) as server:
         async with AsyncTechForge("key", base_url=server.url) as client:
             task = asyncio.create_task(client.jobs.create_and_wait(**media))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The clients over real sockets: keys, options, connections, and their end."""
+"""The clients over real sockets: keys, options, connections and closing."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ SIGN = "generateSignedPath"
 
 
 class Keys:
-    """A key provider that hands out one key after another, then the last for ever."""
+    """A key provider that returns a list of keys, and then the last one forever."""
 
     def __init__(self, *keys: str) -> None:
-        """Remember the keys."""
+        """Store the keys."""
         self.keys = list(keys)
         self.asked = 0
 
@@ -53,7 +53,7 @@ class Keys:
 
 
 def test_a_wrong_key(connect: Callable[..., Any], mock: MockServer, media: dict[str, str]) -> None:
-    """A key that the API refuses is a 401 of ours, sent once."""
+    """A rejected key raises `AuthenticationError` after one request."""
     with pytest.raises(AuthenticationError) as caught:
         connect("wrong", base_url=mock.url).jobs.create(**media)
     assert (caught.value.status_code, caught.value.attempts) == (401, 1)
@@ -61,17 +61,17 @@ def test_a_wrong_key(connect: Callable[..., Any], mock: MockServer, media: dict[
 
 
 def test_a_rotated_key(connect: Callable[..., Any], mock: MockServer, media: dict[str, str]) -> None:
-    """After a 401 a key provider is asked once more, and the newer key is used; a 401 did nothing."""
+    """After a 401 the provider is asked again, and the request is repeated with the new key."""
     keys = Keys("old", mock.api_key)
     connect(keys, base_url=mock.url, max_retries=0).jobs.create(**media)
     assert keys.asked == 2
     assert [r.headers["x-api-key"] for r in mock.journal.requests()] == ["old", mock.api_key]
 
 
-def test_a_key_that_does_not_get_better(
+def test_another_rejected_key_ends_the_call(
     connect: Callable[..., Any], mock: MockServer, media: dict[str, str]
 ) -> None:
-    """The same key again, or another wrong one, ends the call: the provider is asked twice, not more."""
+    """The same key or another rejected key ends the call. The provider is asked twice at most."""
     for keys, requests in ((Keys("old"), 1), (Keys("old", "older", mock.api_key), 2)):
         mock.journal.clear()
         with pytest.raises(AuthenticationError):
@@ -80,7 +80,7 @@ def test_a_key_that_does_not_get_better(
 
 
 def test_a_provider_is_asked_once_a_call(connect: Callable[..., Any], mock: MockServer, done: Job) -> None:
-    """Each call asks for the current key once, its retries not again."""
+    """Retries of a call do not ask the provider again."""
     keys = Keys(mock.api_key)
     client = connect(keys, base_url=mock.url)
     assert keys.asked == 0
@@ -92,7 +92,7 @@ def test_a_provider_is_asked_once_a_call(connect: Callable[..., Any], mock: Mock
 
 
 def test_a_provider_in_a_wait(connect: Callable[..., Any], mock: MockServer, done: Job) -> None:
-    """A key that is rotated in the middle of a wait does not end it."""
+    """A key that is rotated during a wait does not end the wait."""
     keys = Keys(mock.api_key, "stale", mock.api_key)
     mock.faults.add("cdn-status=404")
     connect(keys, base_url=mock.url).jobs.wait(done, poll=0.02, timeout=5)
@@ -113,10 +113,10 @@ async def test_an_async_provider(mock: MockServer, media: dict[str, str]) -> Non
 
 
 @pytest.mark.parametrize("key", ["", "a b", "key\n", "clé", "\x7f", None, b"key", 7])
-def test_a_provider_of_nonsense(
+def test_a_provider_that_returns_an_invalid_key(
     connect: Callable[..., Any], mock: MockServer, media: dict[str, str], key: Any
 ) -> None:
-    """A provider's answer is checked like a key that is given: nothing is sent, nothing is repeated."""
+    """The key is checked like an argument: nothing is sent, and the error does not repeat it."""
     with pytest.raises(ConfigurationError) as caught:
         connect(lambda: key, base_url=mock.url).jobs.create(**media)
     assert not key or repr(key) not in str(caught.value)
@@ -126,7 +126,7 @@ def test_a_provider_of_nonsense(
 def test_an_error_of_the_provider(
     connect: Callable[..., Any], mock: MockServer, media: dict[str, str]
 ) -> None:
-    """What a provider raises comes out as it is; nothing is sent."""
+    """An exception of the provider is raised unchanged, and nothing is sent."""
 
     def provide() -> str:
         raise LookupError("no vault")
@@ -142,7 +142,7 @@ def test_an_error_of_the_provider(
 def test_the_environment(
     connect: Callable[..., Any], mock: MockServer, media: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Key and base URL come from the vendor's variables where they are not given; what is given wins."""
+    """Key and base URL come from environment variables. Arguments win."""
     with pytest.raises(ConfigurationError, match="TFI_API_KEY"):
         connect()
     monkeypatch.setenv("TFI_API_KEY", mock.api_key)
@@ -156,7 +156,7 @@ def test_the_environment(
 
 
 def test_the_mock_key_never_goes_live(connect: Callable[..., Any], mock: MockServer) -> None:
-    """The mock's key and the live API do not go together, given, provided, or by `with_options`."""
+    """The mock's key is refused for the live API, from whatever source it comes."""
     live = "https://api.techforgeinnovate.com"
     with pytest.raises(ConfigurationError, match="mock"):
         connect(TEST_API_KEY)
@@ -194,7 +194,7 @@ def test_the_mock_key_never_goes_live(connect: Callable[..., Any], mock: MockSer
     ],
 )
 def test_wrong_options(connect: Callable[..., Any], mock: MockServer, option: str, value: Any) -> None:
-    """A wrong option is refused when it is given, by name, to the client or to `with_options`."""
+    """The client and `with_options` refuse a wrong option and name it."""
     options = {"base_url": mock.url} | {option: value}
     client = connect(mock.api_key, base_url=mock.url)
     for build in (lambda: connect("key", **options), lambda: client.with_options(**{option: value})):
@@ -206,14 +206,14 @@ def test_wrong_options(connect: Callable[..., Any], mock: MockServer, option: st
 def test_a_timeout_without_end(
     connect: Callable[..., Any], mock: MockServer, media: dict[str, str], timeout: float
 ) -> None:
-    """A timeout is any positive number of seconds, infinity too, in both colours."""
+    """A timeout may be any positive number of seconds, also infinity, in sync and async."""
     client = connect(mock.api_key, base_url=mock.url, timeout=timeout, retry_timeout=timeout)
     job = client.jobs.create(**media)
     assert client.jobs.wait(job, timeout=timeout, poll=0.02).job.status == "done"
 
 
 def test_with_options(both: Any, mock: MockServer, media: dict[str, str]) -> None:
-    """`with_options` changes what it names in a new client, keeps the rest, and leaves the old one alone."""
+    """`with_options` returns a new client with the named changes. The old client stays the same."""
     changed = both.with_options(max_retries=0, default_headers={"X-Team": "blue"})
     again = changed.with_options(default_headers={"x-run": "7", "User-Agent": "mine/1"})
     mock.faults.add("status=503")
@@ -234,7 +234,7 @@ def test_with_options(both: Any, mock: MockServer, media: dict[str, str]) -> Non
 def test_a_base_url_with_a_path(
     connect: Callable[..., Any], scripted: Callable[..., Any], guard: ContractGuard
 ) -> None:
-    """A base URL may lead through a gateway's path."""
+    """A base URL may have the path prefix of a gateway."""
     guard.prefix = "/gateway/v1"
     server = scripted(lambda *_: b'HTTP/1.1 200 OK\r\ncontent-length: 27\r\n\r\n{"signedUrl":"https://a/b"}')
     connect("key", base_url=f"{server.url}/gateway/v1/").storage.sign("a/b")
@@ -242,7 +242,7 @@ def test_a_base_url_with_a_path(
 
 
 def test_the_retry_budget_is_shared(both: Any, mock: MockServer, done: Job) -> None:
-    """Retries are bounded for all calls of a client together: an outage is not multiplied."""
+    """All calls of a client share one retry budget, so an outage does not multiply requests."""
     mock.faults.add("status=503;times=0")
     client = both.with_options(max_retries=50)
     for _ in range(4):
@@ -255,15 +255,15 @@ def test_the_retry_budget_is_shared(both: Any, mock: MockServer, done: Job) -> N
 
 
 def test_connections_are_kept(both: Any, mock: MockServer, done: Job) -> None:
-    """Calls in a row share one connection: no handshake for each poll."""
+    """Consecutive polls use one connection."""
     for _ in range(4):
         both.storage.sign(done.output_path)
     pool = both._session.driver.http._pool(mock.url)
     assert [connection.http.info().rpartition(" ")[2] for connection in pool._idle] == ["4"]
 
 
-def test_an_http_client_of_ones_own(mock: MockServer, media: dict[str, str], tmp_path: Path) -> None:
-    """`http_client=` carries the API's requests, not the downloads; it adds nothing, and stays open."""
+def test_a_custom_http_client(mock: MockServer, media: dict[str, str], tmp_path: Path) -> None:
+    """It sends requests to the API, but no downloads. It is not changed and not closed."""
     seen: list[str] = []
     own = httpx.Client(
         headers={"x-own": "1", "authorization": "Bearer own"},
@@ -281,10 +281,10 @@ def test_an_http_client_of_ones_own(mock: MockServer, media: dict[str, str], tmp
         assert not record.headers.keys() & {"x-own", "authorization", "cookie"}
 
 
-async def test_an_async_http_client_of_ones_own(
+async def test_a_custom_async_http_client(
     mock: MockServer, media: dict[str, str], tmp_path: Path
 ) -> None:
-    """The same for asyncio."""
+    """The same on asyncio."""
     seen: list[str] = []
 
     async def note(request: httpx.Request) -> None:
@@ -300,8 +300,8 @@ async def test_an_async_http_client_of_ones_own(
 
 
 @pytest.mark.parametrize("error", [RuntimeError("proxy"), KeyError("k"), ValueError("v")])
-def test_a_bug_of_ones_own_transport_is_not_hidden(media: dict[str, str], error: Exception) -> None:
-    """What an `http_client` of one's own raises comes out as it is, or as the cause where a job may exist."""
+def test_an_error_of_a_custom_transport_is_not_hidden(media: dict[str, str], error: Exception) -> None:
+    """It is raised unchanged, or is the cause of an error that says that a job may exist."""
 
     def handler(_request: httpx.Request) -> httpx.Response:
         raise error
@@ -321,8 +321,8 @@ def _whole(request: httpx.Request) -> httpx.Response:
     return httpx.Response(202, json={"jobId": str(UUID(int=len(request.content))), "status": "queued"})
 
 
-def test_an_answer_that_was_read_before(mock: MockServer, done: Job, media: dict[str, str]) -> None:
-    """A hook may have read the answer, and a test's transport gives it as a whole: it is the answer still."""
+def test_a_response_that_was_read_by_a_hook(mock: MockServer, done: Job, media: dict[str, str]) -> None:
+    """An event hook may read the response, and a test transport returns it as a whole."""
 
     def read(response: httpx.Response) -> None:
         response.read()
@@ -339,10 +339,10 @@ def test_an_answer_that_was_read_before(mock: MockServer, done: Job, media: dict
         assert client.jobs.create(**media).status == "queued"  # type: ignore[arg-type]
 
 
-async def test_an_answer_that_was_read_before_in_async(
+async def test_an_async_response_that_was_read_by_a_hook(
     mock: MockServer, done: Job, media: dict[str, str]
 ) -> None:
-    """The same for asyncio."""
+    """The same on asyncio."""
 
     async def read(response: httpx.Response) -> None:
         await response.aread()
@@ -360,7 +360,7 @@ async def test_an_answer_that_was_read_before_in_async(
 
 
 def test_an_http_client_of_the_wrong_kind(mock: MockServer) -> None:
-    """The sync client takes an `httpx.Client`, the async one an `httpx.AsyncClient`, and nothing else."""
+    """The sync client needs an `httpx.Client`, the async client an `httpx.AsyncClient`."""
     with httpx.Client() as own:
         for build in (
             lambda: AsyncTechForge("key", base_url=mock.url, http_client=own),  # type: ignore[arg-type]
@@ -380,7 +380,7 @@ async def test_many_tasks_share_a_client(async_client: AsyncTechForge, mock: Moc
 
 
 def calls(client: Any, done: Job, media: dict[str, str], folder: Path) -> list[Callable[[], Any]]:
-    """Return every call that sends something."""
+    """Return every call that sends a request."""
     return [
         lambda: client.jobs.create(**media),
         lambda: client.jobs.wait(done, timeout=1),
@@ -402,7 +402,7 @@ def test_a_closed_client(
     tmp_path: Path,
     used: bool,
 ) -> None:
-    """A closed client sends nothing, says so at each call, and may be closed again."""
+    """A closed client sends nothing, and each call says so. Closing again does nothing."""
     if used:
         both.storage.sign(done.output_path)
     mock.journal.clear()
@@ -415,10 +415,10 @@ def test_a_closed_client(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_closed_client_with_connections_of_ones_own(
+def test_a_closed_client_with_a_custom_http_client(
     mock: MockServer, done: Job, media: dict[str, str], tmp_path: Path
 ) -> None:
-    """The same where the connections are the user's: they stay open, and are left alone."""
+    """The user's `http_client` stays open."""
     with httpx.Client() as own:
         client = TechForge(mock.api_key, base_url=mock.url, http_client=own)
         client.close()
@@ -428,8 +428,8 @@ def test_a_closed_client_with_connections_of_ones_own(
     assert mock.journal.count() == 0
 
 
-def test_connections_of_ones_own_that_are_closed(mock: MockServer, media: dict[str, str]) -> None:
-    """An `http_client` that its owner has closed is told of as what it is."""
+def test_a_closed_custom_http_client(mock: MockServer, media: dict[str, str]) -> None:
+    """The error says that the user's `http_client` is closed."""
     own = httpx.Client()
     own.close()
     with (
@@ -439,8 +439,8 @@ def test_connections_of_ones_own_that_are_closed(mock: MockServer, media: dict[s
         client.jobs.create(**media)  # type: ignore[arg-type]
 
 
-async def test_a_closed_async_client_with_connections_of_ones_own(mock: MockServer, done: Job) -> None:
-    """The same for asyncio."""
+async def test_a_closed_async_client_with_a_custom_http_client(mock: MockServer, done: Job) -> None:
+    """The same on asyncio."""
     async with httpx.AsyncClient() as own:
         client = AsyncTechForge(mock.api_key, base_url=mock.url, http_client=own)
         await client.close()
@@ -449,16 +449,16 @@ async def test_a_closed_async_client_with_connections_of_ones_own(mock: MockServ
     assert mock.journal.count() == 0
 
 
-def test_options_share_the_end(both: Any, done: Job) -> None:
-    """A client of `with_options` shares the connections, so closing either closes both."""
+def test_closing_a_copy_closes_both(both: Any, done: Job) -> None:
+    """A client from `with_options` shares the connections."""
     other = both.with_options(timeout=5)
     other.close()
     with pytest.raises(ConfigurationError, match="closed"):
         both.storage.sign(done.output_path)
 
 
-def test_a_loop_of_ones_own(mock: MockServer, done: Job) -> None:
-    """An async client belongs to one event loop; in another it says so instead of hanging."""
+def test_another_event_loop(mock: MockServer, done: Job) -> None:
+    """An async client raises an error in another event loop, instead of hanging."""
     client = AsyncTechForge(mock.api_key, base_url=mock.url)
 
     async def use() -> None:
@@ -476,7 +476,7 @@ def test_a_loop_of_ones_own(mock: MockServer, done: Job) -> None:
 
 
 def test_a_client_shows_no_secret() -> None:
-    """The repr of a client tells where it points, and not with which key."""
+    """The repr of a client has the base URL, but not the key."""
     with TechForge("canary", base_url="https://api.example.com/x") as client:
         assert repr(client) == "TechForge(base_url='https://api.example.com/x')"
         assert "canary" not in repr(client._session.settings)
@@ -485,7 +485,7 @@ def test_a_client_shows_no_secret() -> None:
 def test_no_error_but_ours_without_a_network(
     connect: Callable[..., Any], closed_port: int, tmp_path: Path
 ) -> None:
-    """Without a network every call ends in an error of ours, within its bounds."""
+    """Without a network every call raises a `TechForgeError` in time."""
     client = connect("key", base_url=f"http://127.0.0.1:{closed_port}")
     job = Job("15a6331b-3837-4ae8-8fa7-d3ead3388d77", "468ea7a0-66e1-4357-a760-236e54167f3e")
     for call in (

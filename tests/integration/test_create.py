@@ -1,4 +1,4 @@
-"""`jobs.create` over real sockets: what is sent, and what is made of the answer."""
+"""`jobs.create` over real sockets: the request, and the job or error for each response."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ OPTIONAL = {
 
 
 def sent(mock: MockServer) -> dict[str, Any]:
-    """Return the body of the one job that was submitted."""
+    """Return the body of the only job that was submitted."""
     (record,) = mock.journal.requests(operation="createJob")
     return json.loads(record.body)
 
 
 def test_every_field_arrives_as_given(both: Any, mock: MockServer, media: dict[str, str]) -> None:
-    """What is given is sent, in the API's own names and types, and nothing else is."""
+    """Given fields are sent with the API's names and types, and no others."""
     job = both.jobs.create(**media, project_id=PROJECT, job_type="video", **OPTIONAL)
     assert sent(mock) == {**media, "project_id": PROJECT, "job_type": "video", **OPTIONAL}
     assert job == Job(job.id, PROJECT, "queued")
@@ -43,20 +43,20 @@ def test_every_field_arrives_as_given(both: Any, mock: MockServer, media: dict[s
 
 
 def test_falsy_values_are_values(both: Any, mock: MockServer, media: dict[str, str]) -> None:
-    """Zero, False, an empty string and an empty list are sent; only None means "the API decides"."""
+    """Zero, False, an empty string and an empty list are sent. Only None is not sent."""
     falsy = {"crop": False, "language": "", "dynamic_scale": 0.0, "iteration_count": 0, "values": []}
     both.jobs.create(**media, project_id=PROJECT, **falsy)
     assert sent(mock) == {**media, "project_id": PROJECT, "job_type": "ai_talking_video", **falsy}
 
 
 def test_none_is_not_sent(both: Any, mock: MockServer, media: dict[str, str]) -> None:
-    """None means "not given" for every optional field, so that wrappers can pass arguments through."""
+    """None means "not set" for every optional field, so wrappers can pass arguments through."""
     both.jobs.create(**media, project_id=PROJECT, extra=None, **dict.fromkeys(OPTIONAL))
     assert sent(mock) == {**media, "project_id": PROJECT, "job_type": "ai_talking_video"}
 
 
-def test_a_project_of_its_own(both: Any, mock: MockServer, media: dict[str, str]) -> None:
-    """Without a project id each job gets a fresh random one, and the job says which."""
+def test_each_job_has_its_own_project(both: Any, mock: MockServer, media: dict[str, str]) -> None:
+    """Without a project id, each job gets a random one, which is an attribute of the job."""
     first, second = both.jobs.create(**media), both.jobs.create(**media)
     projects = [json.loads(r.body)["project_id"] for r in mock.journal.requests(operation="createJob")]
     assert projects == [first.project_id, second.project_id]
@@ -66,14 +66,14 @@ def test_a_project_of_its_own(both: Any, mock: MockServer, media: dict[str, str]
 
 @pytest.mark.parametrize("project", [UUID(PROJECT), PROJECT.upper(), f"{{{PROJECT}}}"])
 def test_a_uuid_in_any_spelling(both: Any, mock: MockServer, media: dict[str, str], project: Any) -> None:
-    """A UUID is sent in its canonical form: the storage key of the video is built from it."""
+    """A UUID is sent in its canonical form, because the storage key of the video contains it."""
     job = both.jobs.create(**media, project_id=project)
     assert sent(mock)["project_id"] == job.project_id == PROJECT
 
 
 @pytest.mark.undeclared("template_id", "nested")
 def test_extra_fields_pass_through(both: Any, mock: MockServer, media: dict[str, str]) -> None:
-    """A field that this SDK does not know reaches the API as it is, nested or not."""
+    """Fields that the SDK does not know are sent unchanged, also nested ones."""
     extra = {"template_id": "t", "nested": {"list": [1, None, {"deep": True}]}}
     both.jobs.create(**media, extra=extra)
     assert {name: sent(mock)[name] for name in extra} == extra
@@ -100,7 +100,7 @@ def test_extra_fields_pass_through(both: Any, mock: MockServer, media: dict[str,
 def test_wrong_arguments_cost_nothing(
     both: Any, mock: MockServer, media: dict[str, str], wrong: dict[str, Any], field: str
 ) -> None:
-    """What cannot be right is refused before anything is sent, and the error names the field."""
+    """An invalid value is refused before anything is sent, and the error names the field."""
     with pytest.raises(InvalidArgumentError) as caught:
         both.jobs.create(**{**media, **wrong})
     assert caught.value.field == field
@@ -109,7 +109,7 @@ def test_wrong_arguments_cost_nothing(
 
 @pytest.mark.undeclared("output_size")
 def test_the_server_judges_the_rest(both: Any, mock: MockServer, media: dict[str, str]) -> None:
-    """Values that only the server can judge are sent, and its 400 says what is wrong; it is final."""
+    """Other values are sent. A 400 has the API's reason and is not retried."""
     with pytest.raises(BadRequestError, match="output_size") as caught:
         both.jobs.create(**media, output_size="large")
     assert caught.value.status_code == 400
@@ -119,7 +119,7 @@ def test_the_server_judges_the_rest(both: Any, mock: MockServer, media: dict[str
 
 
 def test_the_head_of_a_request(both: Any, mock: MockServer, media: dict[str, str]) -> None:
-    """Requests carry the key, JSON's media types and a user agent, and nothing about the caller besides."""
+    """A request has the key, the media types and a user agent, and no other data of the caller."""
     both.jobs.create(**media)
     (record,) = mock.journal.requests()
     assert dict(record.headers) == {
@@ -149,10 +149,10 @@ moved_on = partial(pytest.param, marks=pytest.mark.lying("a server that has move
         moved_on('{"job":{"uuid":"$job_id"}}', "unknown", None),
     ],
 )
-def test_answers_of_a_server_that_has_moved_on(
+def test_responses_of_a_newer_server(
     both: Any, mock: MockServer, media: dict[str, str], answer: str, status: str, message: str | None
 ) -> None:
-    """Any answer that names the job is a job: unknown statuses and fields, and the API's next revision."""
+    """Any response that names the job is accepted: unknown statuses and fields, the next revision."""
     mock.faults.add(f"json={answer};operation=createJob")
     job = both.jobs.create(**media, project_id=PROJECT)
     (record,) = mock.journal.requests(operation="createJob")
@@ -161,8 +161,8 @@ def test_answers_of_a_server_that_has_moved_on(
 
 @pytest.mark.parametrize("status", [200, 201, 203, 299])
 @pytest.mark.lying("statuses that the contract does not know")
-def test_a_success_by_another_number(both: Any, mock: MockServer, media: dict[str, str], status: int) -> None:
-    """A 2xx that the contract does not know is no failure where its body names the job."""
+def test_another_2xx_status(both: Any, mock: MockServer, media: dict[str, str], status: int) -> None:
+    """A 2xx status outside the contract is a success if its body names the job."""
     mock.faults.add(f'status={status};json={{"jobId":"$job_id","status":"queued"}};operation=createJob')
     job = both.jobs.create(**media)
     (record,) = mock.journal.requests(operation="createJob")
@@ -185,7 +185,7 @@ def test_a_success_by_another_number(both: Any, mock: MockServer, media: dict[st
 )
 @pytest.mark.lying("answers that nobody promised")
 def test_a_success_that_names_no_job(both: Any, mock: MockServer, media: dict[str, str], fault: str) -> None:
-    """A 2xx that cannot be read may have created a job: it is sent once, and the error tells so."""
+    """An unreadable 2xx may have created a job: it is not sent again, and the error says so."""
     mock.faults.add(f"{fault};operation=createJob;create=1")
     with pytest.raises(JobOutcomeUnknownError) as caught:
         both.jobs.create(**media, project_id=PROJECT)
@@ -199,12 +199,12 @@ def test_a_success_that_names_no_job(both: Any, mock: MockServer, media: dict[st
 
 @pytest.mark.lying("JSON that breaks off")
 def test_an_id_in_broken_json_is_kept(both: Any, mock: MockServer, media: dict[str, str]) -> None:
-    """Where an answer breaks off after the job's id, the id is not lost: it is what was paid for."""
+    """If a response breaks off after the job id, the id is kept."""
     mock.faults.add("body=broken-json;operation=createJob")
     with pytest.raises(JobOutcomeUnknownError) as caught:
         both.jobs.create(**media, project_id=PROJECT)
     (record,) = mock.journal.requests(operation="createJob")
-    # Half of the answer is cut off, in the middle of the id: half an id is none.
+    # The response breaks off in the middle of the id, and half an id is no id.
     assert caught.value.job_id is None
     assert mock.journal.count() == 1
     mock.faults.add(
@@ -221,7 +221,7 @@ def test_an_id_in_broken_json_is_kept(both: Any, mock: MockServer, media: dict[s
 def test_what_was_sent_is_noted_without_url_queries(
     both: Any, mock: MockServer, media: dict[str, str]
 ) -> None:
-    """`sent` tells the job that may exist by its body, without the queries of its URLs."""
+    """`sent` is the request body, without the queries of its URLs."""
     mock.faults.add("close=after-body;operation=createJob")
     media["image_url"] += "?signature=secret"
     with pytest.raises(JobOutcomeUnknownError) as caught:

@@ -1,4 +1,4 @@
-"""A deadline covers the lookup of a name, connecting and the TLS handshake, and `close` ends all of them."""
+"""Deadlines and `close` cover name resolution, connecting and the TLS handshake."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ TIMEOUT = 0.6
 
 @pytest.fixture
 def released() -> Iterator[threading.Event]:
-    """Return an event that lets a lookup go on; it is set when the test is over."""
+    """Return an event that lets a name lookup continue. It is set at the end of the test."""
     event = threading.Event()
     yield event
     event.set()
 
 
 def resolve(patch: pytest.MonkeyPatch, client: Any, colour: str, lookup: Callable[[], list[Any]]) -> None:
-    """Let `api.example` be looked up by a function that may block."""
+    """Let a function, which may block, resolve `api.example`."""
     intact = socket.getaddrinfo
 
     def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
@@ -42,17 +42,17 @@ def resolve(patch: pytest.MonkeyPatch, client: Any, colour: str, lookup: Callabl
 
     patch.setattr(socket, "getaddrinfo", getaddrinfo)
     if colour == "async":
-        # uvloop does not ask Python's socket module.
+        # uvloop does not resolve names with Python's socket module.
         patch.setattr(client._runner.get_loop(), "getaddrinfo", getaddrinfo_async)
 
 
 def at(*ports: int) -> list[Any]:
-    """Return addresses of this machine, as a lookup does."""
+    """Return addresses of this machine in the form of a lookup's result."""
     return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in ports]
 
 
 def assert_late(client: Any, media: dict[str, str], stopwatch: Stopwatch) -> None:
-    """Submit a job: it must end at the deadline, and nothing can have been sent."""
+    """Submit a job: the call ends at its deadline, and nothing can have been sent."""
     with stopwatch, pytest.raises(APITimeoutError) as caught:
         client.jobs.create(**media)
     assert (caught.value.outcome, caught.value.job_may_exist) == (Outcome.NOT_SENT, False)
@@ -67,7 +67,7 @@ def test_silent_addresses_share_the_deadline(
     monkeypatch: pytest.MonkeyPatch,
     stopwatch: Stopwatch,
 ) -> None:
-    """Six addresses that do not answer take no longer than one."""
+    """Six addresses that do not respond take no longer than one."""
     client = connect("key", base_url=NAME, allow_http=True, timeout=TIMEOUT, max_retries=0)
     resolve(monkeypatch, client, colour, lambda: at(*[silent_port] * 6))
     assert_late(client, media, stopwatch)
@@ -81,7 +81,7 @@ def test_a_slow_lookup_ends_at_the_deadline(
     monkeypatch: pytest.MonkeyPatch,
     stopwatch: Stopwatch,
 ) -> None:
-    """A resolver without a timeout of its own does not hold a call."""
+    """A call ends in time even if the resolver has no timeout."""
     client = connect("key", base_url=NAME, allow_http=True, timeout=TIMEOUT, max_retries=0)
     resolve(monkeypatch, client, colour, lambda: [released.wait(5)][1:])
     assert_late(client, media, stopwatch)
@@ -98,7 +98,7 @@ def test_a_silent_address_costs_a_quarter_of_a_second(
     monkeypatch: pytest.MonkeyPatch,
     stopwatch: Stopwatch,
 ) -> None:
-    """The next address is tried after 0.25 seconds, or at once where one is refused; one job is submitted."""
+    """The next address is tried after 0.25 s, or at once after a refusal. One job is submitted."""
     client = connect(mock.api_key, base_url=NAME, allow_http=True)
     ports = closed_port, silent_port, int(mock.url.rpartition(":")[2])
     resolve(monkeypatch, client, colour, lambda: at(*ports))
@@ -115,7 +115,7 @@ def test_addresses_that_fail_say_why(
     closed_port: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The system's reason is in the error, and the job was not sent."""
+    """The error has the system's reason, and the job was not sent."""
     client = connect("key", base_url=NAME, allow_http=True, max_retries=0)
     resolve(monkeypatch, client, colour, lambda: at(closed_port, closed_port))
     with pytest.raises(APIError, match=r"cannot connect to api\.example:80 .*Errno") as caught:
@@ -127,7 +127,7 @@ def test_addresses_that_fail_say_why(
 
 
 def silent(server: Server, _connection: socket.socket) -> None:
-    """Say nothing: neither in a TLS handshake, nor to a CONNECT, nor to a request."""
+    """Send nothing: no TLS handshake, no response to a CONNECT or a request."""
     server.hang(30)
 
 
@@ -142,7 +142,7 @@ def test_closing_ends_every_wait(
     released: threading.Event,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """`close` returns at once, and the thread that waits ends within a few tenths of a second."""
+    """`close` returns at once, and the waiting thread ends within a few tenths of a second."""
     lookup: Callable[[], list[Any]] = lambda: at(silent_port)  # noqa: E731
     if wait == "a lookup":
         lookup = lambda: [released.wait(5)][1:]  # noqa: E731

@@ -1,4 +1,4 @@
-"""Downloads over real sockets: whole or not at all, and from where the last one broke off."""
+"""Downloads over real sockets: a complete file or none, and resuming."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SIZE = 300_000
 
 @pytest.fixture
 def data(mock: MockServer, done: Job) -> bytes:
-    """Return the bytes of the video that is done."""
+    """Return the bytes of the finished video."""
     stored = mock.store.get(done.output_path)
     assert stored is not None
     assert len(stored.data) == SIZE
@@ -45,23 +45,23 @@ def data(mock: MockServer, done: Job) -> bytes:
 
 
 def names(folder: Path) -> list[str]:
-    """Return what is in a directory."""
+    """Return the names in a directory."""
     return sorted(path.name for path in folder.iterdir())
 
 
 def leads_to(mock: MockServer, url: str) -> None:
-    """Let every signed URL be this one, whether or not there is an object."""
+    """Let the API return this URL for every storage key, whether or not an object exists."""
     answer = f'{{"signedUrl":"{url}","expiresAt":"2030-01-01T00:00:00Z"}}'
     mock.faults.add(f"status=200;json={answer};operation={SIGN};times=0")
 
 
 def ranges(mock: MockServer) -> list[str | None]:
-    """Return the `Range` of each request to storage."""
+    """Return the `Range` header of each request to storage."""
     return [record.headers.get("range") for record in mock.journal.requests(server="storage")]
 
 
 def broken_off(both: Any, mock: MockServer, done: Job, target: Path, received: int = 100_000) -> None:
-    """Leave the beginning of a download beside its target, as a process that was stopped does."""
+    """Write the first part of a download beside its target, as a killed process leaves it."""
     mock.faults.add(f"cdn-close-after={received}", f"status=400;operation={SIGN};after=1")
 
     def stop(there: int, _total: int | None) -> None:
@@ -76,11 +76,11 @@ def broken_off(both: Any, mock: MockServer, done: Job, target: Path, received: i
     assert target.with_name(target.name + ".part").stat().st_size == received
 
 
-# --- whole ----------------------------------------------------------------------------------------
+# --- complete -------------------------------------------------------------------------------------
 
 
 def test_a_file(both: Any, mock: MockServer, done: Job, data: bytes, tmp_path: Path) -> None:
-    """The target holds the object's bytes, and nothing else is left beside it."""
+    """The target has the object's bytes, and no other file is left."""
     target = tmp_path / "video.mp4"
     assert both.jobs.download(done, target) == target
     assert target.read_bytes() == data
@@ -89,7 +89,7 @@ def test_a_file(both: Any, mock: MockServer, done: Job, data: bytes, tmp_path: P
 
 
 def test_a_directory_takes_the_objects_name(both: Any, done: Job, data: bytes, tmp_path: Path) -> None:
-    """A directory as the target takes the object's own name; a str will do for a path."""
+    """If the target is a directory, the file is named after the object. A `str` is a path, too."""
     path = both.storage.download(done.output_path, str(tmp_path))
     assert path == tmp_path / f"{done.id}.mp4"
     assert path.read_bytes() == data
@@ -98,7 +98,7 @@ def test_a_directory_takes_the_objects_name(both: Any, done: Job, data: bytes, t
 def test_a_video_is_fetched_by_its_path(
     both: Any, mock: MockServer, done: Job, data: bytes, tmp_path: Path
 ) -> None:
-    """A `Video` from another time is as good as its job: it is signed anew, for its URL may have expired."""
+    """An old `Video` can be downloaded: its path is signed again."""
     video = both.jobs.find(done)
     mock.journal.clear()
     assert both.jobs.download(video, tmp_path).read_bytes() == data
@@ -106,7 +106,7 @@ def test_a_video_is_fetched_by_its_path(
 
 
 def test_an_empty_object(both: Any, mock: MockServer, tmp_path: Path) -> None:
-    """An object of no bytes becomes a file of no bytes."""
+    """An object of 0 bytes is a file of 0 bytes."""
     mock.store.put("empty.txt", b"")
     assert both.storage.download("empty.txt", tmp_path).read_bytes() == b""
     assert names(tmp_path) == ["empty.txt"]
@@ -115,8 +115,8 @@ def test_an_empty_object(both: Any, mock: MockServer, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "key", ["ordner/ü ñ 漢.mp4", "a/100%25+b&c=d.mp4", "a/x#y;z.mp4", "~a/'b'(c)!.mp4", "a/\\b"]
 )
-def test_keys_mean_what_they_say(both: Any, mock: MockServer, key: str, tmp_path: Path) -> None:
-    """Every character of a storage key reaches the API and storage as itself."""
+def test_special_characters_in_a_key(both: Any, mock: MockServer, key: str, tmp_path: Path) -> None:
+    """Every character of a storage key reaches the API and storage unchanged."""
     mock.store.put(key, b"video")
     assert both.storage.sign(key).path == key
     assert both.storage.download(key, tmp_path / "v").read_bytes() == b"video"
@@ -125,7 +125,7 @@ def test_keys_mean_what_they_say(both: Any, mock: MockServer, key: str, tmp_path
 def test_an_existing_file_is_kept(
     both: Any, mock: MockServer, done: Job, data: bytes, tmp_path: Path
 ) -> None:
-    """A file at the target is not touched, and nothing sent, without `overwrite=True`, which replaces it."""
+    """Without `overwrite=True`, an existing file is kept and nothing is sent."""
     target = tmp_path / "video.mp4"
     target.write_bytes(b"mine")
     with pytest.raises(TargetExistsError, match="overwrite=True") as caught:
@@ -140,7 +140,7 @@ def test_an_existing_file_is_kept(
 
 
 def test_a_file_that_appears_meanwhile_is_kept(both: Any, done: Job, tmp_path: Path) -> None:
-    """Whoever put a file at the target while we were fetching keeps it; our bytes stay beside it."""
+    """If a file appears at the target during the download, it is kept; so are our bytes."""
     target = tmp_path / "video.mp4"
     with pytest.raises(TargetExistsError):
         both.jobs.download(done, target, on_progress=lambda _there, _total: target.write_bytes(b"mine"))
@@ -150,7 +150,7 @@ def test_a_file_that_appears_meanwhile_is_kept(both: Any, done: Job, tmp_path: P
 def test_overwriting_fails_without_loss(
     both: Any, mock: MockServer, done: Job, data: bytes, tmp_path: Path
 ) -> None:
-    """While it is being fetched, and if that fails, the old file stays whole."""
+    """The old file stays complete until the new one replaces it."""
     target = tmp_path / "video.mp4"
     target.write_bytes(b"old")
     seen: set[bytes] = set()
@@ -164,8 +164,8 @@ def test_overwriting_fails_without_loss(
 
 
 @pytest.mark.parametrize("to", ["none/video.mp4", "none/", "none/deeper/video.mp4"])
-def test_a_target_that_cannot_be(both: Any, mock: MockServer, done: Job, tmp_path: Path, to: str) -> None:
-    """A directory that is not there is a mistake to be told of before anything is sent; none is created."""
+def test_a_missing_directory(both: Any, mock: MockServer, done: Job, tmp_path: Path, to: str) -> None:
+    """The call fails before anything is sent, and creates no directory."""
     with pytest.raises(InvalidArgumentError):
         both.jobs.download(done, f"{tmp_path}/{to}")
     assert mock.journal.count() == 0
@@ -176,14 +176,14 @@ def test_a_target_that_cannot_be(both: Any, mock: MockServer, done: Job, tmp_pat
 def test_a_target_that_is_no_file_name(
     both: Any, mock: MockServer, done: Job, tmp_path: Path, to: str
 ) -> None:
-    """A name that the file system refuses ends in an error of ours."""
+    """If the file system refuses the name, the error is a `TechForgeError`."""
     with pytest.raises((DownloadError, InvalidArgumentError)):
         both.jobs.download(done, f"{tmp_path}/{to}")
     assert mock.journal.count() == 0
 
 
 @pytest.mark.parametrize("key", ["", "/etc/passwd", "a//b", "../a", "a/./b", "a/\x00", "a/\ud800", None])
-def test_a_key_that_cannot_be(both: Any, mock: MockServer, tmp_path: Path, key: Any) -> None:
+def test_an_ambiguous_key(both: Any, mock: MockServer, tmp_path: Path, key: Any) -> None:
     """A storage key that could mean another object is refused before anything is sent."""
     for call in (both.storage.sign, lambda key: both.storage.download(key, tmp_path / "v")):
         with pytest.raises(InvalidArgumentError):
@@ -192,7 +192,7 @@ def test_a_key_that_cannot_be(both: Any, mock: MockServer, tmp_path: Path, key: 
 
 
 def test_there_is_no_such_object(both: Any, mock: MockServer, tmp_path: Path) -> None:
-    """An object that does not exist is `NotFoundError`, at once, and leaves nothing behind."""
+    """A missing object raises `NotFoundError` at once, and leaves no file."""
     for call in (both.storage.sign, lambda key: both.storage.download(key, tmp_path / "v")):
         with pytest.raises(NotFoundError):
             call("a/b.mp4")
@@ -201,7 +201,7 @@ def test_there_is_no_such_object(both: Any, mock: MockServer, tmp_path: Path) ->
 
 
 def test_progress(both: Any, mock: MockServer, tmp_path: Path) -> None:
-    """Progress only ever rises, knows the total, and ends at it."""
+    """The progress only increases, knows the total, and ends at it."""
     mock.store.put("a/b.mp4", os.urandom(2_000_000))
     mock.faults.add("cdn-close-after=700000")
     heard: list[tuple[int, int | None]] = []
@@ -213,7 +213,7 @@ def test_progress(both: Any, mock: MockServer, tmp_path: Path) -> None:
 
 
 def test_our_key_stays_with_the_api(both: Any, mock: MockServer, done: Job, tmp_path: Path) -> None:
-    """Storage never sees the key, nor the headers that are meant for the API."""
+    """Storage gets neither the key nor other headers for the API."""
     mock.faults.add("cdn-close-after=100000", "cdn-expired=1;after=1")
     both.with_options(default_headers={"x-team": "blue"}).jobs.download(done, tmp_path)
     for record in mock.journal.requests(server="storage"):
@@ -227,7 +227,7 @@ def test_our_key_stays_with_the_api(both: Any, mock: MockServer, done: Job, tmp_
 def test_a_connection_that_breaks(
     both: Any, mock: MockServer, done: Job, data: bytes, tmp_path: Path
 ) -> None:
-    """A download that breaks off goes on where it was, in the same call, and says of which object."""
+    """The same call resumes a broken transfer, of the same version of the object."""
     mock.faults.add("cdn-close-after=100000", "cdn-close-after=50000", "cdn-close-after=1;reset=1")
     assert both.jobs.download(done, tmp_path / "v").read_bytes() == data
     stored = mock.store.get(done.output_path)
@@ -242,8 +242,8 @@ def test_a_connection_that_breaks(
     assert mock.journal.count(operation=SIGN) == 1
 
 
-def test_a_later_call_goes_on(both: Any, mock: MockServer, done: Job, data: bytes, tmp_path: Path) -> None:
-    """What an earlier call has left beside the target is not fetched again."""
+def test_a_later_call_resumes(both: Any, mock: MockServer, done: Job, data: bytes, tmp_path: Path) -> None:
+    """It does not fetch bytes again that an earlier call has stored."""
     target = tmp_path / "video.mp4"
     broken_off(both, mock, done, target)
     progress: list[int] = []
@@ -254,8 +254,8 @@ def test_a_later_call_goes_on(both: Any, mock: MockServer, done: Job, data: byte
     assert names(tmp_path) == ["video.mp4"]
 
 
-def test_another_process_goes_on(both: Any, mock: MockServer, done: Job, data: bytes, tmp_path: Path) -> None:
-    """The same from another process, even after one that was killed in the middle."""
+def test_another_process_resumes(both: Any, mock: MockServer, done: Job, data: bytes, tmp_path: Path) -> None:
+    """Also if the earlier process was killed in the middle."""
     target = tmp_path / "video.mp4"
     program = (
         "import os, sys\nfrom techforge import TechForge\nclient = TechForge()\n"
@@ -281,7 +281,7 @@ def test_another_process_goes_on(both: Any, mock: MockServer, done: Job, data: b
 
 
 def test_the_object_has_changed(both: Any, mock: MockServer, done: Job, tmp_path: Path) -> None:
-    """The rest of another object is never appended: the download starts over, and is right."""
+    """The download starts over: parts of two versions are not mixed."""
     target = tmp_path / "video.mp4"
     broken_off(both, mock, done, target)
     mock.store.put(done.output_path, b"new" * 120_000)
@@ -293,7 +293,7 @@ def test_the_object_has_changed(both: Any, mock: MockServer, done: Job, tmp_path
 def test_the_object_has_changed_and_is_shorter(
     both: Any, mock: MockServer, done: Job, tmp_path: Path
 ) -> None:
-    """The same where the new object ends before what is there."""
+    """The same if the new object is shorter than the part."""
     target = tmp_path / "video.mp4"
     broken_off(both, mock, done, target)
     mock.store.put(done.output_path, b"new")
@@ -304,7 +304,7 @@ def test_the_object_has_changed_and_is_shorter(
 def test_the_object_changes_in_between(
     both: Any, mock: MockServer, done: Job, data: bytes, tmp_path: Path
 ) -> None:
-    """The same where it changes between two requests of one call."""
+    """The same if it changes between two requests of one call."""
     mock.faults.add("cdn-close-after=100000", "cdn-change-etag=1")
     both.jobs.download(done, tmp_path / "v")
     assert (tmp_path / "v").read_bytes() == data
@@ -314,7 +314,7 @@ def test_the_object_changes_in_between(
 def test_a_server_that_ignores_the_range(
     both: Any, mock: MockServer, done: Job, data: bytes, tmp_path: Path
 ) -> None:
-    """Where a resumed request is answered with everything, everything is taken, once."""
+    """If the response has the whole object, the part is replaced."""
     target = tmp_path / "video.mp4"
     broken_off(both, mock, done, target)
     mock.faults.add("cdn-ignore-range=1")
@@ -323,7 +323,7 @@ def test_a_server_that_ignores_the_range(
 
 
 def test_a_part_of_another_object(both: Any, mock: MockServer, done: Job, tmp_path: Path) -> None:
-    """A part file that belongs to another key is not gone on with."""
+    """A part file of another key is not resumed."""
     target = tmp_path / "video.mp4"
     broken_off(both, mock, done, target)
     mock.store.put("other.mp4", b"other" * 70_000)
@@ -333,10 +333,10 @@ def test_a_part_of_another_object(both: Any, mock: MockServer, done: Job, tmp_pa
 
 
 @pytest.mark.parametrize("note", ["", "{", "[]", "null", '{"path": 1}', '{"path":"x","etag":null,"total":1}'])
-def test_a_note_that_cannot_be_read(
+def test_an_unreadable_state_file(
     both: Any, mock: MockServer, done: Job, data: bytes, tmp_path: Path, note: str
 ) -> None:
-    """A part file without a readable note is no beginning of anything: the download starts over."""
+    """Without readable state, a part file is not resumed: the download starts over."""
     target = tmp_path / "video.mp4"
     broken_off(both, mock, done, target)
     (tmp_path / "video.mp4.part.json").write_text(note)
@@ -346,10 +346,10 @@ def test_a_note_that_cannot_be_read(
 
 
 @pytest.mark.parametrize("total", ["x", -5, 1.5, [1], True])
-def test_a_note_with_a_total_of_nonsense(
+def test_a_state_file_with_an_invalid_total(
     both: Any, mock: MockServer, done: Job, data: bytes, tmp_path: Path, total: Any
 ) -> None:
-    """A damaged note, with a total that is no size, ends neither the download nor the bytes' truth."""
+    """The download succeeds with the correct bytes."""
     target = tmp_path / "video.mp4"
     broken_off(both, mock, done, target)
     note = tmp_path / "video.mp4.part.json"
@@ -358,10 +358,10 @@ def test_a_note_with_a_total_of_nonsense(
     assert target.read_bytes() == data
 
 
-def test_a_whole_part_is_asked_about_once_more(
+def test_a_complete_part_is_verified(
     both: Any, mock: MockServer, done: Job, data: bytes, tmp_path: Path
 ) -> None:
-    """A part that was whole when its process died is proved current by its last byte, and put in place."""
+    """Its last byte is fetched to prove that the object is the same; then it is renamed."""
     target = tmp_path / "video.mp4"
     broken_off(both, mock, done, target)
     (tmp_path / "video.mp4.part").write_bytes(data)
@@ -376,7 +376,7 @@ def test_a_whole_part_is_asked_about_once_more(
 def test_an_expired_url_is_signed_again(
     both: Any, mock: MockServer, done: Job, data: bytes, tmp_path: Path
 ) -> None:
-    """A URL that expires in the middle is signed again, and the download goes on from there."""
+    """A URL that expires during a download is signed again, and the download continues."""
     mock.faults.add("cdn-close-after=100000", "cdn-expired=1")
     both.jobs.download(done, tmp_path / "v")
     assert (tmp_path / "v").read_bytes() == data
@@ -384,8 +384,8 @@ def test_an_expired_url_is_signed_again(
     assert ranges(mock) == [None, "bytes=100000-", "bytes=100000-"]
 
 
-def test_a_fresh_url_that_is_refused_too(both: Any, mock: MockServer, done: Job, tmp_path: Path) -> None:
-    """A URL that is refused though it is fresh is refused for another reason: no third one is asked for."""
+def test_a_new_url_that_is_refused_too(both: Any, mock: MockServer, done: Job, tmp_path: Path) -> None:
+    """No third URL is requested."""
     mock.faults.add("cdn-expired=1;times=0")
     with pytest.raises(APIError) as caught:
         both.jobs.download(done, tmp_path / "v")
@@ -397,7 +397,7 @@ def test_a_fresh_url_that_is_refused_too(both: Any, mock: MockServer, done: Job,
 def test_storage_may_redirect(
     both: Any, mock: MockServer, scripted: Callable[..., Any], done: Job, data: bytes, tmp_path: Path
 ) -> None:
-    """A redirect of storage is followed, without our key."""
+    """A redirect of storage is followed, without the key."""
     url = both.storage.sign(done.output_path).url
     text = f"HTTP/1.1 307 Elsewhere\r\nlocation: {url}\r\ncontent-length: 0\r\n\r\n"
     server = scripted(lambda _head, _connection: text.encode())
@@ -422,7 +422,7 @@ def test_storage_may_redirect(
 def test_storage_redirects_to_nowhere(
     both: Any, mock: MockServer, scripted: Callable[..., Any], tmp_path: Path, location: str
 ) -> None:
-    """A redirect to nothing, to what is no web server, to plain http, or in circles is an error of ours."""
+    """A bad redirect raises a `TechForgeError`: no target, no http, plain http, a loop."""
     text = f"HTTP/1.1 302 Found\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n"
     server = scripted(lambda _head, _connection: text.encode())
     leads_to(mock, f"{server.url}/x")
@@ -453,7 +453,7 @@ LIES = {
 def test_a_lie_is_never_put_in_place(
     both: Any, mock: MockServer, scripted: Callable[..., Any], tmp_path: Path, lie: str
 ) -> None:
-    """What storage announces and sends must agree, or nothing appears at the target; tries are bounded."""
+    """If headers and bytes disagree, no file appears. Attempts are limited."""
     server = scripted(lambda _head, _connection: LIES[lie])
     leads_to(mock, f"{server.url}/x")
     with pytest.raises((APIError, DownloadError)):
@@ -465,7 +465,7 @@ def test_a_lie_is_never_put_in_place(
 def test_a_changed_object_behind_a_206(
     both: Any, mock: MockServer, scripted: Callable[..., Any], done: Job, tmp_path: Path
 ) -> None:
-    """A 206 of another object, of the same size even, is not appended: the download starts over."""
+    """A 206 of another version, even of the same size, is not appended: the download starts over."""
     target = tmp_path / "video.mp4"
     broken_off(both, mock, done, target)
 
@@ -485,7 +485,7 @@ def test_a_changed_object_behind_a_206(
 def test_a_storage_that_sends_less_than_asked_for(
     both: Any, mock: MockServer, scripted: Callable[..., Any], done: Job, data: bytes, tmp_path: Path
 ) -> None:
-    """A 206 may hold less than was asked for (RFC 9110, section 15.3.7): the rest is asked for, too."""
+    """A 206 may be shorter than requested (RFC 9110, 15.3.7): the rest is requested, too."""
     target = tmp_path / "video.mp4"
     broken_off(both, mock, done, target)
     stored = mock.store.get(done.output_path)
@@ -510,7 +510,7 @@ def test_a_storage_that_sends_less_than_asked_for(
 def test_without_a_strong_etag_nothing_is_resumed(
     both: Any, mock: MockServer, scripted: Callable[..., Any], tmp_path: Path, etag: str
 ) -> None:
-    """A weak ETag, or none, does not say that the bytes are the same: such a download starts over."""
+    """Only a strong ETag proves that the bytes are the same."""
 
     def answer(_head: str, _connection: socket.socket) -> bytes:
         cut = 40 if len(server.heads) == 1 else 100
@@ -530,7 +530,7 @@ def test_without_a_strong_etag_nothing_is_resumed(
 def test_what_has_arrived_is_kept(
     both: Any, mock: MockServer, done: Job, data: bytes, tmp_path: Path
 ) -> None:
-    """After failures in a row a download gives up and keeps its bytes; the next call goes on from them."""
+    """After failures in a row the call fails and keeps its bytes. The next call resumes."""
     target = tmp_path / "video.mp4"
     mock.faults.add("cdn-close-after=100000", "cdn-status=503;times=0")
     with pytest.raises(DownloadError) as caught:
@@ -552,7 +552,7 @@ def test_what_has_arrived_is_kept(
 def test_progress_resets_the_count_of_failures(
     both: Any, mock: MockServer, done: Job, data: bytes, tmp_path: Path
 ) -> None:
-    """Failures count in a row: a download that gets somewhere each time is not given up."""
+    """Only failures in a row count, so a download that makes progress continues."""
     mock.faults.add(*["cdn-close-after=20000"] * 12)
     assert both.jobs.download(done, tmp_path / "v").read_bytes() == data
     assert mock.journal.count(server="storage") == 13
@@ -561,7 +561,7 @@ def test_progress_resets_the_count_of_failures(
 def test_a_pause_that_storage_asks_for(
     both: Any, mock: MockServer, done: Job, tmp_path: Path, stopwatch: Any
 ) -> None:
-    """A pause that does not fit is not waited for, and the error carries it."""
+    """If the pause is too long, the call fails at once, and the error has the pause."""
     mock.faults.add("status=503;retry-after=3600;operation=storage;times=0")
     with stopwatch, pytest.raises(DownloadError) as caught:
         both.jobs.download(done, tmp_path / "v", timeout=5)
@@ -576,7 +576,7 @@ def test_a_pause_that_storage_asks_for(
 def test_a_hung_server(
     both: Any, mock: MockServer, done: Job, tmp_path: Path, fault: str, stopwatch: Any
 ) -> None:
-    """`timeout` bounds the whole download, whatever hangs."""
+    """`timeout` limits the whole download."""
     mock.faults.add(fault)
     with stopwatch, pytest.raises((DownloadError, APIError)):
         both.jobs.download(done, tmp_path / "v", timeout=0.4)
@@ -586,7 +586,7 @@ def test_a_hung_server(
 def test_a_storage_that_stalls_in_the_middle(
     both: Any, mock: MockServer, scripted: Callable[..., Any], tmp_path: Path, stopwatch: Any
 ) -> None:
-    """Nor does a storage that sends something late, and then nothing, hold a download past its deadline."""
+    """The same for a storage that sends some bytes late and then nothing."""
 
     def answer(_head: str, connection: socket.socket) -> None:
         connection.sendall(b'HTTP/1.1 200 OK\r\netag: "e"\r\ncontent-length: 100\r\n\r\n')
@@ -603,7 +603,7 @@ def test_a_storage_that_stalls_in_the_middle(
 
 
 def test_a_dripping_storage(both: Any, mock: MockServer, done: Job, tmp_path: Path, stopwatch: Any) -> None:
-    """Nor a storage that sends a byte now and then; what has arrived is kept."""
+    """The same for a storage that sends a byte now and then. Received bytes are kept."""
     mock.faults.add("drip=0.05;operation=storage;times=0")
     with stopwatch, pytest.raises(DownloadError) as caught:
         both.jobs.download(done, tmp_path / "v", timeout=0.4)
@@ -613,7 +613,7 @@ def test_a_dripping_storage(both: Any, mock: MockServer, done: Job, tmp_path: Pa
 
 
 def test_the_users_own_error(both: Any, done: Job, tmp_path: Path) -> None:
-    """What `on_progress` raises comes out as it is, and what has arrived is kept."""
+    """An exception of `on_progress` is raised unchanged, and received bytes are kept."""
 
     def stop(_there: int, _total: int | None) -> None:
         raise ZeroDivisionError
@@ -626,7 +626,7 @@ def test_the_users_own_error(both: Any, done: Job, tmp_path: Path) -> None:
 def test_a_second_download_to_one_target_is_refused(
     both: Any, mock: MockServer, done: Job, data: bytes, tmp_path: Path
 ) -> None:
-    """Two downloads never write one file: the second is refused, and the first is not disturbed."""
+    """It gets an error, and the first download is not disturbed."""
     started, refused = threading.Event(), threading.Event()
 
     def hold(_there: int, _total: int | None) -> None:
@@ -655,7 +655,7 @@ def test_a_second_download_to_one_target_is_refused(
 
 @pytest.mark.skipif(os.name != "posix", reason="symbolic links")
 def test_a_link_at_the_part_is_not_followed(both: Any, done: Job, tmp_path: Path) -> None:
-    """A link planted where the part file goes does not lead our bytes elsewhere."""
+    """A planted link cannot redirect the bytes to another file."""
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     (tmp_path / "v.part").symlink_to(victim)
@@ -671,7 +671,7 @@ def test_a_link_at_the_part_is_not_followed(both: Any, done: Job, tmp_path: Path
 
 
 async def test_a_cancelled_download(mock: MockServer, done: Job, data: bytes, tmp_path: Path) -> None:
-    """Cancelling a download is prompt, keeps its bytes, and lets go of the file: the next call goes on."""
+    """A cancellation is fast, keeps the bytes, and releases the file for the next call."""
     mock.faults.add("drip=0.02;operation=storage")
     async with AsyncTechForge(mock.api_key, base_url=mock.url) as client:
         task = asyncio.create_task(client.jobs.download(done, tmp_path / "v"))
@@ -690,7 +690,7 @@ async def test_a_cancelled_download(mock: MockServer, done: Job, data: bytes, tm
 async def test_a_download_cancelled_while_the_disk_works(
     mock: MockServer, done: Job, data: bytes, tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cancelling while a thread works on the file leaves no file open and no lock held."""
+    """If a thread is writing to the file, no file stays open and no lock is kept."""
     from techforge._partfile import PartFile  # noqa: PLC0415
 
     real = getattr(PartFile, step)

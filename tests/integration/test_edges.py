@@ -1,4 +1,4 @@
-"""Where connections, processes and proxies could cost a job or a key; over real sockets."""
+"""Edge cases of connections, processes and proxies that could cost a job or expose a key."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ JOB_ID = "15a6331b-3837-4ae8-8fa7-d3ead3388d77"
 ACCEPTED = json.dumps({"jobId": JOB_ID, "status": "queued"}).encode()
 
 
-def answer(status: str, body: bytes, *headers: str, length: int | None = None) -> bytes:
-    """Return an answer as it goes over the wire, with a length that may be a lie."""
+def response(status: str, body: bytes, *headers: str, length: int | None = None) -> bytes:
+    """Return a raw response, whose length may be wrong."""
     length = len(body) if length is None else length
     lines = [f"HTTP/1.1 {status}", "content-type: application/json", f"content-length: {length}", *headers]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
@@ -36,7 +36,7 @@ def answer(status: str, body: bytes, *headers: str, length: int | None = None) -
 def test_each_submission_has_a_connection_of_its_own(
     both: Any, mock: MockServer, done: Job, media: dict[str, str]
 ) -> None:
-    """On a connection that was idle, nobody knows whether a POST that got no answer was read."""
+    """A new connection tells whether a POST was read; a reused connection does not."""
     for _ in range(3):
         both.storage.sign(done.output_path)
         both.jobs.create(**media)
@@ -46,47 +46,47 @@ def test_each_submission_has_a_connection_of_its_own(
     assert [connection.http.info().rpartition(" ")[2] for connection in pool._idle] == ["3"]
 
 
-def test_a_job_id_in_an_answer_that_was_cut_is_kept(
+def test_a_job_id_in_a_truncated_response_is_kept(
     connect: Callable[..., Any], scripted: Callable[..., Any], media: dict[str, str]
 ) -> None:
-    """What has arrived of a 202 is read, however it ends."""
-    server = scripted(lambda _head, _socket: answer("202 Accepted", ACCEPTED[:-10], length=500))
+    """The received bytes of a 202 are read, however the response ends."""
+    server = scripted(lambda _head, _socket: response("202 Accepted", ACCEPTED[:-10], length=500))
     with pytest.raises(JobOutcomeUnknownError) as caught:
         connect("key", base_url=server.url).jobs.create(**media)
     assert (caught.value.job_id, caught.value.status_code) == (JOB_ID, 202)
     assert len(server.heads) == 1
 
 
-def test_a_compressed_answer_is_read_all_the_same(
+def test_a_compressed_response_is_read(
     connect: Callable[..., Any], scripted: Callable[..., Any], media: dict[str, str]
 ) -> None:
-    """It was not asked for, but it may name a paid job."""
-    packed = answer("202 Accepted", gzip.compress(ACCEPTED), "content-encoding: gzip")
+    """It was not requested, but it may name a paid job."""
+    packed = response("202 Accepted", gzip.compress(ACCEPTED), "content-encoding: gzip")
     server = scripted(lambda _head, _socket: packed)
     assert connect("key", base_url=server.url).jobs.create(**media).id == JOB_ID
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip", "br"])
 @pytest.mark.lying("answers that unpack to nonsense, or not at all")
-def test_a_bomb_does_not_go_off(
+def test_a_decompression_bomb(
     connect: Callable[..., Any], scripted: Callable[..., Any], media: dict[str, str], encoding: str
 ) -> None:
-    """What unpacks to more than any answer is not unpacked."""
+    """Decompression stops at a limit."""
     bomb = gzip.compress(bytes(200_000_000), compresslevel=1)[:900_000]
-    server = scripted(lambda _head, _socket: answer("202 Accepted", bomb, f"content-encoding: {encoding}"))
+    server = scripted(lambda _head, _socket: response("202 Accepted", bomb, f"content-encoding: {encoding}"))
     with pytest.raises(JobOutcomeUnknownError):
         connect("key", base_url=server.url).jobs.create(**media)
 
 
-def test_this_machine_is_reached_past_every_proxy(
+def test_loopback_is_reached_without_a_proxy(
     connect: Callable[..., Any],
     scripted: Callable[..., Any],
     mock: MockServer,
     media: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Plain http is allowed to loopback because nobody is between; so nobody must be."""
-    proxy = scripted(lambda _head, _socket: answer("202 Accepted", ACCEPTED))
+    """Plain http is allowed to loopback only because no proxy is involved."""
+    proxy = scripted(lambda _head, _socket: response("202 Accepted", ACCEPTED))
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, proxy.url)
     for host in ("127.0.0.1", "localhost"):
@@ -102,11 +102,11 @@ def test_other_machines_are_reached_over_the_proxy(
     monkeypatch: pytest.MonkeyPatch,
     stopwatch: Any,
 ) -> None:
-    """The environment's proxy carries the API's requests, and deadlines hold there, too."""
+    """Requests to the API use the proxy of the environment, within their deadlines."""
 
     def serve(head: str, connection: socket.socket) -> bytes | None:
         if "jobs/v2" in head:
-            return answer("202 Accepted", ACCEPTED)
+            return response("202 Accepted", ACCEPTED)
         proxy.drip(connection, b"HTTP/1.1 200 OK\r\nx: " + b"x" * 100, 0.05)
         return None
 
@@ -130,16 +130,16 @@ def test_a_proxy_that_cannot_be_used_is_a_configuration_error(
     proxy: str,
     reason: str,
 ) -> None:
-    """An unknown kind of proxy, or one that needs a package that is missing, says so; nothing is sent."""
+    """For example an unknown scheme or a missing package. Nothing is sent."""
     monkeypatch.setenv("ALL_PROXY", proxy)
     with pytest.raises(ConfigurationError, match=f"no connections can be set up: .*{reason}"):
         connect("key", base_url="https://api.example").jobs.create(**media)
 
 
-def test_nothing_goes_out_after_close(
+def test_nothing_is_sent_after_close(
     mock: MockServer, media: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Submissions that wait for a connection are not sent by a client that was closed meanwhile."""
+    """Submissions that wait for a connection are not sent after `close`."""
     monkeypatch.setattr(sync_http, "AT_ONCE", 1)
     mock.faults.add("delay=0.4;operation=createJob;times=0")
     client = TechForge(mock.api_key, base_url=mock.url)
@@ -164,10 +164,10 @@ def test_nothing_goes_out_after_close(
     assert kinds == ["ConfigurationError"] * 3 + ["JobOutcomeUnknownError"]
 
 
-async def test_nothing_goes_out_after_close_in_tasks_either(
+async def test_nothing_is_sent_after_close_in_tasks(
     mock: MockServer, media: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same for asyncio."""
+    """The same on asyncio."""
     monkeypatch.setattr(aio_http, "AT_ONCE", 1)
     mock.faults.add("delay=0.4;operation=createJob;times=0")
     client = AsyncTechForge(mock.api_key, base_url=mock.url)
@@ -181,7 +181,7 @@ async def test_nothing_goes_out_after_close_in_tasks_either(
 
 
 async def test_closing_as_a_request_runs_out_of_time(mock: MockServer, done: Job) -> None:
-    """A timeout that has struck already is no obstacle to closing."""
+    """`close` works even if a timeout has just occurred."""
     client = AsyncTechForge(mock.api_key, base_url=mock.url)
     expiring = asyncio.timeout(0)
 
@@ -200,7 +200,7 @@ async def test_closing_as_a_request_runs_out_of_time(mock: MockServer, done: Job
 
 
 async def test_a_client_is_closed_where_it_was_used(mock: MockServer, done: Job) -> None:
-    """Closing in another event loop says so, and does not fail deep inside."""
+    """Closing in another event loop raises a clear error."""
     client = AsyncTechForge(mock.api_key, base_url=mock.url)
     await client.storage.sign(done.output_path)
 
@@ -213,7 +213,7 @@ async def test_a_client_is_closed_where_it_was_used(mock: MockServer, done: Job)
 
 
 async def test_user_code_that_hangs_ends_with_the_wait(mock: MockServer, done: Job) -> None:
-    """An async `on_update`, or key provider, cannot hold a wait."""
+    """A hanging async `on_update` or key provider ends at the deadline."""
 
     async def hangs(*_: object) -> Any:
         await asyncio.sleep(30)

@@ -1,4 +1,4 @@
-"""What a failed request may have done decides whether it is sent again; over real sockets."""
+"""Which failures are retried over real sockets: it depends on whether a job may exist."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ wrong = partial(pytest.param, marks=pytest.mark.lying("an answer that the contra
 def test_a_server_error_is_retried(
     both: Any, mock: MockServer, media: dict[str, str], done: Job, status: int
 ) -> None:
-    """After a 5xx of the API's own, GET and POST are sent again, as its documentation recommends."""
+    """After a 5xx of the API itself, GET and POST are retried, as its documentation recommends."""
     mock.faults.add(f"status={status};operation=createJob", f"status={status};operation=generateSignedPath")
     assert both.jobs.create(**media).status == "queued"
     assert both.storage.sign(done.output_path).path == done.output_path
@@ -55,7 +55,7 @@ def test_a_server_error_is_retried(
 def test_a_server_error_is_not_resubmitted_where_that_is_turned_off(
     both: Any, mock: MockServer, media: dict[str, str], done: Job
 ) -> None:
-    """With `resubmit_on_server_error=False` a POST that got a 5xx is not sent again; a GET still is."""
+    """With `resubmit_on_server_error=False` a POST is not retried after a 5xx; a GET is."""
     mock.faults.add("status=503;operation=createJob", "status=503;operation=generateSignedPath")
     careful = both.with_options(resubmit_on_server_error=False)
     with pytest.raises(InternalServerError, match="A job may exist") as caught:
@@ -68,7 +68,7 @@ def test_a_server_error_is_not_resubmitted_where_that_is_turned_off(
 
 
 def test_retries_end(both: Any, mock: MockServer, media: dict[str, str]) -> None:
-    """`max_retries` further attempts are made, then the last failure is raised, and counts them."""
+    """After `max_retries` more attempts, the last failure is raised, with the number of attempts."""
     mock.faults.add("status=503;times=0")
     with pytest.raises(InternalServerError) as caught:
         both.jobs.create(**media)
@@ -82,7 +82,7 @@ def test_retries_end(both: Any, mock: MockServer, media: dict[str, str]) -> None
 
 
 def test_a_doubt_outlives_later_refusals(both: Any, mock: MockServer, media: dict[str, str]) -> None:
-    """A job may exist if any attempt may have made one, even where the last attempt was refused."""
+    """If any attempt may have created a job, the error says so, even after a later 4xx."""
     mock.faults.add("status=503;operation=createJob", "status=429;operation=createJob;times=0")
     with pytest.raises(RateLimitError, match="A job may exist") as caught:
         both.with_options(retry_timeout=1.0).jobs.create(**media)
@@ -94,7 +94,7 @@ def test_a_doubt_outlives_later_refusals(both: Any, mock: MockServer, media: dic
 
 @pytest.mark.parametrize("retry_after", ["1", "date:2"])
 def test_retry_after_is_obeyed(both: Any, mock: MockServer, media: dict[str, str], retry_after: str) -> None:
-    """After a 429 the request is sent again, POST too, and not before the pause asked for is over."""
+    """After a 429 the request is sent again, also a POST, when the pause is over."""
     mock.faults.add(f"status=429;retry-after={retry_after}")
     both.jobs.create(**media)
     refused, accepted = mock.journal.requests(operation="createJob")
@@ -106,7 +106,7 @@ def test_retry_after_is_obeyed(both: Any, mock: MockServer, media: dict[str, str
 def test_a_retry_after_counts_from_the_servers_clock(
     connect: Callable[..., Any], scripted: Callable[..., Any], stopwatch: Any
 ) -> None:
-    """A `Retry-After` date is read against the answer's own `Date`, so a wrong local clock does no harm."""
+    """A date is compared with the response's `Date`, so a wrong local clock does not matter."""
     year_2001 = 1_000_000_000
 
     def answer(_head: str, _connection: socket.socket) -> bytes:
@@ -126,7 +126,7 @@ def test_a_retry_after_counts_from_the_servers_clock(
 def test_a_pause_that_does_not_fit_fails_at_once(
     both: Any, mock: MockServer, media: dict[str, str], retry_after: str, stopwatch: Any
 ) -> None:
-    """A `Retry-After` beyond `retry_timeout` is not waited for, and not cut short: the error carries it."""
+    """If `Retry-After` exceeds `retry_timeout`, the call fails at once. The error has the pause."""
     mock.faults.add(f"status=429;retry-after={retry_after}")
     with stopwatch, pytest.raises(RateLimitError) as caught:
         both.jobs.create(**media)
@@ -144,7 +144,7 @@ def test_a_pause_that_does_not_fit_fails_at_once(
 def test_a_retry_after_of_nonsense_breaks_nothing(
     connect: Callable[..., Any], scripted: Callable[..., Any], retry_after: str
 ) -> None:
-    """A `Retry-After` that cannot be read, or goes beyond every calendar, still ends in a typed error."""
+    """A `Retry-After` that is invalid, or beyond the calendar, raises a typed error."""
     text = f"HTTP/1.1 429 Slow\r\nretry-after: {retry_after}\r\ncontent-length: 0\r\n\r\n"
     server = scripted(lambda _head, _connection: text.encode())
     with pytest.raises(RateLimitError):
@@ -163,13 +163,13 @@ def test_a_retry_after_beyond_a_day_stops_no_client(
     assert sum("Retry-After is ignored" in record.message for record in caplog.records) == 1
 
 
-# --- unknown: no readable answer ------------------------------------------------------------------
+# --- unknown: no readable response ----------------------------------------------------------------
 
 
 def test_a_dripping_head_ends_with_the_timeout(
     connect: Callable[..., Any], scripted: Callable[..., Any], stopwatch: Any
 ) -> None:
-    """The same for an answer whose headers drip."""
+    """Headers that arrive byte by byte do not extend the timeout."""
     head = b"HTTP/1.1 200 OK\r\nx-long: " + b"x" * 40
     server = scripted(lambda _head, connection: server.drip(connection, head, 0.05))
     with stopwatch, pytest.raises(APITimeoutError):
@@ -177,10 +177,10 @@ def test_a_dripping_head_ends_with_the_timeout(
     assert stopwatch.seconds < 0.9
 
 
-def test_an_endless_answer_is_not_read_to_its_end(
+def test_an_endless_response_is_not_read_to_its_end(
     connect: Callable[..., Any], scripted: Callable[..., Any]
 ) -> None:
-    """An answer of more than a megabyte is not kept in memory: it cannot be what the contract says."""
+    """Reading stops after one megabyte."""
     server = scripted(lambda _head, _connection: b"HTTP/1.1 200 OK\r\n\r\n" + b" " * 3_000_000)
     with pytest.raises(APIResponseError, match="more than"):
         connect("key", base_url=server.url, max_retries=0).storage.sign("a/b")
@@ -206,10 +206,10 @@ def test_an_endless_answer_is_not_read_to_its_end(
     ],
     ids=lambda answer: answer[:60].decode("latin-1"),
 )
-def test_no_answer_of_a_server_brings_a_foreign_error(
+def test_no_response_raises_a_foreign_error(
     connect: Callable[..., Any], scripted: Callable[..., Any], answer: bytes
 ) -> None:
-    """Whatever a server says, users see an `APIError`: no ValueError, KeyError or error of httpx."""
+    """Every response leads to an `APIError`, never to a ValueError or an error of httpx."""
     server = scripted(lambda _head, _connection: answer)
     with pytest.raises(techforge.APIError) as caught:
         connect("key", base_url=server.url, max_retries=0).storage.sign("a/b")
@@ -219,8 +219,8 @@ def test_no_answer_of_a_server_brings_a_foreign_error(
 # --- never sent -----------------------------------------------------------------------------------
 
 
-def test_a_host_that_is_no_host(connect: Callable[..., Any]) -> None:
-    """A base URL that httpx cannot address ends in an error of ours, when the client is built or used."""
+def test_an_invalid_host(connect: Callable[..., Any]) -> None:
+    """A base URL that httpx cannot use raises a `TechForgeError`."""
     with pytest.raises(TechForgeError):
         connect("key", base_url="https://ex_ämple.com").storage.sign("a/b")
 
@@ -245,10 +245,10 @@ def test_a_host_that_is_no_host(connect: Callable[..., Any]) -> None:
 @pytest.mark.parametrize(
     "body", ["json={}", wrong("body=html"), wrong("body=empty"), 'json={"error":"e"}', wrong("json=[1]")]
 )
-def test_a_no_is_a_no(
+def test_a_4xx_is_not_retried(
     both: Any, mock: MockServer, media: dict[str, str], status: int, kind: type[APIStatusError], body: str
 ) -> None:
-    """A 4xx is typed by its status, whatever its body looks like, and is not sent again."""
+    """Its class depends on the status, whatever the body is."""
     mock.faults.add(f"status={status};{body}")
     with pytest.raises(kind) as caught:
         both.jobs.create(**media)
@@ -271,7 +271,7 @@ def test_a_no_is_a_no(
 def test_what_the_server_says_is_in_the_message(
     both: Any, mock: MockServer, media: dict[str, str], body: str, said: str
 ) -> None:
-    """The API's own words are in the error's text, whatever the shape they come in."""
+    """The error has the API's own message, in any shape."""
     mock.faults.add(f"status=400;{body}")
     with pytest.raises(BadRequestError) as caught:
         both.jobs.create(**media)
@@ -281,7 +281,7 @@ def test_what_the_server_says_is_in_the_message(
 
 @pytest.mark.lying("HTML")
 def test_html_of_a_gateway(both: Any, mock: MockServer) -> None:
-    """A gateway's HTML is a 502 like any other: a GET is retried, and its beginning is kept for the log."""
+    """A 502 with HTML is retried for a GET. The log has the beginning of the page."""
     mock.faults.add("status=502;body=html;times=3")
     with pytest.raises(InternalServerError) as caught:
         both.storage.sign("a/b.mp4")
@@ -298,7 +298,7 @@ def test_a_redirect_is_not_followed(
     media: dict[str, str],
     status: int,
 ) -> None:
-    """The key stays with the API: no request, and so no key, goes where a redirect points."""
+    """Otherwise the key would go where the redirect points."""
     text = f"HTTP/1.1 {status} Moved\r\nlocation: {mock.url}/jobs/v2\r\ncontent-length: 0\r\n\r\n"
     server = scripted(lambda _head, _connection: text.encode())
     client = connect("key", base_url=server.url)
@@ -316,7 +316,7 @@ def test_a_redirect_is_not_followed(
     "fault", ["status=429;retry-after=3600", wrong("status=418"), "close=after-body", wrong("body=html")]
 )
 def test_errors_survive_pickle(both: Any, mock: MockServer, media: dict[str, str], fault: str) -> None:
-    """Errors cross process borders whole: the same text and the same facts."""
+    """Text and attributes stay the same in another process."""
     mock.faults.add(f"{fault};operation=createJob")
     with pytest.raises(TechForgeError) as caught:
         both.jobs.create(**media)

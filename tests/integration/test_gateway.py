@@ -1,4 +1,4 @@
-"""A submission that a gateway answers is sent once; one that the API itself fails is retried, visibly."""
+"""A submission that a gateway answers is sent once; a retry after another 5xx is visible."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GATEWAY = [502, 504, 520, 522, 524, 530]
 def test_a_gateway_error_submits_once(
     both: Any, mock: MockServer, media: dict[str, str], status: int
 ) -> None:
-    """The API behind the gateway may have accepted the job: one POST, and an error that names the project."""
+    """The API behind the gateway may have accepted the job. The error names the project."""
     mock.faults.add(f"status={status};create=1;operation=createJob;body=html;times=0")
     with pytest.raises(JobOutcomeUnknownError, match=f"a gateway answered {status}") as caught:
         both.jobs.create(**media)
@@ -36,7 +36,7 @@ def test_a_gateway_error_submits_once(
 
 @pytest.mark.parametrize("status", GATEWAY)
 def test_a_gateway_error_of_a_get_is_retried(both: Any, mock: MockServer, done: Job, status: int) -> None:
-    """To sign a path twice costs nothing."""
+    """Signing a path twice costs nothing."""
     mock.faults.add(f"status={status};operation=generateSignedPath")
     assert both.storage.sign(done.output_path).path == done.output_path
     assert mock.journal.count(operation="generateSignedPath") == 2
@@ -46,7 +46,7 @@ def test_a_gateway_error_of_a_get_is_retried(both: Any, mock: MockServer, done: 
 def test_another_server_error_is_resubmitted_and_the_job_says_so(
     both: Any, mock: MockServer, media: dict[str, str], status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The API recommends it; the job counts its requests and says that there may be a second one."""
+    """The job counts its requests, and says that a second job may exist."""
     mock.faults.add(f"status={status};operation=createJob")
     with caplog.at_level("WARNING", "techforge"):
         job = both.jobs.create(**media)
@@ -59,7 +59,7 @@ def test_another_server_error_is_resubmitted_and_the_job_says_so(
 def test_a_gateway_error_after_a_server_error_ends_the_call(
     both: Any, mock: MockServer, media: dict[str, str]
 ) -> None:
-    """The first answer allows a second request, the second answer allows no third."""
+    """The 5xx is retried, the gateway error is not."""
     mock.faults.add("status=503;operation=createJob", "status=502;operation=createJob;times=0")
     with pytest.raises(JobOutcomeUnknownError) as caught:
         both.jobs.create(**media)
@@ -74,7 +74,7 @@ with techforge.TechForge(sys.argv[1], base_url=sys.argv[2]) as client:
 
 
 def test_a_program_that_does_not_configure_logging_sees_a_resubmission(mock: MockServer) -> None:
-    """Python prints warnings of a logger that has no handler: one line, on stderr."""
+    """Python prints the warning on stderr: one line."""
     mock.faults.add("status=503;operation=createJob")
     ran = subprocess.run(
         [sys.executable, "-c", PROGRAM, mock.api_key, mock.url],

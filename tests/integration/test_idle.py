@@ -1,4 +1,4 @@
-"""Idle connections: those that a server has closed are noticed, and none is kept for too long."""
+"""Idle connections: closed ones are detected, and none stays open for long."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ JOB = Job("15a6331b-3837-4ae8-8fa7-d3ead3388d77", "468ea7a0-66e1-4357-a760-236e5
 
 
 class Origin:
-    """The API and storage behind one origin. After a response, it closes if `end(server)` says so."""
+    """The API and storage in one origin. It closes the connection after a response if `end(server)`."""
 
     def __init__(self, end: Callable[[Server], bool]) -> None:
-        """Start to listen when used as a context manager."""
+        """Listen when used as a context manager."""
         self.heads: list[str] = []
         self.open = 0
         self._end = end
@@ -74,14 +74,14 @@ def after(seconds: float) -> Callable[[Server], bool]:
 
 @pytest.fixture(params=[0.0, 0.001, 0.01, 0.05], ids=lambda seconds: f"after {seconds} s")
 def closing(request: pytest.FixtureRequest) -> Iterator[Origin]:
-    """Return an origin that closes its connections soon after each response, and does not say so."""
+    """Return an origin that closes its connections soon after each response, without notice."""
     origin = Origin(after(request.param))
     with origin.server:
         yield origin
 
 
 def test_a_server_that_closes_silently_is_noticed(connect: Callable[..., Any], closing: Origin) -> None:
-    """A wait succeeds although the API and storage, behind one origin, close after each response."""
+    """A wait succeeds although the server closes the connection after each response."""
     client = connect("key", base_url=closing.server.url, max_retries=0)
     for _ in range(5):
         video = client.jobs.wait(JOB, poll=0.01, timeout=5)
@@ -90,7 +90,7 @@ def test_a_server_that_closes_silently_is_noticed(connect: Callable[..., Any], c
 
 
 async def test_a_closed_connection_is_noticed_by_a_busy_event_loop(caplog: pytest.LogCaptureFixture) -> None:
-    """The socket is asked, since the event loop may not have looked at it: nothing is sent in vain."""
+    """The socket itself is checked, because the event loop may lag behind. No request is lost."""
     origin = Origin(after(0.02))
     with origin.server:
         async with AsyncTechForge("key", base_url=origin.server.url) as client:
@@ -104,7 +104,7 @@ async def test_a_closed_connection_is_noticed_by_a_busy_event_loop(caplog: pytes
 def test_a_submission_is_not_repeated_on_a_connection_that_was_closed(
     connect: Callable[..., Any], media: dict[str, str]
 ) -> None:
-    """Only a GET is sent again: a POST without a response reaches the server once."""
+    """Only a GET is sent again. A POST without a response reaches the server once."""
 
     def refuses_posts(_server: Server, connection: socket.socket) -> None:
         heads.append(read_request(connection))
@@ -118,7 +118,7 @@ def test_a_submission_is_not_repeated_on_a_connection_that_was_closed(
 
 
 def open_soon(origin: Origin, count: int) -> int:
-    """Return how many connections the server has, once it has noticed."""
+    """Return the number of connections that the server has, after a short wait."""
     until = time.monotonic() + 1
     while origin.open != count and time.monotonic() < until:
         time.sleep(0.01)
@@ -145,7 +145,7 @@ async def test_idle_connections_are_closed_on_time(monkeypatch: pytest.MonkeyPat
 def test_idle_connections_are_closed_by_the_next_call(
     connect: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sync client has no thread for it: its next call, to whatever origin, closes those that expired."""
+    """The next call of a sync client closes expired connections to all origins."""
     monkeypatch.setattr(pool, "KEEP_ALIVE", 0.2)
     once, again = Origin(never), Origin(never)
     with once.server, again.server:

@@ -1,4 +1,4 @@
-"""What the standard logger `techforge` says."""
+"""The messages of the standard logger `techforge`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINE = re.compile(
 
 
 def attempts_in(caplog: pytest.LogCaptureFixture) -> list[dict[str, str]]:
-    """Return what the lines of the attempts say."""
+    """Return the log lines of attempts."""
     lines = [record.getMessage() for record in caplog.records if record.name == "techforge"]
     return [match.groupdict() for line in lines if (match := LINE.fullmatch(line))]
 
@@ -25,7 +25,7 @@ def attempts_in(caplog: pytest.LogCaptureFixture) -> list[dict[str, str]]:
 def test_each_attempt_is_one_line(
     both: Any, mock: MockServer, media: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Method, path, status, attempt, seconds, request id: for the API and for storage, retries included."""
+    """Method, path, status, attempt, seconds and request id, for the API and storage."""
     mock.faults.add("status=429;operation=createJob", "status=503;operation=generateSignedPath")
     with caplog.at_level("DEBUG", "techforge"):
         job = both.jobs.create(**media)
@@ -43,10 +43,10 @@ def test_each_attempt_is_one_line(
     assert all(line["request_id"] != "-" for line in lines[:4])
 
 
-def test_an_attempt_without_an_answer_is_a_line_too(
+def test_an_attempt_without_a_response_is_a_line(
     both: Any, mock: MockServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In the place of the status stands what went wrong."""
+    """The line has the failure in place of the status."""
     mock.faults.add("close=after-body")
     mock.store.put("a/b.mp4", b"x")
     with caplog.at_level("DEBUG", "techforge"):
@@ -54,8 +54,8 @@ def test_an_attempt_without_an_answer_is_a_line_too(
     assert [line["result"] for line in attempts_in(caplog)] == ["RemoteProtocolError", "200"]
 
 
-def test_a_job_is_noted_at_info(both: Any, media: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever logs at INFO can find every job that was paid for."""
+def test_a_job_is_logged_at_info(both: Any, media: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
+    """A log at INFO has every job that was paid for."""
     with caplog.at_level("INFO", "techforge"):
         job = both.jobs.create(**media)
     assert f"job {job.id} accepted in project {job.project_id}" in caplog.text

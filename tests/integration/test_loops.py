@@ -1,4 +1,4 @@
-"""Event loops: asyncio's and uvloop work, others are refused with one clear error."""
+"""Event loops: asyncio and uvloop work, others get one clear error."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ UVLOOP = os.environ.get("TECHFORGE_TEST_LOOP") == "uvloop"
 
 
 def uvloop_factory() -> asyncio.AbstractEventLoop:
-    """Return a loop of uvloop's, where it is installed."""
+    """Return a loop of uvloop, if it is installed."""
     loop: asyncio.AbstractEventLoop = pytest.importorskip("uvloop").new_event_loop()
     return loop
 
@@ -43,13 +43,13 @@ def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner]:
 
 
 async def test_async_tests_run_on_the_chosen_loop() -> None:
-    """`TECHFORGE_TEST_LOOP=uvloop` decides which loop the async tests run on."""
+    """`TECHFORGE_TEST_LOOP=uvloop` selects the loop of the async tests."""
     assert (type(asyncio.get_running_loop()).__module__ == "uvloop") is UVLOOP
 
 
 @pytest.mark.parametrize("colour", ["async"], indirect=True)
 def test_all_other_loops_are_the_chosen_one(connect: Callable[..., Any], mock: MockServer) -> None:
-    """`TECHFORGE_TEST_LOOP=uvloop` also decides for the fixtures and for loops that code makes itself."""
+    """It also selects the loop of fixtures, and of code that creates its own loop."""
     loops = [connect(mock.api_key, base_url=mock.url)._runner.get_loop(), asyncio.new_event_loop()]
     loops[1].close()
     assert {type(loop).__module__ == "uvloop" for loop in loops} == {UVLOOP}
@@ -58,7 +58,7 @@ def test_all_other_loops_are_the_chosen_one(connect: Callable[..., Any], mock: M
 def test_a_job_is_submitted_on_every_loop(
     runner: asyncio.Runner, mock: MockServer, media: dict[str, str], tmp_path: Path
 ) -> None:
-    """A job is submitted once, waited for and downloaded; also where the host is a name."""
+    """A job is submitted once, polled and downloaded, also if the host is a name."""
 
     async def use(base_url: str) -> Path:
         async with AsyncTechForge(mock.api_key, base_url=base_url) as client:
@@ -75,7 +75,7 @@ def test_a_job_is_submitted_on_every_loop(
 
 
 def resolve_to(runner: asyncio.Runner, *addresses: tuple[int, tuple[Any, ...]]) -> None:
-    """Let `api.example` have these addresses, each a family and an address, on the runner's loop."""
+    """Let `api.example` have these addresses on the runner's loop."""
     loop = runner.get_loop()
     resolve = loop.getaddrinfo
 
@@ -93,12 +93,12 @@ def here(port: int) -> tuple[int, tuple[Any, ...]]:
 
 
 def port_of(mock: MockServer) -> int:
-    """Return the port that the mock listens on."""
+    """Return the mock's port."""
     return int(mock.url.rpartition(":")[2])
 
 
 async def submit(mock: MockServer, media: dict[str, str], **options: Any) -> Job:
-    """Submit a job to the mock by a name."""
+    """Submit a job to the mock, whose host is a name."""
     base_url = f"http://api.example:{port_of(mock)}"
     async with AsyncTechForge(mock.api_key, base_url=base_url, allow_http=True, **options) as client:
         return await client.jobs.create(**media)  # type: ignore[arg-type]
@@ -107,7 +107,7 @@ async def submit(mock: MockServer, media: dict[str, str], **options: Any) -> Job
 def test_a_silent_address_does_not_block(
     runner: asyncio.Runner, mock: MockServer, media: dict[str, str], silent_port: int
 ) -> None:
-    """The next address is tried after 0.25 seconds, on every loop, and the job is submitted once."""
+    """The next address is tried after 0.25 s on every loop, and the job is submitted once."""
     resolve_to(runner, here(silent_port), here(port_of(mock)))
     started = time.monotonic()
     runner.run(submit(mock, media))
@@ -118,7 +118,7 @@ def test_a_silent_address_does_not_block(
 def test_an_address_that_refuses_costs_no_time(
     runner: asyncio.Runner, mock: MockServer, media: dict[str, str], closed_port: int
 ) -> None:
-    """Where an address fails at once, the next is tried at once."""
+    """After a refusal, the next address is tried at once."""
     resolve_to(runner, *[here(closed_port)] * 4, here(port_of(mock)))
     started = time.monotonic()
     runner.run(submit(mock, media))
@@ -126,10 +126,10 @@ def test_an_address_that_refuses_costs_no_time(
     assert mock.journal.count(operation="createJob") == 1
 
 
-def test_the_families_take_turns(
+def test_the_address_families_alternate(
     runner: asyncio.Runner, mock: MockServer, media: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With many addresses of a family that does not work, the other family is second in line."""
+    """If one family has many addresses and does not work, the other family is tried second."""
     from techforge._drivers import aio_streams  # noqa: PLC0415
 
     no_route = [(socket.AF_INET6, (f"2001:db8::{number}", 80, 0, 0)) for number in range(1, 8)]
@@ -148,10 +148,10 @@ def test_the_families_take_turns(
     assert tried == [socket.AF_INET6, socket.AF_INET]
 
 
-def test_no_address_answers(
+def test_every_address_refuses(
     runner: asyncio.Runner, mock: MockServer, media: dict[str, str], closed_port: int
 ) -> None:
-    """If every address fails, the job was not sent, and no socket is left open."""
+    """The job was not sent, and no socket stays open."""
     resolve_to(runner, here(closed_port), here(closed_port))
     with pytest.raises(APIConnectionError, match="cannot connect") as caught:
         runner.run(submit(mock, media, max_retries=0))
@@ -159,10 +159,10 @@ def test_no_address_answers(
     assert mock.journal.count() == 0
 
 
-def test_no_address_answers_in_time(
+def test_no_address_responds_in_time(
     runner: asyncio.Runner, mock: MockServer, media: dict[str, str], silent_port: int
 ) -> None:
-    """When time runs out during the attempts, the job was not sent, and no socket is left open."""
+    """The job was not sent, and no socket stays open."""
     resolve_to(runner, here(silent_port), here(silent_port))
     with pytest.raises(APITimeoutError) as caught:
         runner.run(submit(mock, media, max_retries=0, timeout=0.4))
@@ -183,7 +183,7 @@ CALLS: dict[str, Callable[[AsyncTechForge, dict[str, Any]], Any]] = {
 
 @pytest.mark.parametrize("call", CALLS)
 def test_trio_is_refused(call: str, mock: MockServer, media: dict[str, str]) -> None:
-    """Under trio every call says that asyncio is needed and what to do instead; nothing is sent."""
+    """Under trio, every call says that it needs asyncio, and what to do instead. Nothing is sent."""
     trio = pytest.importorskip("trio")
     client = AsyncTechForge(mock.api_key, base_url=mock.url)
     with pytest.raises(ConfigurationError, match=r"asyncio event loop.*trio\.to_thread\.run_sync") as caught:
@@ -194,7 +194,7 @@ def test_trio_is_refused(call: str, mock: MockServer, media: dict[str, str]) -> 
 
 @pytest.mark.parametrize("call", CALLS)
 def test_no_loop_is_refused(call: str, mock: MockServer, media: dict[str, str]) -> None:
-    """A coroutine that is driven without any event loop raises the same error."""
+    """A coroutine without an event loop raises the same error."""
     client = AsyncTechForge(mock.api_key, base_url=mock.url)
     with pytest.raises(ConfigurationError, match="needs a running asyncio event loop"):
         CALLS[call](client, media).send(None)
@@ -202,7 +202,7 @@ def test_no_loop_is_refused(call: str, mock: MockServer, media: dict[str, str]) 
 
 
 def test_the_advice_for_trio_works(client: TechForge, mock: MockServer, media: dict[str, str]) -> None:
-    """A `TechForge` in a thread of trio's submits a job."""
+    """A `TechForge` in a trio thread submits a job."""
     trio = pytest.importorskip("trio")
 
     async def main() -> Any:

@@ -1,4 +1,4 @@
-"""What goes wrong before a connection exists was not sent, whatever exception says so."""
+"""A failure before the connection exists means "not sent", whatever its exception is."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ERRORS = [
 
 @pytest.fixture
 def authority(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[trustme.CA]:
-    """Return an authority that is trusted."""
+    """Return a trusted certificate authority."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
@@ -44,7 +44,7 @@ def authority(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[trustm
 
 @pytest.fixture
 def api(authority: trustme.CA) -> Iterator[tuple[str, list[str]]]:
-    """Return the URL of an API behind TLS, and the requests that it has received."""
+    """Return the URL of an API with TLS, and the requests that it has received."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1", "api.example").configure_cert(context)
     heads: list[str] = []
@@ -58,7 +58,7 @@ def api(authority: trustme.CA) -> Iterator[tuple[str, list[str]]]:
 
 
 def breaking(error: Exception, colour: str) -> Any:
-    """Return a function, sync or async, that raises an error."""
+    """Return a sync or async function that raises an error."""
 
     def fails(*_: object, **__: object) -> Any:
         raise error
@@ -70,7 +70,7 @@ def breaking(error: Exception, colour: str) -> Any:
 
 
 def break_tls(monkeypatch: pytest.MonkeyPatch, client: Any, colour: str, error: Exception) -> None:
-    """Let a client's handshake raise an error."""
+    """Let a client's TLS handshake raise an error."""
     wrap_socket = ssl.SSLContext.wrap_socket
 
     def fails(self: Any, sock: Any, server_side: bool = False, **options: Any) -> Any:
@@ -84,7 +84,7 @@ def break_tls(monkeypatch: pytest.MonkeyPatch, client: Any, colour: str, error: 
 
 
 def assert_not_sent(client: Any, media: dict[str, str]) -> Exception:
-    """Submit a job; nothing must be sent, the attempt is repeated, and no job can exist."""
+    """Submit a job: nothing is sent, the attempt is repeated, and no job can exist."""
     with pytest.raises(APIConnectionError) as caught:
         client.jobs.create(**media)
     error = caught.value
@@ -103,7 +103,7 @@ def test_nothing_was_sent_before_a_connection(
     phase: str,
     error: Exception,
 ) -> None:
-    """An exception of any kind during lookup, connecting or the TLS handshake is a connection error."""
+    """Any exception during lookup, connecting or the TLS handshake is a connection error."""
     url, heads = api
     client = connect("key", base_url=url.replace("127.0.0.1", "localhost"), max_retries=1)
     with monkeypatch.context() as broken:
@@ -119,12 +119,12 @@ def test_nothing_was_sent_before_a_connection(
 
 
 def closed(_server: Server, connection: socket.socket) -> None:
-    """Read the CONNECT, and close."""
+    """Read the CONNECT, and close the connection."""
     read_request(connection)
 
 
 def no_http(_server: Server, connection: socket.socket) -> None:
-    """Answer the CONNECT with what is no HTTP."""
+    """Respond to the CONNECT with something that is not HTTP."""
     read_request(connection)
     connection.sendall(b"\x00junk\r\n\r\n")
 
@@ -136,19 +136,19 @@ def refused(_server: Server, connection: socket.socket) -> None:
 
 
 def silent(server: Server, connection: socket.socket) -> None:
-    """Read the CONNECT, and say nothing."""
+    """Read the CONNECT, and send nothing."""
     read_request(connection)
     server.hang(30)
 
 
 def dripping(server: Server, connection: socket.socket) -> None:
-    """Answer the CONNECT byte by byte, for longer than anybody waits."""
+    """Respond to the CONNECT byte by byte, longer than any timeout."""
     read_request(connection)
     server.drip(connection, b"HTTP/1.1 200 OK\r\nx: " + b"x" * 1000, 0.05)
 
 
 def no_tls(_server: Server, connection: socket.socket) -> None:
-    """Open the tunnel, and answer the TLS handshake with plain HTTP."""
+    """Open the tunnel, and respond to the TLS handshake with plain HTTP."""
     read_request(connection)
     connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
     connection.recv(1)
@@ -163,7 +163,7 @@ def test_nothing_was_sent_before_a_tunnel(
     monkeypatch: pytest.MonkeyPatch,
     proxy: Callable[[Server, socket.socket], None],
 ) -> None:
-    """A tunnel that does not come about has carried nothing to the API, however it fails."""
+    """If a tunnel is not established, nothing was sent to the API."""
     del authority
     timeout = 0.3 if proxy in {silent, dripping} else 10.0
     with Server(proxy) as server:
@@ -184,7 +184,7 @@ def test_nothing_was_sent_before_the_handshake_in_a_tunnel(
     monkeypatch: pytest.MonkeyPatch,
     error: Exception,
 ) -> None:
-    """An exception of any kind during the TLS handshake through a proxy is a connection error."""
+    """Any exception during the TLS handshake through a proxy is a connection error."""
     del authority
     with Server(no_tls) as server:
         monkeypatch.setenv("HTTPS_PROXY", server.url)
@@ -205,10 +205,10 @@ def test_storage_that_cannot_be_reached(
     tmp_path: Any,
     error: Exception,
 ) -> None:
-    """An exception of any kind while connecting to storage is a connection error, too."""
+    """Any exception while connecting to storage is a connection error, too."""
     client = connect(mock.api_key, base_url=mock.url, max_retries=0)
     client.storage.sign(done.output_path)
-    # The API is asked over a connection that is there already.
+    # The request to the API uses an existing connection.
     monkeypatch.setattr(BACKENDS[colour], "connect_tcp", breaking(error, colour))
     with pytest.raises(DownloadError, match=f"cannot connect .*{error}"):
         client.jobs.download(done, tmp_path)

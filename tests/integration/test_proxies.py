@@ -1,4 +1,4 @@
-"""Which proxy a request goes over: the one that `httpx.Client()` would take, and none for this machine."""
+"""The proxy for a request is the one that `httpx.Client()` would use; loopback has none."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ ENVIRONMENTS: list[dict[str, str]] = [
 
 
 def chosen_by_httpx(url: str) -> object:
-    """Return what matters of the proxy that httpx takes for a URL."""
+    """Return the relevant attributes of the proxy that httpx uses for a URL."""
     try:
         client = httpx.Client(verify=tls_context("http"))
     except httpx.InvalidURL:
@@ -103,7 +103,7 @@ def chosen_by_httpx(url: str) -> object:
 
 
 def chosen_by_us(url: str) -> object:
-    """Return what matters of the proxy that we take for a URL."""
+    """Return the same attributes of the proxy that the SDK uses."""
     try:
         proxy = proxy_for(httpx.URL(url))
     except httpx.InvalidURL:
@@ -113,7 +113,7 @@ def chosen_by_us(url: str) -> object:
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS, ids=str)
 def test_the_proxy_is_the_one_of_httpx(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every spelling of the environment that httpx honours leads to the same proxy, or error."""
+    """Every environment that httpx supports leads to the same proxy or error."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     for url in URLS:
@@ -121,8 +121,8 @@ def test_the_proxy_is_the_one_of_httpx(environment: dict[str, str], monkeypatch:
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
-def test_this_machine_is_never_reached_over_a_proxy(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plain http is allowed to loopback because nobody is between."""
+def test_loopback_is_never_reached_over_a_proxy(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain http is allowed to loopback only because no proxy is involved."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, PROXY)
     assert proxy_for(httpx.URL(f"http://{host}:8000")) is None
@@ -133,21 +133,21 @@ ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 
 
 
 class InnerTls:
-    """The server's end of TLS over a connection that has TLS already."""
+    """The server's side of TLS inside a TLS connection."""
 
     def __init__(self, outer: ssl.SSLSocket, context: ssl.SSLContext) -> None:
-        """Shake hands."""
+        """Do the handshake."""
         self._outer = outer
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._inner = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._exchange(self._inner.do_handshake)
 
     def recv(self, size: int) -> bytes:
-        """Read what there is."""
+        """Receive what is available."""
         return self._exchange(self._inner.read, size)
 
     def sendall(self, data: bytes) -> None:
-        """Send all of it."""
+        """Send all bytes."""
         self._exchange(self._inner.write, data)
 
     def _exchange(self, operation: Any, *arguments: Any) -> Any:
@@ -167,7 +167,7 @@ class InnerTls:
 def test_a_proxy_that_speaks_tls(
     connect: Callable[..., Any], colour: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """TLS to the API goes through TLS to an https proxy, for many requests over one connection."""
+    """TLS to the API works through TLS to an https proxy, for many requests per connection."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))

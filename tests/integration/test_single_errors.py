@@ -1,4 +1,4 @@
-"""What the errors of a single call tell the user, over real sockets."""
+"""The messages of a single call's errors, over real sockets."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from techforge.mock import MockServer
 
 
-def test_an_error_without_an_answer_names_the_host(
+def test_an_error_without_a_response_names_the_host(
     connect: Callable[..., Any], mock: MockServer, media: dict[str, str], closed_port: int
 ) -> None:
-    """A wrong base_url is seen at once: refused, cut off, or too late."""
+    """A wrong base_url is visible: refused, cut off or timed out."""
     with pytest.raises(APIConnectionError, match=f"cannot connect to 127.0.0.1:{closed_port} ") as caught:
         connect("key", base_url=f"http://127.0.0.1:{closed_port}", max_retries=0).jobs.create(**media)
     assert not caught.value.job_may_exist
@@ -41,7 +41,7 @@ def test_an_error_without_an_answer_names_the_host(
 
 
 def test_a_429_at_the_deadline_stays_a_429(both: Any, mock: MockServer, media: dict[str, str]) -> None:
-    """However little time a `Retry-After` leaves: the error is the 429 and its pause, after one POST."""
+    """However short the time that its `Retry-After` leaves. One POST was sent."""
     mock.faults.add("status=429;retry-after=1;operation=createJob;times=0")
     for left in (0.0, 0.004, 0.009):
         sent = mock.journal.count(operation="createJob")
@@ -55,7 +55,7 @@ def test_a_429_at_the_deadline_stays_a_429(both: Any, mock: MockServer, media: d
 def test_an_unfinished_job_has_no_video_yet(
     both: Any, mock: MockServer, media: dict[str, str], tmp_path: Path
 ) -> None:
-    """`jobs.download` says how to wait; `storage` knows of no job, and says that there is nothing."""
+    """`jobs.download` says how to wait. `storage` says that no object exists."""
     mock.store.pace = type(mock.store.pace)(seconds=3600)
     job = both.jobs.create(**media)
     with pytest.raises(NotFoundError, match=r"is not there yet\. Wait for it with jobs\.wait") as caught:
@@ -69,10 +69,10 @@ def test_an_unfinished_job_has_no_video_yet(
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9000/a.png", "http://minio:9000/a.png", "portrait.png"])
-def test_what_the_api_cannot_fetch_is_not_submitted(
+def test_unreachable_media_is_not_submitted(
     connect: Callable[..., Any], mock: MockServer, media: dict[str, str], url: str
 ) -> None:
-    """Neither a private URL nor a path sends a request; the API here has a public name."""
+    """A private URL or a local path is refused. The API here has a public name."""
     client = connect("key", base_url="https://api.example.com")
     with pytest.raises(InvalidArgumentError, match="fetches media from the internet"):
         client.jobs.create(**{**media, "image_url": url})

@@ -1,4 +1,4 @@
-"""TLS, directly and by way of a proxy, as the environment says."""
+"""TLS, directly and through a proxy, configured by the environment."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 
 
 @pytest.fixture
 def authority(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[trustme.CA]:
-    """Return an authority that the environment says is to be trusted."""
+    """Return a certificate authority that the environment configures as trusted."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
@@ -37,7 +37,7 @@ def authority(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[trust
 
 
 def secured(authority: trustme.CA, name: str, heads: list[str]) -> Server:
-    """Return an API behind TLS, which keeps its connections open."""
+    """Return an API with TLS that keeps its connections open."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(name).configure_cert(context)
 
@@ -51,7 +51,7 @@ def secured(authority: trustme.CA, name: str, heads: list[str]) -> Server:
 
 
 def tunnel(to: Server, heads: list[str]) -> Server:
-    """Return a proxy that leads every tunnel to one server."""
+    """Return a proxy that connects every tunnel to one server."""
 
     def pump(source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
@@ -73,7 +73,7 @@ def tunnel(to: Server, heads: list[str]) -> Server:
 
 
 def test_the_environments_authority_is_trusted(connect: Callable[..., Any], authority: trustme.CA) -> None:
-    """`SSL_CERT_FILE` says who vouches for the API, and one connection carries many requests."""
+    """`SSL_CERT_FILE` sets the authority. One connection carries many requests."""
     heads: list[str] = []
     with secured(authority, "127.0.0.1", heads) as api:
         client = connect("key", base_url=api.url.replace("http:", "https:"))
@@ -84,7 +84,7 @@ def test_the_environments_authority_is_trusted(connect: Callable[..., Any], auth
 
 
 def test_an_unknown_authority_is_not_trusted(connect: Callable[..., Any], authority: trustme.CA) -> None:
-    """Nothing is sent to a server that nobody vouches for."""
+    """Nothing is sent to a server with an untrusted certificate."""
     del authority
     heads: list[str] = []
     with secured(trustme.CA(), "127.0.0.1", heads) as api:
@@ -95,7 +95,7 @@ def test_an_unknown_authority_is_not_trusted(connect: Callable[..., Any], author
 
 
 def test_a_certificate_is_for_a_name(connect: Callable[..., Any], authority: trustme.CA) -> None:
-    """Another server of the same authority is another server."""
+    """A certificate of another server is refused."""
     heads: list[str] = []
     with secured(authority, "elsewhere.example", heads) as api:
         with pytest.raises(APIConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
@@ -106,7 +106,7 @@ def test_a_certificate_is_for_a_name(connect: Callable[..., Any], authority: tru
 def test_a_tunnel_through_a_proxy(
     connect: Callable[..., Any], authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`HTTPS_PROXY` is asked for a tunnel; it learns the host, and its own password, and not the key."""
+    """The proxy of `HTTPS_PROXY` gets the host and its own password, but not the key."""
     asked: list[str] = []
     heads: list[str] = []
     with secured(authority, "api.example", heads) as api, tunnel(api, asked) as proxy:
@@ -123,10 +123,10 @@ def test_a_tunnel_through_a_proxy(
     assert all("the-api-key" in sent and "proxy-authorization" not in sent.lower() for sent in heads)
 
 
-def test_what_needs_no_proxy(
+def test_no_proxy(
     connect: Callable[..., Any], colour: str, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`NO_PROXY` names hosts that are reached directly."""
+    """Hosts in `NO_PROXY` are reached directly."""
     heads: list[str] = []
     resolve = socket.getaddrinfo
 
@@ -143,7 +143,7 @@ def test_what_needs_no_proxy(
     with secured(authority, "api.example", heads) as api:
         client = connect("key", base_url=f"https://api.example:{api.url.rpartition(':')[2]}")
         if colour == "async":
-            # uvloop looks names up by itself.
+            # uvloop resolves names by itself.
             monkeypatch.setattr(client._runner.get_loop(), "getaddrinfo", async_resolver)
         assert json.loads(SIGNED)["signedUrl"] == client.storage.sign("a/b").url
         client.close()

@@ -1,4 +1,4 @@
-"""Waiting for a video over real sockets: by storage, by a tracker, and never past the deadline."""
+"""Waiting for a video over real sockets: polls of storage, trackers and deadlines."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ SIGN, STORAGE = "generateSignedPath", "storage"
 
 
 class Says:
-    """A tracker that says one thing after another, then the last for ever; exceptions are raised."""
+    """A tracker that returns or raises its values one by one, and then repeats the last."""
 
     def __init__(self, *answers: Any) -> None:
-        """Remember what to say."""
+        """Store the values."""
         self.answers = list(answers)
         self.asked: list[Job] = []
 
@@ -69,12 +69,12 @@ class SaysAsync(Says):
 
 @pytest.fixture
 def tracker(colour: str) -> Callable[..., Says]:
-    """Return the kind of tracker that the colour takes."""
+    """Return a tracker for the client, sync or async."""
     return Says if colour == "sync" else SaysAsync
 
 
 def leads_to(mock: MockServer, url: str) -> None:
-    """Let every signed URL be this one, whether or not there is an object."""
+    """Let the API return this URL for every storage key, whether or not an object exists."""
     answer = f'{{"signedUrl":"{url}","expiresAt":"2030-01-01T00:00:00Z"}}'
     mock.faults.add(f"status=200;json={answer};operation={SIGN};times=0")
 
@@ -87,8 +87,8 @@ def operations(mock: MockServer) -> list[str | None]:
 # --- by storage alone -----------------------------------------------------------------------------
 
 
-def test_from_not_there_to_done(both: Any, mock: MockServer, media: dict[str, str]) -> None:
-    """A 404 means "not yet"; once there is a video its job is done, and the answer tells all about it."""
+def test_from_waiting_to_done(both: Any, mock: MockServer, media: dict[str, str]) -> None:
+    """A 404 means "not yet". The video has size, type, path and a finished job."""
     mock.store.pace = type(mock.store.pace)(polls=2)
     job = both.jobs.create(**media)
     updates: list[JobUpdate] = []
@@ -112,15 +112,15 @@ def test_from_not_there_to_done(both: Any, mock: MockServer, media: dict[str, st
 
 @pytest.mark.parametrize("status", [403, 404, 410])
 def test_a_signature_proves_nothing(both: Any, mock: MockServer, done: Job, status: int) -> None:
-    """A signed URL behind which there is no object yet means "not yet": the CDN has the last word."""
+    """If storage has no object behind a signed URL, the wait continues."""
     mock.faults.add(f"cdn-status={status};times=2")
     video = both.jobs.wait(done, poll=0.02, timeout=10)
     assert video.job.status == "done"
     assert operations(mock) == [SIGN, STORAGE] * 3
 
 
-def test_one_look_is_one_byte_without_our_key(both: Any, mock: MockServer, done: Job) -> None:
-    """Each look asks storage exactly once, for one byte, and never shows it our key or our headers."""
+def test_a_poll_requests_one_byte_without_our_key(both: Any, mock: MockServer, done: Job) -> None:
+    """Each poll sends one request to storage, without the key or other headers for the API."""
     mock.faults.add("cdn-status=404;times=2")
     both.with_options(default_headers={"x-team": "blue"}).jobs.wait(done, poll=0.02, timeout=10)
     looks = mock.journal.requests(server="storage")
@@ -131,7 +131,7 @@ def test_one_look_is_one_byte_without_our_key(both: Any, mock: MockServer, done:
 
 
 def test_a_storage_that_ignores_the_range(both: Any, mock: MockServer, done: Job, stopwatch: Any) -> None:
-    """Where storage answers 200 with everything, the look does not read it, and still knows its size."""
+    """If storage sends the whole object, the poll does not read it, and still knows its size."""
     mock.store.put(done.output_path, b"x" * 50_000_000)
     mock.faults.add("cdn-ignore-range=1;times=0")
     with stopwatch:
@@ -140,8 +140,8 @@ def test_a_storage_that_ignores_the_range(both: Any, mock: MockServer, done: Job
 
 
 @pytest.mark.lying("no expiresAt")
-def test_an_answer_without_an_expiry(both: Any, mock: MockServer, done: Job) -> None:
-    """A later revision signs without `expiresAt`: the expiry is None then, and nothing fails."""
+def test_a_response_without_an_expiry(both: Any, mock: MockServer, done: Job) -> None:
+    """If `expiresAt` is missing, the expiry is None."""
     url = both.storage.sign(done.output_path).url
     mock.faults.add(f'json={{"signedUrl":"{url}"}};operation={SIGN};times=0')
     video = both.jobs.find(done)
@@ -149,25 +149,25 @@ def test_an_answer_without_an_expiry(both: Any, mock: MockServer, done: Job) -> 
     assert (video.url, video.expires_at) == (url, None)
 
 
-def test_find_looks_once(both: Any, mock: MockServer, done: Job) -> None:
-    """`find` is one look for those who poll by themselves: None means "not yet"."""
+def test_find_polls_once(both: Any, mock: MockServer, done: Job) -> None:
+    """`find` returns None if the video does not exist yet."""
     assert both.jobs.find(Job("a" * 8, done.project_id)) is None
     assert both.jobs.find(done).job == done
     assert operations(mock) == [SIGN, SIGN, STORAGE]
 
 
-def test_polls_keep_their_distance(both: Any, mock: MockServer, done: Job) -> None:
-    """`poll=0.1` means a pause of a tenth of a second between two looks, in both colours."""
+def test_a_fixed_poll_interval(both: Any, mock: MockServer, done: Job) -> None:
+    """`poll=0.1` means a pause of a tenth of a second between polls, in sync and async."""
     mock.faults.add("cdn-status=404;times=3")
     both.jobs.wait(done, poll=0.1, timeout=10)
     times = [record.time for record in mock.journal.requests(operation=SIGN)]
     assert [b - a >= 0.095 for a, b in itertools.pairwise(times)] == [True] * 3
 
 
-def test_a_look_that_is_redirected(
+def test_a_poll_that_is_redirected(
     both: Any, mock: MockServer, scripted: Callable[..., Any], done: Job
 ) -> None:
-    """Storage may redirect, as it may for a download: a video that can be fetched can be found."""
+    """Storage may redirect polls, as it may redirect downloads."""
     url = both.storage.sign(done.output_path).url
     text = f"HTTP/1.1 302 Found\r\nlocation: {url}\r\ncontent-length: 0\r\n\r\n"
     server = scripted(lambda _head, _connection: text.encode())
@@ -179,7 +179,7 @@ def test_a_look_that_is_redirected(
 
 
 def test_a_tracker_that_says_failed(both: Any, mock: MockServer, done: Job, tracker: Any) -> None:
-    """A tracker's `failed` ends the wait at once, with its reason; storage is not asked."""
+    """The wait ends at once with the tracker's reason, without a request to storage."""
     updates: list[JobUpdate] = []
     with pytest.raises(JobFailedError, match="no face found") as caught:
         both.jobs.wait(
@@ -197,7 +197,7 @@ def test_a_tracker_that_says_failed(both: Any, mock: MockServer, done: Job, trac
 
 @pytest.mark.parametrize("word", ["done", "Success", "DONE"])
 def test_a_tracker_that_says_done(both: Any, mock: MockServer, done: Job, tracker: Any, word: str) -> None:
-    """Statuses that nobody knows keep the wait going; done and success, in any case, mean: look now."""
+    """An unknown status continues the wait. `done` and `success`, in any case, poll storage."""
     asked = tracker("queued", "QUANTUM", "in_progress", "", word)
     video = both.jobs.wait(done, tracker=asked, poll=0.02, timeout=10)
     assert video.job.id == done.id
@@ -206,14 +206,14 @@ def test_a_tracker_that_says_done(both: Any, mock: MockServer, done: Job, tracke
 
 
 def test_a_tracker_ahead_of_storage(both: Any, mock: MockServer, done: Job, tracker: Any) -> None:
-    """Where the tracker says done and storage has nothing yet, the wait goes on."""
+    """If storage has no object yet, the wait continues."""
     mock.faults.add("cdn-status=404;times=2")
     assert both.jobs.wait(done, tracker=tracker("done"), poll=0.02, timeout=10).job.id == done.id
     assert operations(mock) == [SIGN, STORAGE] * 3
 
 
 def test_a_tracker_knows_where_the_video_is(both: Any, mock: MockServer, done: Job, tracker: Any) -> None:
-    """A tracker's `output_path` overrides the storage key, and the job that comes back has it."""
+    """A tracker's `output_path` replaces the job's storage key."""
     mock.store.put("elsewhere/video.mp4", b"other")
     where = tracker(JobState("done", output_path="elsewhere/video.mp4"))
     video = both.jobs.wait(done, tracker=where, poll=0.02, timeout=10)
@@ -224,8 +224,8 @@ def test_a_tracker_knows_where_the_video_is(both: Any, mock: MockServer, done: J
     )
 
 
-def test_a_tracker_may_stumble(both: Any, done: Job, tracker: Any) -> None:
-    """Up to `max_failures` failures in a row of a tracker are tolerated, and a success resets the count."""
+def test_a_tracker_may_fail(both: Any, done: Job, tracker: Any) -> None:
+    """Up to `max_failures` failures in a row are tolerated. A success resets the count."""
     broken = [OSError("db")] * 2
     asked = tracker(*broken, "processing", *broken, "done")
     poll = PollSchedule(initial=0.02, factor=1, maximum=0.02, max_failures=2)
@@ -233,8 +233,8 @@ def test_a_tracker_may_stumble(both: Any, done: Job, tracker: Any) -> None:
     assert len(asked.asked) == 6
 
 
-def test_a_tracker_that_keeps_stumbling(both: Any, done: Job, tracker: Any) -> None:
-    """Past `max_failures` the tracker's own exception comes out as it is, with a note of the job's ids."""
+def test_a_tracker_that_keeps_failing(both: Any, done: Job, tracker: Any) -> None:
+    """Beyond `max_failures`, its own exception is raised, with a note of the job's ids."""
     asked = tracker(OSError("db is down"))
     poll = PollSchedule(initial=0.02, factor=1, maximum=0.02, max_failures=2)
     with pytest.raises(OSError, match="db is down") as caught:
@@ -244,15 +244,15 @@ def test_a_tracker_that_keeps_stumbling(both: Any, done: Job, tracker: Any) -> N
     assert f"jobs.from_ids({done.id!r}, {done.project_id!r})" in note
 
 
-def test_a_tracker_of_the_wrong_colour_is_refused(client: TechForge, done: Job) -> None:
-    """An async tracker given to the sync client is a mistake to be told of, not a status to poll on."""
+def test_an_async_tracker_is_refused_by_the_sync_client(client: TechForge, done: Job) -> None:
+    """Otherwise its coroutine would be taken for a status."""
     with pytest.raises(TechForgeError) as caught:
         client.jobs.wait(done, tracker=SaysAsync("done"), poll=0.02, timeout=0.2)  # type: ignore[arg-type]
     assert not isinstance(caught.value, JobTimeoutError)
 
 
 def test_an_async_on_update_is_refused_by_the_sync_client(client: TechForge, done: Job) -> None:
-    """An async `on_update` given to the sync client would never run; that is told, not warned of."""
+    """It would never run, so the call raises an error."""
 
     async def note(_update: JobUpdate) -> None:
         raise AssertionError
@@ -262,7 +262,7 @@ def test_an_async_on_update_is_refused_by_the_sync_client(client: TechForge, don
 
 
 async def test_an_async_on_update_is_awaited(async_client: AsyncTechForge, done: Job) -> None:
-    """The async client awaits `on_update` and `on_progress` where they are async."""
+    """The async client awaits `on_update` and `on_progress` if they are async."""
     heard: list[str] = []
 
     async def note(update: JobUpdate) -> None:
@@ -273,8 +273,8 @@ async def test_an_async_on_update_is_awaited(async_client: AsyncTechForge, done:
     assert heard == ["done", "done"]
 
 
-async def test_a_tracker_that_never_answers(async_client: AsyncTechForge, done: Job) -> None:
-    """An async tracker that hangs ends with the wait's deadline."""
+async def test_a_tracker_that_hangs(async_client: AsyncTechForge, done: Job) -> None:
+    """An async tracker that hangs ends at the wait's deadline."""
 
     class Hangs:
         async def check(self, _job: Job) -> str:
@@ -293,7 +293,7 @@ async def test_a_tracker_that_never_answers(async_client: AsyncTechForge, done: 
 def test_a_job_that_takes_too_long(
     both: Any, mock: MockServer, media: dict[str, str], stopwatch: Any
 ) -> None:
-    """At the deadline the wait ends with all that is needed to go on: the job, and how to wait again."""
+    """The timeout error has the job, and says how to wait again."""
     mock.store.pace = type(mock.store.pace)(seconds=60)
     job = both.jobs.create(**media)
     with stopwatch, pytest.raises(JobTimeoutError) as caught:
@@ -314,7 +314,7 @@ def test_a_job_that_takes_too_long(
 
 @pytest.mark.parametrize("where", [SIGN, STORAGE])
 def test_a_hung_server(both: Any, mock: MockServer, done: Job, where: str, stopwatch: Any) -> None:
-    """A server that accepts and never answers cannot hold a wait beyond its deadline."""
+    """A server that never responds cannot extend a wait beyond its deadline."""
     mock.faults.add(f"delay=30;operation={where};times=0")
     with stopwatch, pytest.raises(JobTimeoutError) as caught:
         both.jobs.wait(done, poll=0.05, timeout=0.4)
@@ -325,7 +325,7 @@ def test_a_hung_server(both: Any, mock: MockServer, done: Job, where: str, stopw
 def test_a_storage_whose_head_drips(
     both: Any, mock: MockServer, scripted: Callable[..., Any], done: Job, stopwatch: Any
 ) -> None:
-    """Nor can a storage whose answer never stalls and never ends."""
+    """The same for a response whose headers arrive byte by byte."""
     head = b"HTTP/1.1 206 OK\r\nx-long: " + b"x" * 40
     server = scripted(lambda _head, connection: server.drip(connection, head, 0.05))
     leads_to(mock, f"{server.url}/x?signature=s")
@@ -335,7 +335,7 @@ def test_a_storage_whose_head_drips(
 
 
 def test_a_pause_beyond_the_deadline(both: Any, mock: MockServer, done: Job, stopwatch: Any) -> None:
-    """A 429 that asks for more time than there is ends the wait at once, and the error carries the pause."""
+    """A 429 with a longer pause ends the wait at once, and the error has the pause."""
     mock.faults.add(f"status=429;retry-after=60;operation={SIGN}")
     with stopwatch, pytest.raises(JobTimeoutError) as caught:
         both.jobs.wait(done, poll=0.02, timeout=5)
@@ -345,8 +345,8 @@ def test_a_pause_beyond_the_deadline(both: Any, mock: MockServer, done: Job, sto
 
 
 @pytest.mark.lying("HTML among the failures")
-def test_a_server_that_stumbles_while_we_wait(both: Any, mock: MockServer, done: Job) -> None:
-    """Failed polls are the next poll's to make good: 5xx, lost connections and refusals do not end a wait."""
+def test_failed_polls_do_not_end_a_wait(both: Any, mock: MockServer, done: Job) -> None:
+    """A 5xx, a lost connection and a refused connection are tolerated."""
     mock.faults.add(
         f"status=503;operation={SIGN}",
         f"close=after-body;operation={SIGN}",
@@ -359,8 +359,8 @@ def test_a_server_that_stumbles_while_we_wait(both: Any, mock: MockServer, done:
     assert mock.journal.count(operation=SIGN) == 7
 
 
-def test_a_server_that_keeps_stumbling(both: Any, mock: MockServer, done: Job) -> None:
-    """Past `max_failures` polls that failed in a row the last failure is raised, and carries the job."""
+def test_too_many_failed_polls_end_a_wait(both: Any, mock: MockServer, done: Job) -> None:
+    """Beyond `max_failures` in a row the last failure is raised, with the job."""
     mock.faults.add(f"status=503;operation={SIGN};times=0")
     poll = PollSchedule(initial=0.02, factor=1, maximum=0.02, max_failures=2)
     with pytest.raises(InternalServerError) as caught:
@@ -370,15 +370,15 @@ def test_a_server_that_keeps_stumbling(both: Any, mock: MockServer, done: Job) -
     assert done.id in caught.value.__notes__[0]
 
 
-def test_a_failure_that_will_not_pass(connect: Callable[..., Any], mock: MockServer, done: Job) -> None:
-    """A wrong key will be wrong the next time too: the wait ends at once, and the error carries the job."""
+def test_a_permanent_failure_ends_a_wait(connect: Callable[..., Any], mock: MockServer, done: Job) -> None:
+    """A wrong key ends the wait at once, and the error has the job."""
     with pytest.raises(AuthenticationError) as caught:
         connect("wrong", base_url=mock.url).jobs.wait(done, poll=0.02, timeout=10)
     assert mock.journal.count() == 1
     assert caught.value.job == done
 
 
-# --- going on -------------------------------------------------------------------------------------
+# --- continuing -----------------------------------------------------------------------------------
 
 PROGRAM = {
     "sync": """
@@ -402,8 +402,8 @@ asyncio.run(main())
 }
 
 
-def test_another_process_goes_on(colour: str, both: Any, mock: MockServer, media: dict[str, str]) -> None:
-    """Two ids on a command line are all that another process needs to wait for the same job."""
+def test_another_process_waits(colour: str, both: Any, mock: MockServer, media: dict[str, str]) -> None:
+    """It needs only the two ids of the job."""
     mock.store.pace = type(mock.store.pace)(polls=3)
     with pytest.raises(JobTimeoutError) as caught:
         both.jobs.create_and_wait(**media, poll=10, timeout=0.05)
@@ -428,7 +428,7 @@ def test_another_process_goes_on(colour: str, both: Any, mock: MockServer, media
 
 
 def test_from_ids_checks_and_sends_nothing(both: Any, mock: MockServer, done: Job) -> None:
-    """Ids are checked, since they build a storage key, and nothing is sent."""
+    """Ids are checked, because the storage key contains them."""
     job = both.jobs.from_ids(done.id, done.project_id.upper(), output_path="elsewhere/a.mp4")
     assert job == Job(done.id, done.project_id, output_path="elsewhere/a.mp4")
     for wrong in (("../..", done.project_id), (done.id, ""), (done.project_id, "1/2")):
@@ -440,7 +440,7 @@ def test_from_ids_checks_and_sends_nothing(both: Any, mock: MockServer, done: Jo
 
 
 def test_create_and_wait(both: Any, mock: MockServer, media: dict[str, str]) -> None:
-    """One call from two URLs to a video; `on_update` hears of the job's id before the first poll."""
+    """One call from two URLs to a video. `on_update` gets the job id before the first poll."""
     heard: list[tuple[int, str, int]] = []
 
     def note(update: JobUpdate) -> None:
@@ -474,7 +474,7 @@ def test_errors_after_the_submission_carry_the_job(
     options: Any,
     kind: type[TechForgeError],
 ) -> None:
-    """What has been paid for is not lost: every error after the submission carries the job."""
+    """Every error after the submission has the paid job."""
     mock.faults.add(fault)
     with pytest.raises(kind) as caught:
         both.jobs.create_and_wait(**media, poll=0.02, **options)
@@ -500,8 +500,8 @@ def test_wrong_waits_cost_nothing(
     assert mock.journal.count() == 0
 
 
-def test_what_is_no_job_is_refused(both: Any, mock: MockServer, done: Job) -> None:
-    """An id is no job; the error says how to make one from it."""
+def test_an_id_instead_of_a_job_is_refused(both: Any, mock: MockServer, done: Job) -> None:
+    """The error says how to make a job from ids."""
     for call in (both.jobs.wait, both.jobs.find):
         with pytest.raises(InvalidArgumentError, match="from_ids"):
             call(done.id)
@@ -513,7 +513,7 @@ def test_what_is_no_job_is_refused(both: Any, mock: MockServer, done: Job) -> No
 
 @pytest.mark.parametrize("where", ["between two polls", "during a request"])
 def test_close_ends_a_wait_in_another_thread(mock: MockServer, done: Job, where: str) -> None:
-    """`close()` ends every wait, at once, wherever it is: between two polls or in a request that hangs."""
+    """`close()` ends a wait at once, between polls or during a request."""
     if where == "during a request":
         mock.faults.add(f"delay=30;operation={SIGN};times=0")
     else:
@@ -562,7 +562,7 @@ async def test_close_ends_a_wait_in_another_task(mock: MockServer, done: Job, wh
     "fault", [f"delay=30;operation={SIGN}", "delay=30;operation=storage", "cdn-status=404"]
 )
 async def test_a_cancelled_wait(mock: MockServer, done: Job, fault: str) -> None:
-    """Cancelling a wait is prompt, leaves nothing open, and notes how to go on."""
+    """A cancellation is fast, leaves nothing open, and notes how to continue."""
     mock.faults.add(f"{fault};times=0")
     async with AsyncTechForge(mock.api_key, base_url=mock.url) as client:
         task = asyncio.create_task(client.jobs.wait(done, poll=30, timeout=30))
@@ -578,7 +578,7 @@ async def test_a_cancelled_wait(mock: MockServer, done: Job, fault: str) -> None
 
 
 async def test_a_cancelled_submission(mock: MockServer, media: dict[str, str]) -> None:
-    """A cancelled `create` notes the project in which a job may now exist."""
+    """A cancelled `create` notes the project in which a job may exist."""
     mock.faults.add("delay=30;operation=createJob")
     async with AsyncTechForge(mock.api_key, base_url=mock.url) as client:
         task = asyncio.create_task(client.jobs.create(**media))  # type: ignore[arg-type]
