@@ -1,4 +1,4 @@
-"""The programs in examples/ do what they say, against the mock."""
+"""The programs in examples/ work, with the mock as their API."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOKEN = {"x-webhook-token": "a token of ours"}
 
 
 def run(mock: MockServer, name: str, *arguments: object, said: str = "") -> subprocess.CompletedProcess[str]:
-    """Run an example as a user would, with the mock for the API."""
+    """Run an example as a user would, with the mock as its API."""
     environment = os.environ | mock.environ | {"PYTHONPATH": ":".join(filter(None, sys.path))}
     return subprocess.run(
         [sys.executable, "-W", "error", EXAMPLES / name, *map(str, arguments)],
@@ -43,7 +43,7 @@ def run(mock: MockServer, name: str, *arguments: object, said: str = "") -> subp
 
 @asynccontextmanager
 async def serving() -> AsyncIterator[httpx.AsyncClient]:
-    """Start the web service anew, and yield a client of it."""
+    """Start the web service, and yield a client of it."""
     app = web_service.make_app()
     transport = httpx.ASGITransport(app)
     async with (
@@ -73,7 +73,7 @@ def uvicorn(mock: MockServer, tmp_path: Path) -> Iterator[str]:
         port = listener.getsockname()[1]
     environment = os.environ | mock.environ | {"WEBHOOK_TOKEN": "x", "VIDEOS": str(tmp_path)}
     environment["PYTHONPATH"] = ":".join(filter(None, sys.path))
-    # `uvicorn[standard]` chooses these by itself; said aloud, it fails where they are missing.
+    # `uvicorn[standard]` uses these by default; if they are missing, naming them fails.
     chosen = ["--loop", "uvloop", "--http", "httptools", "--port", str(port), "--log-level", "warning"]
     command = [sys.executable, "-m", "uvicorn", "--factory", "web_service:make_app", *chosen]
     with subprocess.Popen(command, env=environment, cwd=EXAMPLES) as server:
@@ -82,8 +82,8 @@ def uvicorn(mock: MockServer, tmp_path: Path) -> Iterator[str]:
 
 
 def test_the_web_service_under_uvicorn_standard(uvicorn: str, mock: MockServer) -> None:
-    """Under uvloop and httptools an order is submitted once, and the video is shown."""
-    transport = httpx.HTTPTransport(retries=10)  # until it has started
+    """With uvloop and httptools an order is submitted once, and the video is shown."""
+    transport = httpx.HTTPTransport(retries=10)  # retry until the server has started
     with httpx.Client(transport=transport, base_url=uvicorn, timeout=30) as service:
         ordered = service.post("/videos", json=MEDIA)
         assert ordered.status_code == 202, ordered.text
@@ -92,18 +92,18 @@ def test_the_web_service_under_uvicorn_standard(uvicorn: str, mock: MockServer) 
 
 
 def event(mock: MockServer, **more: str) -> dict[str, Any]:
-    """Return what a job service says of the last job."""
+    """Return the event that a job service would send about the last job."""
     sent = mock.journal.requests(operation="createJob")[-1]
     return {"jobId": sent.job_id, "projectId": sent.json()["project_id"], **more}
 
 
 def names(folder: Path) -> list[str]:
-    """Return what the files of a folder are called."""
+    """Return the names of the files in a folder."""
     return sorted(path.name for path in folder.iterdir())
 
 
 async def test_a_video_is_ordered_and_shown(service: httpx.AsyncClient, mock: MockServer) -> None:
-    """An order is accepted at once; its URL works, and is no thing to be kept."""
+    """An order is accepted at once, and the page with the video is not cached."""
     mock.next_job(polls=1)
     ordered = await service.post("/videos", json=MEDIA)
     assert ordered.status_code == 202
@@ -119,7 +119,7 @@ async def test_a_video_is_ordered_and_shown(service: httpx.AsyncClient, mock: Mo
 async def test_the_webhook_fetches_the_video(
     service: httpx.AsyncClient, mock: MockServer, tmp_path: Path
 ) -> None:
-    """It hands over to `from_ids`, also for a job of another process, and may come twice."""
+    """It uses `from_ids`, also for a job of another process. A repeated event does no harm."""
     await service.post("/videos", json=MEDIA)
     done = event(mock, status="done")
     async with serving() as other:
@@ -128,10 +128,10 @@ async def test_the_webhook_fetches_the_video(
     assert names(tmp_path) == [f"{done['jobId']}.mp4"]
 
 
-async def test_the_webhook_tells_of_a_failure(
+async def test_the_webhook_reports_a_failure(
     service: httpx.AsyncClient, mock: MockServer, tmp_path: Path
 ) -> None:
-    """What has failed is not waited for, and the reason is shown."""
+    """The page shows the reason of a failed job."""
     mock.next_job(fails="no face found")
     place = (await service.post("/videos", json=MEDIA)).headers["location"]
     failed = event(mock, status="failed", message="no face found")
@@ -141,10 +141,10 @@ async def test_the_webhook_tells_of_a_failure(
 
 
 @pytest.mark.parametrize("headers", [{}, {"x-webhook-token": "wrong"}])
-async def test_the_webhook_is_not_for_everybody(
+async def test_the_webhook_needs_its_token(
     service: httpx.AsyncClient, mock: MockServer, headers: Any
 ) -> None:
-    """Without the token nothing is looked at, let alone fetched."""
+    """Without the token, nothing is requested from the API."""
     await service.post("/videos", json=MEDIA)
     assert (await service.post("/webhook", json=event(mock), headers=headers)).status_code == 401
     assert mock.journal.count(operation="generateSignedPath") == 0
@@ -161,10 +161,10 @@ async def test_the_webhook_is_not_for_everybody(
         ("close=after-body", 502, "unknown"),
     ],
 )
-async def test_what_the_service_says_of_errors(
+async def test_errors_of_the_service(
     service: httpx.AsyncClient, mock: MockServer, fault: str, status: int, said: str
 ) -> None:
-    """The caller learns what to do; an unknown outcome has the project to look for, and is sent once."""
+    """The caller learns what to do. A job with an unknown outcome is submitted once."""
     mock.faults.add(f"{fault};operation=createJob;times=0")
     answer = await service.post("/videos", json=MEDIA)
     assert answer.status_code == status
@@ -177,7 +177,7 @@ async def test_what_the_service_says_of_errors(
 
 
 def test_the_worker(mock: MockServer, tmp_path: Path) -> None:
-    """Each order has its file or its reason, and each job's ids are told before it is waited for."""
+    """Each order ends with a file or a reason, and its job ids are printed before the wait."""
     mock.faults.add("close=after-body;operation=createJob;after=5")
     orders = [json.dumps({"name": f"n{number}", **MEDIA}) for number in range(20)]
     orders.append(json.dumps({"name": "bad", **MEDIA, "image_url": "no url"}))
@@ -198,7 +198,7 @@ def test_the_worker(mock: MockServer, tmp_path: Path) -> None:
 
 
 def test_the_campaign(mock: MockServer, tmp_path: Path) -> None:
-    """It says what needs a person, and goes on with the same line where it was stopped."""
+    """It lists the rows that need a decision. The same command continues a stopped run."""
     manifest = tmp_path / "campaign.csv"
     rows = [f"n{n},https://a.example/{n}.png,https://a.example/a.mp3" for n in range(3)]
     manifest.write_text("\n".join(["row_key,image_url,audio_url", *rows]), encoding="utf-8")
@@ -214,7 +214,7 @@ def test_the_campaign(mock: MockServer, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
 def test_without_arguments_an_example_prints_its_usage(name: str, mock: MockServer) -> None:
-    """A program that is started without arguments says how it is used, and sends nothing."""
+    """Nothing is sent."""
     done = run(mock, name)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("usage: ")
@@ -223,7 +223,7 @@ def test_without_arguments_an_example_prints_its_usage(name: str, mock: MockServ
 
 
 def test_a_bad_manifest(mock: MockServer, tmp_path: Path) -> None:
-    """Nothing is sent, and the row is named."""
+    """The row is named, and nothing is sent."""
     manifest = tmp_path / "campaign.csv"
     manifest.write_text("image_url,audio_url\nhttps://a.example/i.png,nowhere\n", encoding="utf-8")
     done = run(mock, "campaign.py", manifest, tmp_path / "videos")

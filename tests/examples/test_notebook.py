@@ -1,4 +1,4 @@
-"""The notebook in examples/ runs from its first cell to its last, as a kernel would run it."""
+"""The notebook in examples/ runs from its first cell to its last, as in a kernel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CELLS = ["".join(cell["source"]) for cell in NOTEBOOK["cells"] if cell["cell_typ
 
 
 async def run(cell: str, names: dict[str, Any]) -> object:
-    """Run a cell, which may await, and return the value of its last line where that is an expression."""
+    """Run a cell, which may await, and return the value of its last line if it is an expression."""
     tree = ast.parse(cell)
     last = ast.Expression(tree.body.pop().value) if isinstance(tree.body[-1], ast.Expr) else None  # type: ignore[attr-defined]
     for part, mode in ((tree, "exec"), (last, "eval")):
@@ -32,10 +32,10 @@ async def run(cell: str, names: dict[str, Any]) -> object:
 
 
 async def test_the_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job, a bar, the video and its player appear, and nothing that is saved holds a signature."""
+    """It shows a job, a bar, the video and its player. No saved output has a signature."""
     shown = be_in_a_notebook(monkeypatch)
     for name in ("TFI_API_KEY", "TFI_BASE_URL"):
-        # Set first, so that what the notebook sets is taken back in the end.
+        # Set here, so that monkeypatch restores the variables that the notebook sets.
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     names: dict[str, Any] = {}
@@ -59,8 +59,8 @@ async def test_the_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "signature" in video.url
 
 
-def test_the_notebook_is_as_new() -> None:
-    """What somebody's run of it has left is not committed."""
+def test_the_notebook_has_no_outputs() -> None:
+    """The outputs of a run are not committed."""
     for cell in NOTEBOOK["cells"]:
         assert cell["id"]
         if cell["cell_type"] == "code":

@@ -1,4 +1,4 @@
-"""Promises that hold for any sequence of failures, any clock and any server."""
+"""Promises for any sequence of failures, any clock and any server."""
 
 import math
 from datetime import UTC, datetime
@@ -35,7 +35,7 @@ failures = st.builds(
 
 
 def outcome_of(by_hand: ByHand, flow) -> APIError | None:
-    """Run a flow to its end, however it ends."""
+    """Run a flow to its end, and return its error."""
     try:
         by_hand.run(flow)
     except APIError as error:
@@ -45,7 +45,7 @@ def outcome_of(by_hand: ByHand, flow) -> APIError | None:
 
 @given(st.lists(failures, min_size=1, max_size=8), st.integers(0, 5), st.floats(1, 1e4), st.floats(0, 1))
 def test_a_call_keeps_its_bounds(script, max_retries: int, retry_timeout: float, jitter: float) -> None:
-    """However it fails: no more retries than allowed, no more sleep than allowed, every pause obeyed."""
+    """The numbers of retries and seconds of sleep are limited, and every pause is kept."""
     by_hand = ByHand(sends=[*script, "answer"], jitter=jitter)
     started = by_hand.clock.now
     settings = by_hand.settings(max_retries=max_retries, retry_timeout=retry_timeout)
@@ -60,7 +60,7 @@ def test_a_call_keeps_its_bounds(script, max_retries: int, retry_timeout: float,
 
 @given(st.lists(failures, min_size=1, max_size=8))
 def test_what_may_have_run_is_never_submitted_again(script) -> None:
-    """After an attempt whose outcome is unknown, a request that must not run twice is not sent."""
+    """After an unknown outcome, a request that must not run twice is not sent again."""
     by_hand = ByHand(sends=[*script, "answer"])
     doubt = next((n for n, failure in enumerate(script) if failure.outcome is Outcome.UNKNOWN), math.inf)
     settings = by_hand.settings(max_retries=20, retry_timeout=1e9)
@@ -79,10 +79,7 @@ def test_what_may_have_run_is_never_submitted_again(script) -> None:
     st.floats(0, 20),
 )
 def test_a_wait_keeps_its_deadline(statuses, timeout: float, interval: float, latency: float) -> None:
-    """Whatever the polls bring and however long they take: the end is at the deadline, within 20 ms.
-
-    Where the API limits the rate, and no poll's turn comes before the deadline, it is sooner.
-    """
+    """A wait ends at its deadline, within 20 ms, or earlier if the rate limiter leaves no time for a poll."""
     limited = 429 in statuses
 
     def slow(send: Send):
@@ -121,7 +118,7 @@ def test_an_interval_stays_in_its_bounds(
 def test_a_delay_fits_or_is_none(
     outcome, repeatable, retries, elapsed, retry_after, jitter, resubmit
 ) -> None:
-    """A delay obeys what was asked and fits into what is left; nothing is repeated that must not be."""
+    """A delay obeys `Retry-After` and fits the time that is left. Nothing is repeated at a risk."""
     policy = RetryPolicy(max_retries=50, resubmit_on_server_error=resubmit)
     delay = policy.delay(
         outcome,
@@ -140,28 +137,28 @@ def test_a_delay_fits_or_is_none(
 
 @given(st.text() | st.integers(-(10**12), 10**12).map(str) | st.datetimes().map(lambda d: d.isoformat()))
 def test_any_header_is_a_pause_or_nothing(value: str) -> None:
-    """A server can write what it likes into `Retry-After`."""
+    """A server can send any text in `Retry-After`."""
     pause = read_retry_after(value, NOW)
     assert pause is None or (pause >= 0 and math.isfinite(pause))
 
 
 @given(st.one_of(st.text(), st.integers(), st.none(), st.datetimes().map(str)))
 def test_any_instant_is_aware_or_nothing(value: object) -> None:
-    """A server can write what it likes into `expiresAt`."""
+    """A server can send any text in `expiresAt`."""
     instant = read_instant(value)
     assert instant is None or instant.utcoffset() is not None
 
 
 @given(st.binary())
-def test_any_answer_can_be_looked_into(body: bytes) -> None:
-    """A server can write what it likes into a body."""
+def test_any_body_can_be_searched(body: bytes) -> None:
+    """A server can send any bytes in a body."""
     assert isinstance(reason_in(body), str)
     assert len(job_in(body)) == 2
 
 
 @given(st.text(alphabet="abcXYZ019=&%+-_", min_size=8), st.sampled_from(["?", "#"]))
 def test_no_query_is_ever_shown(query: str, mark: str) -> None:
-    """Whatever a signature looks like."""
+    """Whatever a signature looks like, it is masked."""
     assert mask(f'"https://cdn.example.com/v.mp4{mark}{query}"') == '"https://cdn.example.com/v.mp4?***"'
 
 
@@ -169,8 +166,8 @@ def test_no_query_is_ever_shown(query: str, mark: str) -> None:
     st.integers(-1, 700),
     st.dictionaries(st.sampled_from(["content-range", "content-length", "etag"]), st.text()),
 )
-def test_any_answer_of_storage_ends_a_poll(status: int, headers: dict[str, str]) -> None:
-    """A probe's answer means there, not there, or a failed poll, and never something else."""
+def test_any_response_of_storage_ends_a_poll(status: int, headers: dict[str, str]) -> None:
+    """A poll finds the object, finds none, or fails. There is no other result."""
     by_hand = ByHand(
         sends=[SignedUrl(signed_url="https://cdn.example.com/v")], opens=[Opened(status, headers)]
     )

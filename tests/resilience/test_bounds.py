@@ -1,4 +1,4 @@
-"""Whatever a server sends, and however slowly: a call ends in time, and with a typed error."""
+"""Whatever a server sends, and however slowly, a call ends in time with a typed error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.lying("servers that mean harm")
 
-# Heads that drip, answers without an end and what unpacks without one: tests/integration/test_failures.py and
+# Headers that drip, endless responses and decompression bombs: tests/integration/test_failures.py and
 # test_edges.py. Bodies that drip: test_outcomes.py.
 
 STATUS = b"HTTP/1.1 200 OK\r\n"
@@ -36,7 +36,7 @@ FLOODS = {
 
 
 def floods(name: str) -> Serve:
-    """Answer with a flood."""
+    """Respond with too many headers."""
 
     def serve(_server: Server, connection: socket.socket) -> None:
         read_request(connection)
@@ -47,7 +47,7 @@ def floods(name: str) -> Serve:
 
 @pytest.mark.parametrize("flood", FLOODS)
 def test_a_flood_of_headers(connect: Callable[..., Any], media: dict[str, str], flood: str) -> None:
-    """More headers than any answer has are refused, and what they were the answer to is in doubt."""
+    """The response is refused. A job may exist."""
     with Server(floods(flood)) as server:
         client = connect("key", base_url=server.url, max_retries=0)
         with pytest.raises(JobOutcomeUnknownError) as caught:
@@ -60,7 +60,7 @@ def test_a_flood_of_headers(connect: Callable[..., Any], media: dict[str, str], 
 
 @pytest.mark.parametrize("flood", FLOODS)
 def test_a_flood_of_headers_from_storage(both: Any, mock: MockServer, tmp_path: Path, flood: str) -> None:
-    """The same behind a signed URL; nothing is left beside the target."""
+    """The same for storage; no file is left."""
     with Server(floods(flood)) as server:
         answer = f'{{"signedUrl":"{server.url}/x","expiresAt":"2030-01-01T00:00:00Z"}}'
         mock.faults.add(f"status=200;json={answer};operation=generateSignedPath")
@@ -71,7 +71,7 @@ def test_a_flood_of_headers_from_storage(both: Any, mock: MockServer, tmp_path: 
 
 
 def endless(piece: bytes) -> Serve:
-    """Send the same for ever, as fast as it is taken."""
+    """Send the same bytes forever, as fast as they are received."""
 
     def serve(server: Server, connection: socket.socket) -> None:
         read_request(connection)
@@ -82,7 +82,7 @@ def endless(piece: bytes) -> Serve:
 
 
 def drips(data: bytes) -> Serve:
-    """Send a byte now and then, for a minute at least."""
+    """Send a byte now and then, for at least a minute."""
 
     def serve(server: Server, connection: socket.socket) -> None:
         connection.recv(100)
@@ -92,7 +92,7 @@ def drips(data: bytes) -> Serve:
 
 
 def deaf(server: Server, _connection: socket.socket) -> None:
-    """Read nothing."""
+    """Never read."""
     server.hang(60)
 
 
@@ -111,7 +111,7 @@ SLOW = {
 
 @pytest.mark.parametrize("slow", SLOW)
 def test_a_deadline_holds(connect: Callable[..., Any], stopwatch: Stopwatch, slow: str) -> None:
-    """A call ends at its deadline, however busy a server keeps it."""
+    """A call ends at its deadline, whatever the server does."""
     with Server(SLOW[slow]) as server:
         client = connect("key", base_url=server.url, max_retries=0, timeout=0.5)
         with stopwatch, pytest.raises(APITimeoutError):
@@ -122,7 +122,7 @@ def test_a_deadline_holds(connect: Callable[..., Any], stopwatch: Stopwatch, slo
 def test_a_deadline_holds_in_a_handshake(
     connect: Callable[..., Any], stopwatch: Stopwatch, media: dict[str, str]
 ) -> None:
-    """The same while TLS is set up, when nothing has been sent."""
+    """The same during a TLS handshake: nothing was sent."""
     with Server(drips(HANDSHAKE)) as server:
         url = server.url.replace("http:", "https:")
         client = connect("key", base_url=url, max_retries=0, timeout=0.5)
@@ -135,7 +135,7 @@ def test_a_deadline_holds_in_a_handshake(
 def test_a_deadline_holds_while_sending(
     connect: Callable[..., Any], stopwatch: Stopwatch, media: dict[str, str]
 ) -> None:
-    """The same with a server that does not read what it is sent."""
+    """The same if the server does not read the request."""
     with Server(deaf) as server:
         client = connect("key", base_url=server.url, timeout=0.5)
         with stopwatch, pytest.raises(JobOutcomeUnknownError) as caught:

@@ -1,4 +1,4 @@
-"""Downloads that are killed, or meet a bad storage or a bad disk: the right file at the target, or none."""
+"""Downloads with kills, a faulty storage or a full disk: a correct file or none."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def counted(real):
     return call
 
 if step:
-    # What puts a file in place calls these, and dies before the one that it is told.
+    # Renaming a file calls these functions. The process is killed before one of them.
     counted.left = int(step)
     for name in ("fsync", "link", "unlink", "replace"):
         setattr(os, name, counted(getattr(os, name)))
@@ -67,7 +67,7 @@ else:
 def downloading(
     colour: str, url: str, target: Path, *, overwrite: bool = True, step: str = ""
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Download in a process of its own, which prints how far it is."""
+    """Download in a new process, which prints its progress."""
     command = [sys.executable, "-c", CHILD, colour, url, str(target), "1" * overwrite, step]
     environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as child:
@@ -77,7 +77,7 @@ def downloading(
             child.kill()
 
 
-# What a storage can do wrong without its answer being a right one all the same.
+# Faults of storage that make its response unusable.
 BREAKS = ["closes", "resets", "says too much"]
 REFUSES = ["expires"]
 STARTS_OVER = ["changes", "ignores Range", "ignores If-Range", "says another total", "sends another range"]
@@ -85,7 +85,7 @@ STARTS_OVER = ["changes", "ignores Range", "ignores If-Range", "says another tot
 
 @define
 class Storage:
-    """An API that signs one URL, and a storage that does one thing wrong after another."""
+    """An API that signs one URL, and a storage with one fault after another."""
 
     versions: list[bytes]
     wrongs: list[str]
@@ -96,7 +96,7 @@ class Storage:
     did: list[str] = field(factory=list)
 
     def __call__(self, server: Server, connection: socket.socket) -> None:
-        """Answer one request."""
+        """Respond to one request."""
         head = read_request(connection)
         if head.startswith("GET /storage/"):
             body = f'{{"signedUrl":"{server.url}/object","expiresAt":"2030-01-01T00:00:00Z"}}'.encode()
@@ -104,7 +104,7 @@ class Storage:
             return
         wanted = re.search(r"\r\nrange: bytes=(\d+)-\r\n", head)
         self.asked.append(int(wanted[1]) if wanted else 0)
-        # What makes a download start over means nothing at its start.
+        # A fault that lets a download start over has no effect at its beginning.
         wrong = next((wrong for wrong in self.wrongs if wanted or wrong not in STARTS_OVER), "")
         if wrong:
             self.wrongs.remove(wrong)
@@ -139,17 +139,17 @@ def _head(status: str, length: int, *fields: str) -> bytes:
 
 
 def size(file: Path) -> int:
-    """Return the bytes of a file, none where it does not exist."""
+    """Return the size of a file in bytes, 0 if it does not exist."""
     return file.stat().st_size if file.exists() else 0
 
 
 def names(folder: Path) -> list[str]:
-    """Return what is in a directory."""
+    """Return the names in a directory."""
     return sorted(path.name for path in folder.iterdir())
 
 
 def test_a_download_that_is_killed_again_and_again(tmp_path: Path) -> None:
-    """Wherever it is killed, there is a right file or none, and the next process goes on from there."""
+    """The file is correct or absent after each kill, and the next process resumes."""
     rng = random.Random(50)  # noqa: S311 - the same every time
     wrongs = rng.sample([*BREAKS * 3, *REFUSES, *STARTS_OVER], k=15)
     storage = Storage([rng.randbytes(SIZE), rng.randbytes(SIZE)], wrongs)
@@ -162,16 +162,16 @@ def test_a_download_that_is_killed_again_and_again(tmp_path: Path) -> None:
                 there = next((at for at in map(int, child.stdout or ()) if at >= point), 0)
                 child.kill()
             killed += child.wait() == -signal.SIGKILL
-            # The last byte of a whole part is asked for once more.
+            # The last byte of a complete part is requested again.
             assert kept - storage.asked[requests] in {0, 1}
             if part.exists() and storage.asked[-1] and storage.did[-1] in {"", *BREAKS}:
                 went_on += 1
                 assert size(part) >= there
             assert not target.exists() or target.read_bytes() in storage.versions
         assert storage.wrongs == []
-        # The last ones may be done before they are killed, and some begin anew.
+        # The last processes may finish before they are killed, and some start over.
         assert (killed >= KILLS - 2, went_on >= KILLS / 3) == (True, True)
-        # The worst one last: nothing after it would make good what was pieced together.
+        # The worst fault last: no later attempt could repair a wrong file.
         storage.wrongs = ["ignores If-Range"]
         with downloading("sync", server.url, target) as child:
             _, stderr = child.communicate()
@@ -182,10 +182,10 @@ def test_a_download_that_is_killed_again_and_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("there", [False, True], ids=["a new file", "overwriting"])
 @pytest.mark.parametrize("step", range(5))
-def test_a_download_that_is_killed_while_it_puts_the_file_in_place(
+def test_a_download_that_is_killed_while_it_renames_the_file(
     connect: Callable[..., Any], tmp_path: Path, step: int, *, there: bool
 ) -> None:
-    """Between any two steps the target is right; and what is left there is not written to by the next one."""
+    """The target is correct between any two steps, and later downloads do not change it."""
     rng = random.Random(1)  # noqa: S311
     old, new, newer = b"old", rng.randbytes(300_000), rng.randbytes(300_000)
     target = tmp_path / "v"
@@ -198,7 +198,7 @@ def test_a_download_that_is_killed_while_it_puts_the_file_in_place(
         assert child.returncode == (-signal.SIGKILL if step < (4 if there else 5) else 0), stderr
         left = target.read_bytes() if target.exists() else None
         assert left in ({old, new} if there else {None, new})
-        # Moved away, it is the user's, whatever names it still has here.
+        # After the rename the file is the user's, even if a hard link is left here.
         moved = tmp_path / "moved"
         if left is not None:
             target.rename(moved)
@@ -217,7 +217,7 @@ def test_a_download_that_is_killed_while_it_puts_the_file_in_place(
 
 @contextmanager
 def no_file_over(size: int) -> Iterator[None]:
-    """Let the system refuse to write more than this to any one file, as a full disk does."""
+    """Limit the size of files, as a full disk does."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -227,15 +227,15 @@ def no_file_over(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("room", [0, 1, 50, 100_000])
-def test_a_disk_without_room(connect: Callable[..., Any], tmp_path: Path, room: int) -> None:
-    """The system's reason is told; what there was room for is kept and gone on with, or nothing is left."""
+def test_a_full_disk(connect: Callable[..., Any], tmp_path: Path, room: int) -> None:
+    """The error has the system's reason. The part is resumed later, or nothing is left."""
     data = random.Random(1).randbytes(300_000)  # noqa: S311
     storage = Storage([data], [])
     with Server(storage) as server:
         client = connect("key", base_url=server.url)
         with no_file_over(room), pytest.raises(DownloadError, match="File too large") as caught:
             client.storage.download("a/b.mp4", tmp_path / "v")
-        # Without its note, of some 50 bytes, a part is the beginning of nothing.
+        # Without its state file of about 50 bytes, a part cannot be resumed.
         kept = room if room > 50 else 0
         assert caught.value.received == kept
         assert names(tmp_path) == (["v.part", "v.part.json"] if kept else [])
@@ -247,7 +247,7 @@ def test_a_disk_without_room(connect: Callable[..., Any], tmp_path: Path, room: 
 
 @contextmanager
 def nobody() -> Iterator[None]:
-    """Be a user to whom permissions apply."""
+    """Become a user without special permissions."""
     is_root = os.geteuid() == 0
     if is_root:
         os.seteuid(65534)
@@ -259,8 +259,8 @@ def nobody() -> Iterator[None]:
 
 
 def test_a_directory_without_permission(connect: Callable[..., Any]) -> None:
-    """It is told before anything is sent, and nothing is left."""
-    # Not tmp_path: nobody else may enter that at all.
+    """The error comes before anything is sent, and no file is left."""
+    # Not tmp_path: other users cannot enter it.
     with tempfile.TemporaryDirectory() as name, Server(Storage([b"video"], [])) as server:
         client = connect("key", base_url=server.url)
         folder = Path(name)

@@ -1,4 +1,4 @@
-"""Every fault with both operations, both colours and every transport: what is sent again, what is known."""
+"""Every fault with both operations, sync and async, and every transport: retries and outcome."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TO_THE_ID = ACCEPTED[: ACCEPTED.index(b", ")]
 """An answer that breaks off right behind the job's id."""
 
 
-# --- what a server can do -------------------------------------------------------------------------
+# --- faults of a server ---------------------------------------------------------------------------
 
 
 def says(
@@ -50,7 +50,7 @@ def says(
     before: bytes = b"",
     end: Callable[[socket.socket], None] = socket.socket.close,
 ) -> Fault:
-    """Answer with another body, status or length than the operation's own."""
+    """Respond with another body, status or length than the operation's own."""
 
     def serve(_server: Server, connection: socket.socket) -> None:
         own = (b"202 Accepted", ACCEPTED) if read_request(connection)[0] == "P" else (b"200 OK", SIGNED)
@@ -65,7 +65,7 @@ def says(
 
 
 def says_raw(sent: bytes) -> Fault:
-    """Answer with what is no HTTP."""
+    """Respond with bytes that are not HTTP."""
 
     def serve(_server: Server, connection: socket.socket) -> None:
         read_request(connection)
@@ -75,41 +75,41 @@ def says_raw(sent: bytes) -> Fault:
 
 
 def closed_unread(_server: Server, connection: socket.socket) -> None:
-    """Close with most of the request unread."""
+    """Close the connection before most of the request is read."""
     connection.recv(1)
 
 
 def reset_unread(_server: Server, connection: socket.socket) -> None:
-    """Reset with most of the request unread."""
+    """Reset the connection before most of the request is read."""
     connection.recv(1)
     reset(connection)
 
 
 def closed(_server: Server, connection: socket.socket) -> None:
-    """Read the request, and close."""
+    """Read the request, and close the connection."""
     read_request(connection)
 
 
 def reset_read(_server: Server, connection: socket.socket) -> None:
-    """Read the request, and reset."""
+    """Read the request, and reset the connection."""
     read_request(connection)
     reset(connection)
 
 
 def no_tls(_server: Server, connection: socket.socket) -> None:
-    """Answer a TLS handshake with plain HTTP."""
+    """Respond to a TLS handshake with plain HTTP."""
     connection.recv(1)
     connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
 
 def late(server: Server, connection: socket.socket) -> None:
-    """Read the request, and say nothing."""
+    """Read the request, and send nothing."""
     read_request(connection)
     server.hang(30)
 
 
 def drip(server: Server, connection: socket.socket) -> None:
-    """Send a good head, and then a byte now and then."""
+    """Send a correct head, and then a byte now and then."""
     read_request(connection)
     connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n")
     server.drip(connection, b" " * 100, 0.05)
@@ -125,7 +125,7 @@ N, R, S, U, D = Outcome.NOT_SENT, Outcome.REFUSED, Outcome.SERVER_FAILED, Outcom
 CHUNKS = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{"
 OK, NO_JOB = None, None
 
-# For each operation: the requests that reach the server where one retry is allowed, and the outcome.
+# For each operation: the requests that reach the server with one retry, and the outcome.
 # fmt: off
 TABLE = {
     # fault                what the server does                      the error   POST     GET      the job
@@ -179,14 +179,14 @@ TABLE = {
 
 
 class ForeignError(Exception):
-    """What a transport that is not httpx's own raises."""
+    """An error of a transport that is not httpx's own."""
 
 
 class Misreporting(httpx.BaseTransport, httpx.AsyncBaseTransport):
-    """Reports every failure as a connect error, and what breaks off in the middle in words of its own."""
+    """A transport that reports every failure as a connect error or as its own error."""
 
     def __init__(self, inner: Any) -> None:
-        """Send over another transport."""
+        """Wrap another transport."""
         self._inner = inner
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -219,7 +219,7 @@ class Misreporting(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
 
 def _copy_timeouts(request: httpx.Request) -> None:
-    # Other transports take the numbers, and not the mapping that keeps them current.
+    # Other transports expect plain numbers, not the mapping that updates them.
     given = dict(request.extensions["timeout"])
     request.extensions["timeout"] = {phase: given[phase] for phase in ("connect", "read", "write", "pool")}
 
@@ -263,7 +263,7 @@ TLS = httpx.create_ssl_context()
 
 
 def http_client(colour: str, transport: str, limits: httpx.Limits) -> Any:
-    """Return what a user would give as `http_client=`."""
+    """Return an `http_client=` with this transport."""
     if transport == "own":
         return None
     if transport == "aiohttp":
@@ -293,7 +293,7 @@ def client(
     closed_port: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Any]:
-    """Return a client of the server over the transport."""
+    """Return a client of the server that uses the transport."""
     serve = TABLE[fault][0]
     url = serve.format(closed_port=closed_port) if isinstance(serve, str) else server.url
     if fault == "TLS failure":
@@ -310,14 +310,14 @@ def client(
     for driver in (sync_http, aio_http):
         monkeypatch.setattr(driver, "AT_ONCE", limits.max_connections)
     if fault == "pool timeout":
-        # The pool is to say it, also on a busy machine, and not the async driver for it.
+        # The pool must time out before the async driver does, also on a busy machine.
         monkeypatch.setattr(aio_http, "_GRACE", 10.0)
     http = http_client(colour, transport, limits)
-    # Only where it is what is waited for: a busy machine may take its time with the rest.
+    # Only in this case: elsewhere a busy machine may need more time.
     timeout = 0.2 if TABLE[fault][1] is Late else 10.0
     options: Any = {"http_client": http} if http else {}
     if fault.startswith("429"):
-        # A 429 is no retry; at first there are four attempts a second, and so two in this time.
+        # A 429 does not count as a retry. At first there are 4 attempts per second, so 2 in this time.
         options["retry_timeout"] = 0.48
     client = connect("key", base_url=url, max_retries=1, timeout=timeout, **options)
     yield client
@@ -334,27 +334,27 @@ def client(
         pytest.param(fault, colour, transport, id=f"{fault} - {colour} {transport}")
         for fault in TABLE
         for colour, transport in TRANSPORTS
-        # aiohttp knows no pool without connections.
+        # aiohttp has no pool without connections.
         if (fault, transport) != ("pool timeout", "aiohttp")
     ],
 )
 def test_outcome(
     client: Any, server: Server, fault: str, transport: str, operation: str, media: dict[str, str]
 ) -> None:
-    """A POST whose outcome is unknown reaches the server once, and what is known of its job is not lost."""
+    """A POST with an unknown outcome reaches the server once, and a job id is kept."""
     serve, kind, post, get, job_id = TABLE[fault]
     attempts, outcome = post if operation == "POST" else get
     if transport == "own" and fault.startswith("308"):
-        # Only httpx looks at where a redirect leads to, although it does not go there.
+        # Only httpx parses the target of a redirect that it does not follow.
         kind, outcome, attempts = Status, U if operation == "POST" else D, 1
     if transport in {"misreporting", "aiohttp"}:
-        # That nothing was sent is not believed of them, and what they call late is not known.
+        # For these transports "not sent" is not trusted, and their timeouts are unknown errors.
         if outcome is N:
             attempts, outcome = (1 if operation == "POST" else 2), U
         kind = Broken if kind is Late else kind
 
     if (fault, transport, operation) == ("10 MB, no HTTP", "aiohttp", "GET"):
-        # What a transport of the user's raises in words of its own comes out as it is.
+        # An error of the user's own transport is raised unchanged.
         with pytest.raises(aiohttp.ClientResponseError):
             client.storage.sign("a/b.mp4")
         return
@@ -376,7 +376,7 @@ def test_outcome(
 
     sent = 0 if isinstance(serve, str) or fault == "pool timeout" else attempts
     if (transport, operation) == ("aiohttp", "GET"):
-        # It sends a GET that broke once more by itself.
+        # This transport retries a broken GET by itself.
         assert sent <= server.connections <= 2 * sent
     else:
         assert server.connections == sent

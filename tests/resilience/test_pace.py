@@ -1,4 +1,4 @@
-"""One pace for all callers of a client, over sockets; in simulated time: tests/unit/test_limiter.py."""
+"""One rate limiter for all callers of a client, over sockets (simulated: tests/unit/test_limiter.py)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LIMIT = f"status=429;retry-after=1;over={RATE};times=0"
 
 
 def use_in_threads(mock: MockServer, path: str, seconds: float) -> Counter[int]:
-    """Let 64 threads ask one client for as long; return how often each was answered."""
+    """Let 64 threads use one client for some seconds; return the number of responses for each."""
     served: Counter[int] = Counter()
     until = time.monotonic() + seconds
     with TechForge(mock.api_key, base_url=mock.url) as client:
@@ -63,32 +63,32 @@ def use_in_tasks(mock: MockServer, path: str, seconds: float) -> Counter[int]:
 
 @pytest.mark.parametrize("use", [use_in_threads, use_in_tasks])
 def test_64_callers_share_a_limit(use: Callable[..., Counter[int]], mock: MockServer, done: Job) -> None:
-    """After ten seconds most of what the API allows is used, hardly any request refused, and all served."""
+    """After 10 s most of the API's limit is used, with few 429s, and no caller starves."""
     mock.faults.add(LIMIT)
     began = time.time()
     served = use(mock, done.output_path, 13.0)
     settled = [record.status for record in mock.journal.requests() if 10 <= record.time - began < 13]
-    # The goals, 90 and 2 %, are held to in simulated time, and measured by benchmarks/pace.py. How well
-    # both ends get along with one busy machine is no matter of theirs.
+    # The goals, 90 % and 2 %, are tested in simulated time and measured by benchmarks/pace.py. Here the
+    # client and the server compete for one machine.
     assert settled.count(200) >= 0.3 * RATE * 3
     assert settled.count(429) <= 0.15 * len(settled)
     assert len(served) == CALLERS
-    # On a busy machine the last threads begin a second or two after the first.
+    # On a busy machine the last threads start one or two seconds after the first.
     assert max(served.values()) <= 2 * min(served.values())
 
 
 def test_a_fixed_rate(both: Any, mock: MockServer, done: Job) -> None:
-    """`max_rate` holds from the first request on, also for what `with_options` returns."""
+    """`max_rate` applies from the first request on, also to clients from `with_options`."""
     slow = both.with_options(max_rate=20)
     began = time.monotonic()
     for client in [slow, slow.with_options(timeout=5)] * 5:
         client.storage.sign(done.output_path)
-    assert time.monotonic() - began >= 9 / 20 - 0.12  # the bucket holds a tenth of a second
+    assert time.monotonic() - began >= 9 / 20 - 0.12  # tokens for a tenth of a second may accumulate
     assert mock.journal.count() == 10
 
 
-def test_no_more_than_so_many_at_once(mock: MockServer, done: Job) -> None:
-    """`max_in_flight` holds for all threads together."""
+def test_a_fixed_number_in_flight(mock: MockServer, done: Job) -> None:
+    """`max_in_flight` applies to all threads together."""
     mock.faults.add("delay=0.05;times=0")
     with TechForge(mock.api_key, base_url=mock.url, max_in_flight=3) as client:
         threads = [threading.Thread(target=client.storage.sign, args=[done.output_path]) for _ in range(12)]
@@ -101,8 +101,8 @@ def test_no_more_than_so_many_at_once(mock: MockServer, done: Job) -> None:
     assert mock.journal.count() == 12
 
 
-def test_closing_ends_the_wait_for_a_turn(mock: MockServer, done: Job) -> None:
-    """Who waits in the line hears of `close()` at once, and nothing is sent."""
+def test_closing_ends_the_wait_for_the_limiter(mock: MockServer, done: Job) -> None:
+    """`close()` ends it at once, and nothing is sent."""
     mock.faults.add("status=429;retry-after=60;times=1")
     client = TechForge(mock.api_key, base_url=mock.url)
     ended: list[BaseException] = []
@@ -124,10 +124,10 @@ def test_closing_ends_the_wait_for_a_turn(mock: MockServer, done: Job) -> None:
     assert mock.journal.count() == 1
 
 
-async def test_cancelling_ends_the_wait_for_a_turn(
+async def test_cancelling_ends_the_wait_for_the_limiter(
     async_client: AsyncTechForge, mock: MockServer, done: Job
 ) -> None:
-    """A cancelled task leaves the line at once; others go on."""
+    """A cancelled task leaves the queue at once. Other tasks continue."""
     mock.faults.add("status=429;retry-after=1;times=1")
     task = asyncio.create_task(async_client.storage.sign(done.output_path))
     await asyncio.sleep(0.2)
@@ -141,7 +141,7 @@ async def test_cancelling_ends_the_wait_for_a_turn(
 
 
 def test_a_pause_beyond_the_deadline(both: Any, mock: MockServer, done: Job) -> None:
-    """A call that cannot wait as long as another was asked to fails at once, and says how long it is."""
+    """A `Retry-After` of another call, longer than this call's deadline, fails it at once."""
     mock.faults.add("status=429;retry-after=300")
     with pytest.raises(RateLimitError, match="retry after: 300 s"):
         both.storage.sign(done.output_path)

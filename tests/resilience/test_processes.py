@@ -1,4 +1,4 @@
-"""One client in many processes, threads and event loops: each gets its own answers, and no warning."""
+"""One client in many processes, threads and event loops: no mixed-up responses, no warnings."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ forks = pytest.mark.skipif(sys.platform == "win32", reason="Windows does not for
 
 
 def run(program: str, mock: MockServer, *arguments: object) -> list[str]:
-    """Run a program that shows every warning; return the words it prints, and insist that it says no more."""
-    # That fork and threads go badly together Python says of any program, and Linux's own tests live with.
+    """Run a program that shows every warning; return the words of its output, and allow no others."""
+    # Python warns about fork in any program with threads.
     flags = ["-X", "dev", "-W", "error", "-W", "ignore:.*multi-threaded:DeprecationWarning"]
     command = [sys.executable, *flags, "-c", program, mock.api_key, mock.url, *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    # In this mode asyncio also says how slow the machine is.
+    # In this mode asyncio also logs slow callbacks.
     said = re.sub(r"(?m)^Executing <.* took [\d.]+ seconds\n", "", result.stderr)
     assert (result.returncode, said) == (0, "")
     return result.stdout.split()
@@ -54,8 +54,8 @@ for _ in range(runs):
 
 
 @forks
-def test_a_fork_does_not_mix_answers_up(mock: MockServer) -> None:
-    """After a fork one client goes on in both processes, and none gets an answer of the other's."""
+def test_a_fork_does_not_mix_up_responses(mock: MockServer) -> None:
+    """After a fork, the client works in both processes, and each gets its own responses."""
     for who in ("parent", "child"):
         for number in range(CALLS):
             mock.store.put(f"{who}/{number}", b"x")
@@ -97,7 +97,7 @@ if child:
     "lock", ["client._session.driver._lock", "client._session.driver._closed._cond", "pace"]
 )
 def test_a_fork_leaves_no_lock_behind(mock: MockServer, lock: str) -> None:
-    """A child does not wait for a thread that only its parent has."""
+    """A child does not wait for a lock that a thread of its parent holds."""
     mock.store.put("a/b", b"x")
     assert run(HELD, mock, lock) == ["0"]
 
@@ -123,8 +123,8 @@ for used in (False, True):
 
 
 @forks
-def test_connections_of_ones_own_are_not_shared_with_a_child(mock: MockServer) -> None:
-    """An `http_client` whose connections may be open is refused in a child; one that is fresh serves both."""
+def test_a_used_http_client_is_refused_in_a_child(mock: MockServer) -> None:
+    """An unused `http_client` works in both processes."""
     mock.store.put("a/b", b"x")
     assert run(CONNECTIONS_OF_ONES_OWN, mock) == ["True", "1", "True", "2"]
 
@@ -155,14 +155,14 @@ with asyncio.Runner() as runner:
 
 @forks
 def test_an_async_client_stays_with_its_loop_after_a_fork(mock: MockServer) -> None:
-    """A child has another event loop, so there the client says so, and never shares a connection."""
+    """A child has another event loop, so the client raises an error there."""
     mock.store.put("a/b", b"x")
     assert run(ASYNC_FORKED, mock) == ["a/b", "1"]
 
 
 @pytest.mark.parametrize("build", [TechForge, AsyncTechForge])
 def test_a_client_is_not_pickled(build: Any) -> None:
-    """What goes to another process by pickle would take the key along."""
+    """A pickled client would contain the key."""
     client = build("canary", base_url="http://127.0.0.1:1")
     for value in (client, client.jobs, client.storage):
         with pytest.raises(TypeError, match="create one in each process"):
@@ -170,7 +170,7 @@ def test_a_client_is_not_pickled(build: Any) -> None:
 
 
 def test_many_threads_share_a_client(client: TechForge, mock: MockServer, media: dict[str, Any]) -> None:
-    """64 threads on one client, from its first call on: own answers for each, no job made twice or lost."""
+    """64 threads from the first call on: own responses, and no job duplicated or lost."""
     barrier = threading.Barrier(THREADS)
     signed: dict[int, list[str]] = {}
     jobs = []
@@ -231,7 +231,7 @@ gc.collect()
 """
 
 
-def test_what_is_used_well_warns_of_nothing(mock: MockServer, tmp_path: Any) -> None:
-    """No socket, file, task or coroutine is left unclosed in Python's development mode, errors or not."""
+def test_correct_use_warns_of_nothing(mock: MockServer, tmp_path: Any) -> None:
+    """In development mode no socket, file, task or coroutine is left open, also after errors."""
     run(WELL_USED, mock, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"1.mp4", "2.mp4"}

@@ -1,4 +1,4 @@
-"""Whatever a path, an id, a key or a header is given as: a request goes where it should, or nowhere."""
+"""For any path, id, key or header, a request goes to the right target, or nowhere."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ANSWERS = {
 }
 MEDIA: dict[str, Any] = {"image_url": "https://a/i.png", "audio_url": "https://a/a.mp3"}
 
-# What has a meaning in a URL or a head is likelier than chance would have it.
+# Characters with a meaning in a URL or header are chosen more often.
 nasty = st.sampled_from(
     ["..", ".", "/", "\\", "%2F", "%2e%2e", "%00", "\r\n", "\n", "\r", "\0", "?", "#", "&"]
 )
@@ -38,12 +38,12 @@ nasty |= st.sampled_from(
 )
 texts = st.lists(nasty | st.text(max_size=3), max_size=6).map("".join)
 
-# No deadline for one example: they go over sockets, and machines can be busy.
+# No deadline for an example: it uses sockets, and the machine may be busy.
 many = settings(max_examples=300, deadline=None)
 
 
 class Wire:
-    """A server on a raw socket that notes each request as it came."""
+    """A server on a raw socket that records each request."""
 
     def __init__(self) -> None:
         """Listen on a free port of the loopback interface."""
@@ -53,7 +53,7 @@ class Wire:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def take(self) -> tuple[list[str], bytes] | None:
-        """Return the lines and the body of the one request that came since, None if none did."""
+        """Return the head and body of the one request since the last call, or None."""
         requests, self.requests = self.requests, []
         assert len(requests) <= 1
         return requests[0] if requests else None
@@ -73,7 +73,7 @@ class Wire:
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, connection.makefile("rb") as stream:
-            # Split by hand at CRLF alone: a head that held a bare line break would be shown as it is.
+            # Split at CRLF only, so that a bare line break in a header stays visible.
             while head := self._head(stream):
                 length = next(
                     (int(line[15:]) for line in head if line.lower().startswith("content-length:")), 0
@@ -94,7 +94,7 @@ class Wire:
 
 @pytest.fixture(scope="module")
 def wire() -> Iterator[Wire]:
-    """Return the server that notes what it is sent."""
+    """Return the server that records requests."""
     server = Wire()
     yield server
     server.close()
@@ -102,7 +102,7 @@ def wire() -> Iterator[Wire]:
 
 @pytest.fixture(scope="module")
 def usual(wire: Wire) -> set[str]:
-    """Return the lines of the head of an ordinary request, but for its first."""
+    """Return the head lines of an ordinary request, without the first line."""
     with TechForge(KEY, base_url=wire.url) as client:
         client.storage.sign("a")
     head, _ = wire.take() or ([], b"")
@@ -112,7 +112,7 @@ def usual(wire: Wire) -> set[str]:
 
 
 def fields(head: list[str]) -> list[tuple[str, str]]:
-    """Return names and values of a head's fields."""
+    """Return the names and values of the headers."""
     return [(name.lower(), value[1:]) for name, _, value in (line.partition(":") for line in head[1:])]
 
 
@@ -123,7 +123,7 @@ def fields(head: list[str]) -> list[tuple[str, str]]:
 @example("a/..%2f..%2fjobs/v2")
 @example("a HTTP/1.1\r\nhost: elsewhere\r\n\r\nGET /")
 def test_a_storage_path_is_a_value(wire: Wire, usual: set[str], path: str) -> None:
-    """A path is sent as the value of one parameter, each byte of it encoded, or is refused unsent."""
+    """A path is sent as one parameter, percent-encoded, or is refused before it is sent."""
     with TechForge(KEY, base_url=wire.url) as client:
         try:
             client.storage.sign(path)
@@ -141,7 +141,7 @@ def test_a_storage_path_is_a_value(wire: Wire, usual: set[str], path: str) -> No
 @given(texts, st.booleans())
 @example("k\r\nhost: elsewhere", True)
 def test_a_key_is_a_value(wire: Wire, key: str, provided: bool) -> None:
-    """A key, given or provided, is sent as the value of one header, or is refused unsent."""
+    """A key is sent as the value of one header, or is refused before it is sent."""
     try:
         with TechForge((lambda: key) if provided else key, base_url=wire.url) as client:
             client.storage.sign("a")
@@ -163,7 +163,7 @@ def test_a_key_is_a_value(wire: Wire, key: str, provided: bool) -> None:
 @example("x-team", " \t")
 @example("x-team", " a\tb ")
 def test_a_header_is_one_header(wire: Wire, usual: set[str], name: str, value: str) -> None:
-    """A header of the user's is one more line with their name and value, or is refused unsent."""
+    """A user's header is one line, or is refused before it is sent."""
     try:
         client = TechForge(KEY, base_url=wire.url, default_headers={name: value})
     except InvalidArgumentError:
@@ -173,7 +173,7 @@ def test_a_header_is_one_header(wire: Wire, usual: set[str], name: str, value: s
         client.storage.sign("a")
     head, _ = wire.take() or ([], b"")
     assert head[0] == SIGN.format("a")
-    # Blanks around a value are not part of it (RFC 9110, 5.5).
+    # Whitespace around a value is not part of it (RFC 9110, 5.5).
     more = [field for line, field in zip(head[1:], fields(head), strict=True) if line not in usual]
     assert more == [(name.lower(), value.strip(" \t"))]
     assert len(usual - {*head}) <= (name.lower() in {"accept", "accept-encoding", "user-agent"})
@@ -185,7 +185,7 @@ def test_a_header_is_one_header(wire: Wire, usual: set[str], name: str, value: s
 @example("468ea7a0-66e1-4357-a760-236e54167f3e", "a\r\nhost: elsewhere")
 @example("468ea7a0-66e1-4357-a760-236e54167f3e/../x", "a")
 def test_a_job_is_a_body(wire: Wire, project_id: str, text: str) -> None:
-    """What a job is made of is JSON in the body, and its project's id a UUID, or it is refused unsent."""
+    """A job's fields are JSON in the body, and its project is a UUID, or it is refused."""
     sent = {"job_type": text, "values": [text], "language": text, "extra": {"more": text}}
     with TechForge(KEY, base_url=wire.url) as client:
         try:
@@ -205,7 +205,7 @@ def test_a_job_is_a_body(wire: Wire, project_id: str, text: str) -> None:
     "base", ["?", "#", "/x?", "?a=b", "\\@elsewhere.example", "@elsewhere.example", "\r\n"]
 )
 def test_a_base_url_is_a_place(wire: Wire, base: str) -> None:
-    """A base URL that would swallow an operation's path, or lead elsewhere, is refused."""
+    """A base URL that would change the operation's path or host is refused."""
     with pytest.raises((ConfigurationError, InvalidArgumentError), match="base_url"):
         TechForge(KEY, base_url=wire.url + base)
 
@@ -222,8 +222,8 @@ hosts = st.lists(
 @example("http://localhost:80@evil.example/v.mp4")
 @example("http://127.0.0.1%2eevil.example/v.mp4")
 @example("http://localhost/\ud800")
-def test_what_counts_as_this_machine_is_this_machine(url: str) -> None:
-    """Plain http that the check lets through as loopback is loopback to httpx, too, which connects."""
+def test_allowed_loopback_is_loopback(url: str) -> None:
+    """A host that the check accepts as loopback is also loopback for httpx, which connects."""
     try:
         secure_url("url", url, allow_http=False)
     except InvalidArgumentError:

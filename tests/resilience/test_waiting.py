@@ -1,4 +1,4 @@
-"""A thousand jobs waited for at once, and a backend that is dead for hundreds of callers."""
+"""A thousand waits at once, and hundreds of callers while the API is down."""
 
 from __future__ import annotations
 
@@ -89,13 +89,13 @@ print(round((time.monotonic() - began) * 1000), round((time.process_time() - wor
 
 @pytest.mark.parametrize(("program", "at_once"), [(TASKS, 500), (THREADS, 1500)], ids=["tasks", "threads"])
 def test_a_thousand_waits_at_once(mock: MockServer, program: str, at_once: int) -> None:
-    """They poll at the client's pace, evenly, in at most 20 KB each, and all end at once."""
+    """Polls are even and within the rate limit. A wait needs at most 20 KB, and all end at once."""
     command = [sys.executable, "-c", COMMON + program, mock.api_key, mock.url, str(JOBS), str(RATE)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     assert result.returncode == 0, result.stderr
     memory, milliseconds, worked = map(int, result.stdout.split())
     assert memory <= 20_000
-    # What they work is theirs alone; how long that takes depends on what else the machine does.
+    # CPU time is measured, because the duration depends on the load of the machine.
     assert worked <= at_once
     assert milliseconds <= 2 * at_once
     first = mock.journal.requests()[0].time
@@ -151,7 +151,7 @@ for name, end in ends.items():
 
 
 def test_a_wait_ends_at_once(mock: MockServer) -> None:
-    """Ctrl-C, a cancelled task and `close()` end a wait within 100 ms, in the middle of a pause of 30 s."""
+    """Ctrl-C, a cancelled task and `close()` end a pause of 30 s within 100 ms."""
     program = COMMON.replace("import asyncio", "import asyncio, os, signal") + ENDED
     command = [sys.executable, "-c", program, mock.api_key, mock.url, str(JOBS), str(RATE)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -164,20 +164,20 @@ def test_a_wait_ends_at_once(mock: MockServer) -> None:
         ["async cancel", "CancelledError"],
         ["async ctrl-c", "KeyboardInterrupt"],
     ]
-    # On a machine that is busy with other work, any one of them may have to wait for the processor.
+    # On a busy machine, a single attempt may have to wait for the processor.
     took = sorted(int(milliseconds) for _, _, milliseconds in ended)
     assert took[2] <= 100
     assert took[-1] <= 1000
 
 
 def test_a_dead_backend_costs_little(mock: MockServer) -> None:
-    """Of 200 callers each call costs about 1.1 requests once the budget of the client is spent."""
+    """With 200 callers, a call costs about 1.1 requests once the client's budget is spent."""
     mock.faults.add("status=503;times=0")
     calls = 0
 
     async def main() -> tuple[int, int]:
         nonlocal calls
-        # No jitter means no backoff: the test need not sleep.
+        # Without jitter there is no backoff, so the test does not sleep.
         session = session_of(AsyncTechForge(mock.api_key, base_url=mock.url))
         settings = evolve(session.settings, random=lambda: 0.0)
         async with client_of(AsyncTechForge, evolve(session, settings=settings)) as client:
@@ -200,4 +200,4 @@ def test_a_dead_backend_costs_little(mock: MockServer) -> None:
     assert calls == 600
     assert first <= 200 + 100 + 20
     assert later / 400 <= 1.12
-    assert later > 400  # the budget fills up again, a tenth of a retry with each call
+    assert later > 400  # each call adds a tenth of a retry to the budget

@@ -1,4 +1,4 @@
-"""The tests that the documents print run as they are printed there, in a pytest of their own."""
+"""The tests in the documentation pass as they are printed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def make_video():
 def test_the_tests_of_the_document_pass(
     place: int, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is copied from there works."""
+    """A reader can copy and run them."""
     program = PROGRAMS[place]
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("PYTHONPATH", ":".join(filter(None, sys.path)))

@@ -1,4 +1,4 @@
-"""The pytest plugin, as somebody's own tests meet it: in a pytest of its own, with their own code."""
+"""The pytest plugin in a user's own test suite: a separate pytest with the user's code."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Run = Callable[..., pytest.RunResult]
 
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Return a function that runs somebody's tests with our plugin, and with those that are named."""
+    """Return a function that runs a user's tests with our plugin and other named plugins."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("PYTHONPATH", ":".join(filter(None, sys.path)))
     pytester.makepyfile(my_code=CODE)
@@ -46,7 +46,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def test_my_own_job_code_in_five_lines(run: Run) -> None:
-    """A `TechForge()` in somebody's code is a client of the mock, without a word about it."""
+    """A `TechForge()` in the user's code is a client of the mock, without any configuration."""
     tests = """
     import my_code
 
@@ -61,7 +61,7 @@ def test_my_own_job_code_in_five_lines(run: Run) -> None:
 
 
 def test_each_test_has_a_mock_of_its_own(run: Run) -> None:
-    """What one test does to it, the next does not find; nor are there variables left of it."""
+    """Neither the state of the mock nor an environment variable is left for the next test."""
     tests = """
     import os
     import my_code
@@ -81,8 +81,8 @@ def test_each_test_has_a_mock_of_its_own(run: Run) -> None:
     run(tests).assert_outcomes(passed=3)
 
 
-def test_what_becomes_of_the_next_jobs(run: Run) -> None:
-    """Jobs are planned one by one: how long they take, that they fail, what their video is."""
+def test_jobs_can_be_planned(run: Run) -> None:
+    """Tests set the duration, failure and video of the next jobs."""
     tests = f"""
     import pytest
     from techforge import JobFailedError
@@ -116,7 +116,7 @@ def test_what_becomes_of_the_next_jobs(run: Run) -> None:
 
 
 def test_pauses_take_no_time(run: Run) -> None:
-    """Half an hour in which nothing happens, and a job of ten minutes, are over at once."""
+    """A wait of half an hour without a video, and a job of ten minutes, take no real time."""
     tests = f"""
     import time
     import pytest
@@ -136,7 +136,7 @@ def test_pauses_take_no_time(run: Run) -> None:
 
 
 def test_a_mark_gives_the_server_options(run: Run) -> None:
-    """The nearest mark says what the mock is started with; a word that it does not know is told."""
+    """The closest mark sets the options of the mock. An unknown option is an error."""
     tests = f"""
     import pytest
     pytestmark = pytest.mark.techforge_mock(job_polls=5, api_keys=["a", "b"])
@@ -157,7 +157,7 @@ def test_a_mark_gives_the_server_options(run: Run) -> None:
 
 
 def test_a_server_for_the_session(run: Run) -> None:
-    """One that stays, for somebody's own server to be started against; it can be emptied."""
+    """The mock of the session serves a user's own server, and can be reset."""
     tests = f"""
     import os
     import pytest
@@ -219,7 +219,7 @@ ASYNC = f"""
     ],
 )
 def test_async_tests(run: Run, mark: str, plugins: str) -> None:
-    """A test on asyncio has its client in its own event loop, whichever plugin runs it; there it ends."""
+    """An async test has a client in its own event loop, whichever plugin runs it."""
     options = ["-o", "asyncio_default_fixture_loop_scope=function"] if "-p asyncio" in plugins else []
     backend = (
         "@pytest.fixture\n    def anyio_backend():\n        return 'asyncio'\n\n    "
@@ -232,15 +232,15 @@ def test_async_tests(run: Run, mark: str, plugins: str) -> None:
 
 @pytest.mark.parametrize("plugins", ["", "-p anyio"])
 @pytest.mark.parametrize("kind", ["", "async "])
-def test_nobody_runs_async_tests(run: Run, plugins: str, kind: str) -> None:
-    """It is said what to do, and not that a coroutine was never awaited."""
+def test_no_plugin_runs_async_tests(run: Run, plugins: str, kind: str) -> None:
+    """The error says what to install."""
     result = run(f"{kind}def test_async(techforge_async_client):\n    pass\n", *plugins.split())
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*@pytest.mark.anyio*pip install pytest-asyncio*"])
 
 
 def test_without_the_mock(run: Run, pytester: pytest.Pytester) -> None:
-    """Where the extra is missing, the test says how to get it, in one sentence."""
+    """If the extra is missing, the error says in one sentence how to install it."""
     pytester.makeconftest(
         """
         import importlib.util
@@ -255,8 +255,8 @@ def test_without_the_mock(run: Run, pytester: pytest.Pytester) -> None:
     result.stdout.no_fnmatch_line("*ImportError*")
 
 
-def test_it_costs_those_nothing_who_do_not_use_it(run: Run) -> None:
-    """A run without our fixtures loads this one module, and nothing of the SDK or of its dependencies."""
+def test_the_unused_plugin_loads_nothing(run: Run) -> None:
+    """Without its fixtures, a test run loads this one module, and nothing of the SDK."""
     tests = """
     import sys
 
@@ -266,7 +266,7 @@ def test_it_costs_those_nothing_who_do_not_use_it(run: Run) -> None:
         assert not ours & {name.partition(".")[0] for name in sys.modules}
     """
     run(tests).assert_outcomes(passed=1)
-    # What pytest has loaded itself costs nothing more; least of five, as others use the machine, too.
+    # Modules of pytest itself are already loaded. The minimum of five, because the machine may be busy.
     program = (
         "import pytest, time\nstarted = time.perf_counter()\nimport pytest_techforge\n"
         "print(time.perf_counter() - started)"
@@ -274,8 +274,8 @@ def test_it_costs_those_nothing_who_do_not_use_it(run: Run) -> None:
     assert min(float(said(program)) for _ in range(5)) < 0.01
 
 
-def test_the_sdk_does_without_pytest() -> None:
-    """Nothing that a program imports needs pytest."""
+def test_the_sdk_does_not_import_pytest() -> None:
+    """No module that a program imports needs pytest."""
     program = (
         "import sys\nsys.modules['pytest'] = None\n"
         "import techforge, techforge.mock.server, techforge.testing\nprint(0)"
@@ -284,7 +284,7 @@ def test_the_sdk_does_without_pytest() -> None:
 
 
 def said(program: str) -> str:
-    """Run a program in an interpreter of its own, and return what it prints."""
+    """Run a program in a new interpreter, and return its output."""
     environment = {"PYTHONPATH": ":".join(filter(None, sys.path))}
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -297,7 +297,7 @@ def said(program: str) -> str:
     return done.stdout
 
 
-def test_pytest_finds_it() -> None:
-    """The wheel names it, under the name that `-p` knows it by, too; `-s package` looks into the wheel."""
+def test_pytest_finds_the_plugin() -> None:
+    """The wheel declares it, with the name that `-p` uses."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert project["entry-points"] == {"pytest11": {"pytest_techforge": "pytest_techforge"}}

@@ -1,4 +1,4 @@
-"""Scripted clients: real flows, drivers and parsing, with a script where the network would be."""
+"""Scripted clients: real flows, drivers and parsing, with a script instead of the network."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ JOB = Job("15a6331b-3837-4ae8-8fa7-d3ead3388d77", "468ea7a0-66e1-4357-a760-236e5
 
 @pytest.fixture(autouse=True)
 def _no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no test here reach a network, nor wait."""
+    """Let every use of a socket or sleep fail."""
 
     def refuse(*_args: object) -> None:
         raise AssertionError("a socket was used")
@@ -43,7 +43,7 @@ def _no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def call(colour: str) -> Callable[..., Any]:
-    """Return a function that calls a method of a script's client, in the test's colour."""
+    """Return a function that calls a method of a script's client, sync or async."""
 
     def call(script: Script, method: str, *args: Any, with_: Any = None, **kwargs: Any) -> Any:
         async def run() -> Any:
@@ -58,8 +58,8 @@ def call(colour: str) -> Callable[..., Any]:
     return call
 
 
-def test_all_goes_well(call: Callable[..., Any], media: Any, tmp_path: Path) -> None:
-    """A script that says nothing accepts every job, and has its video."""
+def test_an_empty_script_succeeds(call: Callable[..., Any], media: Any, tmp_path: Path) -> None:
+    """It accepts every job, and has its video."""
     script = Script(video=b"these bytes")
     video = call(script, "jobs.create_and_wait", **media)
     assert (video.job.status, video.size, video.content_type) == ("done", 11, "video/mp4")
@@ -76,7 +76,7 @@ def test_all_goes_well(call: Callable[..., Any], media: Any, tmp_path: Path) -> 
 
 
 def test_a_wait_takes_no_time(call: Callable[..., Any]) -> None:
-    """Polls come when they would come, by the clock that the pauses are jumped over on."""
+    """Polls happen at their times by the script's clock, which skips sleeps."""
     script = Script(sign=[404] * 100)
     started = time.monotonic()
     updates: list[Any] = []
@@ -87,19 +87,19 @@ def test_a_wait_takes_no_time(call: Callable[..., Any]) -> None:
     assert script.left == 0
 
 
-def test_a_wait_that_ends_too_soon(call: Callable[..., Any]) -> None:
-    """The deadline is one of the same clock, to the second."""
+def test_a_wait_that_times_out(call: Callable[..., Any]) -> None:
+    """The deadline is measured by the same clock."""
     script = Script(sign=[404] * 1000)
     with pytest.raises(JobTimeoutError) as caught:
         call(script, "jobs.wait", JOB, poll=10.0, timeout=65)
-    # The last pause is cut, so that there is still time for a poll.
+    # The last pause is shortened, so that there is time for one more poll.
     assert script.clock.now <= 65
     assert caught.value.polls == 7
     assert script.left == 1000 - 7
 
 
-def test_what_is_said_to_submissions(call: Callable[..., Any], media: Any) -> None:
-    """Refused, failed and never delivered are sent again; the pauses are those that were asked for."""
+def test_scripted_submissions(call: Callable[..., Any], media: Any) -> None:
+    """429, 5xx and connection failures are retried, after the pauses that they ask for."""
     slow = Reply(429, headers={"retry-after": "20"})
     script = Script(create=[slow, Reply.unreachable(), 503, None, 400])
     assert call(script, "jobs.create", **media).status == "queued"
@@ -111,8 +111,8 @@ def test_what_is_said_to_submissions(call: Callable[..., Any], media: Any) -> No
     assert caught.value.retry_after == 20.0
 
 
-def test_a_lost_answer(call: Callable[..., Any], media: Any) -> None:
-    """It may be a job: it is not sent again."""
+def test_a_lost_response(call: Callable[..., Any], media: Any) -> None:
+    """A job may exist, so the submission is not repeated."""
     script = Script(create=[Reply.lost()])
     with pytest.raises(JobOutcomeUnknownError):
         call(script, "jobs.create", **media)
@@ -123,8 +123,8 @@ def test_a_lost_answer(call: Callable[..., Any], media: Any) -> None:
 
 
 @pytest.mark.lying("a success without a body")
-def test_an_answer_of_ones_own(call: Callable[..., Any], media: Any) -> None:
-    """A reply may say anything, also what nobody can read."""
+def test_a_custom_reply(call: Callable[..., Any], media: Any) -> None:
+    """A reply may have any content, also an unreadable one."""
     said = {"jobId": JOB.id, "status": "processing"}
     assert call(Script(create=[Reply(202, json=said)]), "jobs.create", **media).id == JOB.id
     with pytest.raises(JobOutcomeUnknownError):
@@ -135,8 +135,8 @@ def test_an_answer_of_ones_own(call: Callable[..., Any], media: Any) -> None:
     assert caught.value.body == "<html>"
 
 
-def test_what_is_said_to_storage(call: Callable[..., Any], tmp_path: Path) -> None:
-    """A refused URL is signed again, a lost connection tried again, and a download goes on from its part."""
+def test_scripted_storage(call: Callable[..., Any], tmp_path: Path) -> None:
+    """A refused URL is signed again, a lost connection is retried, a download is resumed."""
     script = Script(storage=[403, Reply.lost()], video=bytes(range(250)))
     path = call(script, "storage.download", "a/b c.mp4", tmp_path / "a.mp4")
     assert {sent.path for sent in script.requests} == {"a/b c.mp4"}
@@ -148,7 +148,7 @@ def test_what_is_said_to_storage(call: Callable[..., Any], tmp_path: Path) -> No
 
 
 def test_ranges() -> None:
-    """What storage has may be asked for in parts, and beyond its end."""
+    """Ranges of an object can be requested, also beyond its end."""
     script = Script(video=b"0123456789")
 
     def get(wanted: str) -> Any:
@@ -165,13 +165,13 @@ def test_ranges() -> None:
 
 @pytest.mark.parametrize("status", [200, 202, 600, 0])
 def test_a_success_needs_more_than_a_number(status: int) -> None:
-    """What the answer would say nobody knows."""
+    """A 2xx as an `int` is refused, because its body is not known."""
     with pytest.raises(ValueError, match="is not an error status"):
         Script(create=[status])
 
 
-def test_the_clients_are_clients() -> None:
-    """Closed they refuse, also to sleep; with other options they go by the same script; nothing is leaked."""
+def test_scripted_clients_behave_like_clients() -> None:
+    """They can be closed, copied with other options, and leak nothing."""
     script = Script(sign=[404] * 3)
     with script.client() as client:
         assert client.with_options(timeout=1.0).jobs.find(JOB) is None
@@ -190,13 +190,13 @@ def test_the_clients_are_clients() -> None:
 
 
 def test_a_client_that_is_closed_does_not_sleep(colour: str) -> None:
-    """A wait in which it is closed ends where it would sleep."""
+    """`close` during a wait ends it at its next sleep."""
     script = Script(sign=[404] * 10)
     client: Any = script.client() if colour == "sync" else script.async_client()
 
     def close(update: Any) -> None:
         if update.polls == 2:
-            # The flag alone, so that it is not the next request that ends the wait.
+            # Set only the flag: otherwise the next request would end the wait.
             client._session.driver._closed.set()
 
     async def run() -> None:
@@ -210,7 +210,7 @@ def test_a_client_that_is_closed_does_not_sleep(colour: str) -> None:
 
 
 def test_tasks_sleep_at_the_same_time() -> None:
-    """Ten waits at once take as long as one."""
+    """Ten concurrent waits take as long as one."""
     script = Script(sign=[404] * 20)
 
     async def run() -> None:
@@ -224,7 +224,7 @@ def test_tasks_sleep_at_the_same_time() -> None:
 
 
 def test_threads_may_share_a_script() -> None:
-    """No answer is given twice."""
+    """Every reply is used once."""
     script = Script(sign=[404] * 400)
 
     def look() -> None:
@@ -240,8 +240,8 @@ def test_threads_may_share_a_script() -> None:
     assert (script.left, len(script.requests)) == (0, 400)
 
 
-def test_a_clock_with_a_base_goes_on_by_itself() -> None:
-    """Time passes, and is jumped over; what has passed of a sleep is not jumped over again."""
+def test_a_clock_with_a_base() -> None:
+    """Real time passes in addition, also during a sleep, and is not counted twice."""
     time_ = [100.0]
     clock = Clock(lambda: time_[0])
     clock.jump(10.0)
