@@ -281,9 +281,7 @@ def test_a_custom_http_client(mock: MockServer, media: dict[str, str], tmp_path:
         assert not record.headers.keys() & {"x-own", "authorization", "cookie"}
 
 
-async def test_a_custom_async_http_client(
-    mock: MockServer, media: dict[str, str], tmp_path: Path
-) -> None:
+async def test_a_custom_async_http_client(mock: MockServer, media: dict[str, str], tmp_path: Path) -> None:
     """The same on asyncio."""
     seen: list[str] = []
 
