@@ -550,28 +550,26 @@ def _watching_connections(guard: ContractGuard) -> Iterator[None]:
         guard.redirected(request, lent.response)
         return lent
 
-    def told(message: Message, answer: Answer, *, whole: bool) -> None:
-        if answer.status_code:
-            response = httpx.Response(answer.status_code, headers=answer.headers)
-            guard.answered(message, response, answer.content() if whole else None)
-
-    def sync_over(http: SyncHttp, connection: Any, pool: Any, request: Request, answer: Answer) -> None:
+    @contextmanager
+    def exchange(pool: Any, request: Request, answer: Answer) -> Iterator[None]:
         message, whole = guard.asked(pool.request(request)), False
         try:
-            over(http, connection, pool, request, answer)
+            yield
             whole = True
         finally:
-            told(message, answer, whole=whole)
+            if answer.status_code:
+                response = httpx.Response(answer.status_code, headers=answer.headers)
+                guard.answered(message, response, answer.content() if whole else None)
+
+    def sync_over(http: SyncHttp, connection: Any, pool: Any, request: Request, answer: Answer) -> None:
+        with exchange(pool, request, answer):
+            over(http, connection, pool, request, answer)
 
     async def async_over(
         http: AsyncHttp, connection: Any, pool: Any, request: Request, answer: Answer
     ) -> None:
-        message, whole = guard.asked(pool.request(request)), False
-        try:
+        with exchange(pool, request, answer):
             await aover(http, connection, pool, request, answer)
-            whole = True
-        finally:
-            told(message, answer, whole=whole)
 
     with (
         patch.object(SyncHttp, "_exchange_over", sync_over),

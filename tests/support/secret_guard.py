@@ -144,27 +144,26 @@ def keeping(guard: SecretGuard) -> Iterator[SecretGuard]:
     """Let a guard see every result and every error that leaves a client, and every line that is logged."""
     run, arun = SyncDriver.run, AsyncDriver.run
 
-    def watched(driver: SyncDriver, flow: Any) -> Any:
+    @contextmanager
+    def at_work() -> Iterator[None]:
         before = _inside.set(True)
         try:
-            value = run(driver, flow)
+            yield
         except BaseException as error:
             guard.failed(error)
             raise
         finally:
             _inside.reset(before)
+
+    def watched(driver: SyncDriver, flow: Any) -> Any:
+        with at_work():
+            value = run(driver, flow)
         guard.returned(value)
         return value
 
     async def awatched(driver: AsyncDriver, flow: Any) -> Any:
-        before = _inside.set(True)
-        try:
+        with at_work():
             value = await arun(driver, flow)
-        except BaseException as error:
-            guard.failed(error)
-            raise
-        finally:
-            _inside.reset(before)
         guard.returned(value)
         return value
 
