@@ -10,6 +10,7 @@ import socket
 import warnings
 from collections import Counter
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 from attrs import evolve
@@ -38,8 +39,10 @@ MEDIA = {
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no key, base URL or proxy of the developer's machine into a test."""
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Hide the developer's key, base URL, proxies and journals of campaigns from a test."""
+    # Only campaigns create it.
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / f"state-{uuid4()}"))
     for name in list(os.environ):
         if name.startswith("TFI_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)

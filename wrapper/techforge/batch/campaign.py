@@ -378,6 +378,7 @@ class AsyncBatch:
         joins: bool = False,
         stay: bool = False,
     ) -> AsyncGenerator[Entry]:
+        await asyncio.to_thread(ledger.restore)
         if ledger.is_shared:
             chosen = dispatcher or default_dispatcher(str(place), ledger.campaign.id)
             if not joins:

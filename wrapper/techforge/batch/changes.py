@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +26,7 @@ class Change:
     sql: str
     values: Sequence[object]
     n: int
+    is_claim: bool = False
 
 
 def _change(changes: str, states: str, values: Sequence[object], n: int, *where: object) -> Change:
@@ -41,17 +42,21 @@ def _storable(text: str) -> str:
 def claim(n: int, attempt: int, now: float, until: float) -> Change:
     """Claim a row for its `attempt`th submission. The claim expires at `until`; then the row is unknown."""
     changes = "state = 'posting', attempts = ?, posted_at = ?, next_at = ?"
-    return _change(changes, "state = 'pending' AND attempts = ?", (attempt, now, until), n, attempt - 1)
+    change = _change(changes, "state = 'pending' AND attempts = ?", (attempt, now, until), n, attempt - 1)
+    return evolve(change, is_claim=True)
 
 
 def submitted(n: int, attempt: int, job_id: str, next_at: float) -> Change:
     """Record the job of a row, and poll it from `next_at` on.
 
-    The response may be late: the row may already be unknown, or pending again.
+    The response may be late: the row may already be unknown, or pending again, or restored from the journal.
     """
     changes = "state = 'submitted', job_id = ?, next_at = ?, reason = NULL, ended_at = NULL"
-    states = "(state IN ('unknown', 'pending') OR state = 'posting' AND attempts = ?)"
-    return _change(changes, states, (job_id, next_at), n, attempt)
+    states = (
+        "(state IN ('unknown', 'pending') OR state = 'posting' AND attempts = ? "
+        "OR state = 'submitted' AND job_id = ?)"
+    )
+    return _change(changes, states, (job_id, next_at), n, attempt, job_id)
 
 
 def put_back(n: int, attempt: int, next_at: float, reason: str) -> Change:
@@ -70,6 +75,15 @@ def unknown(n: int, attempt: int, reason: str, job_id: str | None, now: float) -
     """Record that a job may exist."""
     changes = "state = 'unknown', reason = ?, job_id = COALESCE(?, job_id), ended_at = ?"
     return _change(changes, "state = 'posting' AND attempts = ?", (reason, job_id, now), n, attempt)
+
+
+def restored(n: int, known_attempt: int, attempt: int, job_id: str | None, now: float) -> Change:
+    """Record a submission that the ledger has lost: its job, or that a job may exist."""
+    state, ended_at = ("unknown", now) if job_id is None else ("submitted", None)
+    reason = None if job_id else "the ledger lost this submission; a journal has it, without a response"
+    changes = "state = ?, attempts = ?, job_id = ?, reason = ?, next_at = 0, ended_at = ?"
+    states = "job_id IS NULL AND attempts = ?"
+    return _change(changes, states, (state, attempt, job_id, reason, ended_at), n, known_attempt)
 
 
 def poll_later(n: int, next_at: float) -> Change:

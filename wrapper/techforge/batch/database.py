@@ -93,6 +93,8 @@ class Database(Protocol):
 
     name: str
     """The path, or the URL without its password."""
+    place: str | None
+    """Identifies the ledger, however its path is written. None if it is only in memory."""
     is_shared: bool
     """Several processes may run a campaign at once."""
     serial: str

@@ -12,15 +12,20 @@ import json
 import os
 from contextlib import contextmanager, nullcontext
 from enum import StrEnum
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
 from attrs import frozen
 
+from techforge._logging import logger
 from techforge.batch import changes, schema
 from techforge.batch.account import Campaign
-from techforge.batch.database import LedgerError, NoLedgerError, postgres_url
+from techforge.batch.database import postgres_url
+from techforge.batch.journal import Journal, Submission
 from techforge.batch.loading import Loaded, load
+from techforge.batch.wording import counted
+from techforge.errors import LedgerError, NoLedgerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
@@ -72,6 +77,27 @@ class Entry:
     file: str | None
     reason: str | None
     project_id: str
+
+
+@frozen
+class _LastSubmission:
+    """What a ledger knows of the last submission of a row."""
+
+    n: int
+    content: str
+    attempts: int
+    job_id: str | None
+
+    def has_lost(self, line: Submission, found: Submission | None) -> bool:
+        """Return whether a line of the journal says more than the ledger and than the line `found`."""
+        if self.job_id is not None or line.content != self.content:
+            return False
+        if found is not None:
+            is_better = line.attempt == found.attempt and not isinstance(found.job_id, str)
+            return is_better or line.attempt > found.attempt
+        return line.attempt > self.attempts or (
+            line.attempt == self.attempts and isinstance(line.job_id, str)
+        )
 
 
 @frozen
@@ -203,7 +229,9 @@ class Ledger:
         return self._chosen
 
     def _create_campaign(self, name: str) -> Campaign:
-        values = (self._api, name, str(uuid4()))
+        # The UUID of a ledger that was deleted: jobs may exist in the projects that were derived from it.
+        uuid = self._journal(name, self._api).campaign_uuid() or str(uuid4())
+        values = (self._api, name, uuid)
         statement = "INSERT INTO campaigns (api, name, uuid) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
         self._db.run(lambda db: db.execute(statement, values))
         return next(each for each in reversed(self.campaigns()) if (each.api, each.name) == values[:2])
@@ -419,6 +447,73 @@ class Ledger:
         found = self._db.run(lambda db: db.execute(statement, (until, self._id, now, limit)).fetchall())
         return self._entries(found)
 
+    # --- the journal --------------------------------------------------------------------------------
+
+    def open_journal(self) -> Journal:
+        """Return the campaign's journal, open for appending. A ledger in memory has none."""
+        journal = self._journal(self.campaign.name, self.campaign.api)
+        if self._db.place is not None:
+            journal.open(self.campaign.uuid)
+        return journal
+
+    def restore(self) -> tuple[int, int]:
+        """Restore the submissions that the ledger has lost and this machine's journal still has.
+
+        Return how many jobs were restored, and how many rows became unknown.
+
+        Raises:
+            LedgerError: the journal belongs to another campaign of this name, which also submitted rows.
+        """
+        if self._db.place is None:
+            return 0, 0
+        journal = self._journal(self.campaign.name, self.campaign.api)
+        uuid = journal.campaign_uuid()
+        if uuid is None:
+            return 0, 0
+        lost: dict[str, Submission] = {}
+        for lines in _pages(journal.submissions()):
+            known = self._last_submissions({line.key for line in lines})
+            for line in lines:
+                if line.key in known and known[line.key].has_lost(line, lost.get(line.key)):
+                    lost[line.key] = line
+        if lost and uuid != self.campaign.uuid:
+            raise LedgerError(
+                f"another ledger at {self.name} had a campaign {self.campaign.name!r} that submitted "
+                f"{len(lost)} of these rows. Restore that ledger, or give this campaign another name: "
+                f"--campaign NAME. To submit these rows again, delete the journal: {journal.file()}"
+            )
+        jobs = unknown = 0
+        for lines in _pages(each for each in lost.values() if each.job_id is not False):
+            rows, now = self._last_submissions({line.key for line in lines}), self.now()
+            several = [
+                changes.restored(
+                    rows[line.key].n, rows[line.key].attempts, line.attempt, line.job_id or None, now
+                )
+                for line in lines
+            ]
+            for line, done in zip(lines, self.apply(*several), strict=True):
+                jobs += done and line.job_id is not None
+                unknown += done and line.job_id is None
+        if jobs or unknown:
+            logger.warning(
+                "The ledger %s had lost %s of the campaign %r. The journal %s restored %s; %s became "
+                "unknown. These rows are not submitted again",
+                *(self.name, counted(jobs + unknown, "submission"), self.campaign.name, journal.file()),
+                *(counted(jobs, "job"), counted(unknown, "row")),
+            )
+        return jobs, unknown
+
+    def _journal(self, campaign: str, api: str | None) -> Journal:
+        return Journal(self._db.place or "", campaign, api)
+
+    def _last_submissions(self, keys: Collection[str]) -> dict[str, _LastSubmission]:
+        """Return what the ledger knows of the last submission of each row."""
+        marks = ", ".join("?" * len(keys))
+        columns = "key, n, content, attempts, job_id"
+        statement = f"SELECT {columns} FROM jobs WHERE campaign = ? AND key IN ({marks})"  # noqa: S608
+        found = self._db.read(statement, (self._id, *keys))
+        return {key: _LastSubmission(*rest) for key, *rest in found}
+
     # --- reading rows -----------------------------------------------------------------------------
 
     def pending(
@@ -551,6 +646,13 @@ class Ledger:
         row["metadata"] = json.loads(row["metadata"] or "{}")
         row["state"] = State(row["state"])
         return Entry(**row)
+
+
+def _pages(lines: Iterable[Submission]) -> Iterator[list[Submission]]:
+    """Yield up to `PAGE_SIZE` lines at once."""
+    iterator = iter(lines)
+    while page := list(islice(iterator, PAGE_SIZE)):
+        yield page
 
 
 def _database(place: str | os.PathLike[str], *, new: bool) -> Database:

@@ -6,11 +6,13 @@ import asyncio
 import math
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import define, evolve, field
 
 from techforge._logging import logger
+from techforge.batch.content import content_of
+from techforge.batch.journal import Journal, Submission
 from techforge.batch.ledger import Entry, Ledger, State
 from techforge.batch.wording import counted
 from techforge.batch.writer import Writer
@@ -57,8 +59,13 @@ class RunState:
     """The exception that caused `problem`."""
     _failing_since: float | None = field(init=False, default=None)
     _next_attempt: float = field(init=False, default=0.0)
+    unanswered: dict[asyncio.Task[Any], str] = field(init=False, factory=dict[asyncio.Task[Any], str])
+    """The tasks of claimed rows whose response is not recorded yet, with the keys of the rows."""
     is_stopped: bool = field(init=False, default=False)
     """The run starts no more submissions."""
+    unrecorded: dict[str, str] = field(init=False, factory=dict[str, str])
+    """Accepted jobs that the ledger could not record, by row_key."""
+    journal: Journal = field(init=False)
     _writer: Writer = field(init=False)
     _end_times: deque[float] = field(init=False, factory=lambda: deque(maxlen=1000))
     _ended: asyncio.Queue[Entry | None] = field(init=False, factory=asyncio.Queue[Entry | None])
@@ -68,6 +75,7 @@ class RunState:
     def __attrs_post_init__(self) -> None:
         self.counts.update(self.ledger.counts())
         self._writer = Writer(self.ledger)
+        self.journal = self.ledger.open_journal()
 
     @property
     def rate(self) -> float:
@@ -142,6 +150,7 @@ class RunState:
 
         def on_end(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
+            self.unanswered.pop(task, None)
             in_flight.discard(n)
             release()
             if not task.cancelled() and (error := task.exception()) is not None:
@@ -157,6 +166,10 @@ class RunState:
         self._failed = self._failed or error
         self.is_stopped = True
         self._ended.put_nowait(None)
+
+    def write_journal(self, row: Entry, job_id: str | Literal[False] | None = None) -> None:
+        """Note in the journal that a row is submitted, its job, or that certainly no job was created."""
+        self.journal.write(Submission(row.key, content_of(row.params), row.attempts, job_id))
 
     async def write(self, change: Change) -> bool:
         """Apply a change. Return False if the row was in another state."""

@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
+from techforge._logging import logger
 from techforge.batch.reconciler import Reconciler
 from techforge.batch.run_state import RunState
 from techforge.batch.submitter import Submitter
+from techforge.batch.wording import counted
+from techforge.errors import JobsNotRecordedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from techforge.batch.ledger import Entry
 
-GRACE_SECONDS = 1.5
+GRACE_SECONDS = 8.0
 """When a run is stopped, submissions in flight have this long to get a response."""
 
 
@@ -41,12 +44,17 @@ class Run(RunState):
         try:
             while (entry := await self._ended.get()) is not None:
                 yield entry
-            if self._failed is not None:
-                raise self._failed
-            await loops
         finally:
             self.stop()
             await self._shut_down(loops)
+            self.journal.close()
+        # Only now are all jobs known that the ledger could not record.
+        if self.unrecorded:
+            journal = None if self.journal.path is None else str(self.journal.path)
+            raise JobsNotRecordedError(str(self._failed), self.unrecorded, journal)
+        if self._failed is not None:
+            raise self._failed
+        loops.result()
 
     async def _work_and_signal_end(self) -> None:
         try:
@@ -69,9 +77,17 @@ class Run(RunState):
             submitting.cancel()
 
     async def _shut_down(self, loops: asyncio.Task[None]) -> None:
+        # Polls, downloads and rows that are not claimed can continue in the next run.
+        loops.cancel()
+        for task in self._tasks - self.unanswered.keys():
+            task.cancel()
+        if self.unanswered:
+            logger.warning(
+                "Stopping: waiting up to %g s for %s. Press Ctrl-C again to stop now.",
+                *(GRACE_SECONDS, counted(len(self.unanswered), "response")),
+            )
+            await asyncio.wait([*self.unanswered], timeout=GRACE_SECONDS)
         # A submission without a response in time is unknown: its task records that when it is cancelled.
-        if self._tasks:
-            await asyncio.wait([*self._tasks], timeout=GRACE_SECONDS)
         rest = [loops, *self._tasks]
         for task in rest:
             task.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import sys
 import threading
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from techforge._logging import logger
 from techforge.batch.database import ARRIVING, T
 from techforge.errors import LedgerError, LedgerUnavailableError
 
@@ -24,6 +26,13 @@ if TYPE_CHECKING:
     from techforge.batch.database import Connection
 
 
+RESERVED_BYTES = 1 << 20
+"""Space that a run allocates in the ledger, so that responses can be recorded while the disk is full."""
+MIN_FREE_BYTES = 16 << 20
+"""Submit nothing more if the ledger's disk has less free space."""
+BUSY_TIMEOUT = 30.0
+CLOCK_TOLERANCE = 5.0
+"""Report it if the system's clock jumps by more than this many seconds."""
 _ARRIVING = f"CREATE TEMP TABLE arriving (place INTEGER PRIMARY KEY, {', '.join(ARRIVING)})"
 _INSERT = f"INSERT INTO arriving ({', '.join(ARRIVING)}) VALUES ({', '.join('?' * len(ARRIVING))})"  # noqa: S608
 
@@ -53,8 +62,13 @@ class SQLite:
                 "under "
                 "the other, so rows could be submitted twice. Remove one of the names"
             )
+        self.place = None if self.name == ":memory:" else str(self._path)
+        self._clock_offset = time.time() - time.monotonic()
+        self._jump_back = 0.0
         try:
-            self._db = sqlite3.connect(self.name, isolation_level=None, check_same_thread=False, timeout=30)
+            self._db = sqlite3.connect(
+                self.name, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT
+            )
         except sqlite3.Error as error:
             raise LedgerError(f"{self.name} cannot be used as a ledger: {error}") from error
         try:
@@ -63,10 +77,19 @@ class SQLite:
         except sqlite3.Error as error:
             self._db.close()
             raise LedgerError(f"{self.name} cannot be used as a ledger: {error}") from error
+        self._identity = self._find_identity()
 
     def now(self) -> float:
-        """Return seconds since 1970."""
-        return time.time()
+        """Return seconds since 1970. This clock never goes back while the ledger is open."""
+        monotonic = time.monotonic()
+        jump = time.time() - monotonic - self._clock_offset
+        if jump > CLOCK_TOLERANCE:
+            logger.warning("the system's clock jumped %.0f s forward, or the machine slept", jump)
+            self._clock_offset += jump
+        elif jump < self._jump_back - CLOCK_TOLERANCE:
+            logger.warning("the system's clock was set back by %.0f s; this run keeps the time before", -jump)
+            self._jump_back = jump
+        return monotonic + self._clock_offset
 
     def tables(self) -> set[str]:
         """Return the names of the tables."""
@@ -89,7 +112,10 @@ class SQLite:
 
     def apply(self, changes: Sequence[Change]) -> list[bool]:
         """Execute changes in one transaction."""
-        with self._translate_errors(), self._transaction():
+        has_claims = any(change.is_claim for change in changes)
+        if has_claims:
+            self._check_room()
+        with self._translate_errors(), self._transaction(must_be_copied=has_claims):
             execute = self._db.execute
             return [execute(change.sql, change.values).rowcount == 1 for change in changes]
 
@@ -120,6 +146,7 @@ class SQLite:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except OSError:
                     raise LedgerError(f"another process is running a campaign of {self.name}") from None
+            self._reserve()
             yield
 
     def close(self) -> None:
@@ -128,16 +155,66 @@ class SQLite:
             self._db.close()
 
     @contextmanager
-    def _transaction(self) -> Generator[None]:
+    def _transaction(self, *, must_be_copied: bool = False) -> Generator[None]:
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._check_file()
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:  # a full disk has already ended the transaction
                     self._db.execute("ROLLBACK")
                 raise
+            if must_be_copied:
+                self._checkpoint()
+            else:
+                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def _checkpoint(self) -> None:
+        """Copy the write-ahead log into the main file: somebody may copy only that one.
+
+        Raises:
+            LedgerUnavailableError: another program has been using the ledger for 30 seconds.
+        """
+        deadline = time.monotonic() + BUSY_TIMEOUT
+        # SQLite waits for readers and writers, but not for another process that is doing the same.
+        while self._db.execute("PRAGMA wal_checkpoint(FULL)").fetchone()[0]:
+            if time.monotonic() > deadline:
+                raise LedgerUnavailableError(
+                    f"another program has been using {self.name} for {BUSY_TIMEOUT:.0f} s, so nothing more "
+                    "is submitted"
+                )
+            time.sleep(0.001)
+
+    def _find_identity(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _check_file(self) -> None:
+        """Raise if the file is not the one that was opened: what is written now would be lost."""
+        if self._find_identity() != self._identity:
+            raise LedgerUnavailableError(f"{self.name} was deleted or replaced while it was in use")
+
+    def _check_room(self) -> None:
+        """Raise if the disk is nearly full, so that there is room for the responses of what is in flight."""
+        if self.place is None:
+            return
+        free = shutil.disk_usage(self._path.parent).free
+        if free < MIN_FREE_BYTES:
+            raise LedgerUnavailableError(
+                f"the disk of {self.name} is nearly full ({free >> 20} MiB left, {MIN_FREE_BYTES >> 20} MiB "
+                "needed), so nothing more is submitted"
+            )
+
+    def _reserve(self) -> None:
+        """Write a large value, then delete it: the free pages and the write-ahead log keep its space."""
+        create = f"CREATE TABLE IF NOT EXISTS reserved AS SELECT zeroblob({RESERVED_BYTES})"
+        self.run(lambda db: db.execute(create))
+        self.run(lambda db: db.execute("DROP TABLE reserved"))
 
     @contextmanager
     def _translate_errors(self) -> Generator[None]:

@@ -17,8 +17,8 @@ from techforge.errors import (
     AuthenticationError,
     InvalidArgumentError,
     JobOutcomeUnknownError,
+    LedgerError,
     Outcome,
-    TechForgeError,
 )
 
 if TYPE_CHECKING:
@@ -141,6 +141,8 @@ class Submitter:
             if not await self._claim(row):
                 raise _NotClaimed
             is_claimed = True
+            if (task := asyncio.current_task()) is not None:
+                self._run.unanswered[task] = row.key
 
         accepted: list[Job] = []
 
@@ -186,22 +188,25 @@ class Submitter:
         self._claiming.discard(row.n)
         now = self._run.ledger.now()
         expires_at = now + self._settings.retry.retry_timeout + CLAIM_MARGIN
-        return await self._run.change(
-            changes.claim(row.n, row.attempts, now, expires_at), State.PENDING, State.POSTING
-        )
+        claim = changes.claim(row.n, row.attempts, now, expires_at)
+        if not await self._run.change(claim, State.PENDING, State.POSTING):
+            return False
+        self._run.write_journal(row)
+        return True
 
     async def _mark_submitted(self, row: Entry, job: Job) -> None:
         run = self._run
         run.submitted_count += 1
         run.record_progress()
+        self._run.write_journal(row, job.id)
         note = f"job {job.id} was accepted for row {row.key!r}"
         change = changes.submitted(row.n, row.attempts, job.id, run.ledger.now() + self._first_poll_delay())
         try:
             if not await run.change(change, State.POSTING, State.SUBMITTED):
                 logger.error("%s, but the ledger has another state for that row. You pay for this job", note)
-        except TechForgeError as error:
-            logger.error("%s, but the ledger cannot record it, so the row becomes unknown: %s", note, error)
-            error.add_note(f"{note}, but the ledger cannot record it, so the row becomes unknown")
+        except LedgerError as error:
+            self._run.unrecorded[row.key] = job.id
+            logger.error("%s, but the ledger cannot record it: %s", note, error)
             raise
 
     async def _handle_error(self, row: Entry, error: APIError) -> None:
@@ -235,16 +240,26 @@ class Submitter:
         return backoff if retry_after is None else retry_after
 
     async def _put_back(self, row: Entry, delay: float, reason: str) -> None:
+        self._run.write_journal(row, False)  # noqa: FBT003 - there is no job
         change = changes.put_back(row.n, row.attempts, self._run.ledger.now() + delay, reason)
         await self._run.change(change, State.POSTING, State.PENDING)
 
     async def _mark_unknown(self, row: Entry, reason: str, job_id: str | None) -> None:
         change = changes.unknown(row.n, row.attempts, reason, job_id, self._run.ledger.now())
-        if await self._run.change(change, State.POSTING, State.UNKNOWN):
+        if job_id is not None:
+            self._run.write_journal(row, job_id)
+        try:
+            is_changed = await self._run.change(change, State.POSTING, State.UNKNOWN)
+        except LedgerError:
+            if job_id is not None:
+                self._run.unrecorded[row.key] = job_id
+            raise
+        if is_changed:
             self._run.failures += 1
             self._run.report_ended(row, State.UNKNOWN, reason=reason, job_id=job_id)
 
     async def _mark_failed(self, row: Entry, reason: str, job_id: str | None) -> None:
+        self._run.write_journal(row, job_id or False)
         change = changes.refused(row.n, row.attempts, reason, job_id, self._run.ledger.now())
         if await self._run.change(change, State.POSTING, State.FAILED):
             self._run.failures += 1
