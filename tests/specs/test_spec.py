@@ -4,10 +4,7 @@ import copy
 import json
 import shutil
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -235,44 +232,25 @@ def test_reads_yaml_as_json(tmp_path: Path) -> None:
     assert content["application/json"] == {"example": "2024-12-01T12:00:00Z"}
 
 
-@contextmanager
-def served(status: int) -> Iterator[tuple[str, list[dict[str, str]]]]:
-    """Serve the contract; return its address and the headers of each request."""
-    seen: list[dict[str, str]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            seen.append(dict(self.headers))
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(json.dumps(CONTRACT).encode())
-
-        def log_message(self, *_: object) -> None:
-            """Print nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/openapi.json", seen
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def test_reads_from_the_web(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reads_from_the_web(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, scripted: Any, closed_port: int
+) -> None:
     """A URL works like a file; no credentials are sent, no query is printed, size and time are limited."""
     netrc = tmp_path / "netrc"
     netrc.write_text("default login me password hidden\n")
     monkeypatch.setenv("NETRC", str(netrc))
-    with served(404) as (url, _):
-        assert "answered 404" in (refused := run(f"{url}?signature=hidden"))[2]
-    assert "cannot be fetched: ConnectError" in (closed := run(f"{url}?signature=hidden"))[2]
+    content = json.dumps(CONTRACT).encode()
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(content)
+    server = scripted(
+        lambda request, _: head + content if "GET /o" in request else b"HTTP/1.1 404 No\r\n\r\n"
+    )
+    assert "answered 404" in (refused := run(f"{server.url}?signature=hidden"))[2]
+    url = f"http://127.0.0.1:{closed_port}?signature=hidden"
+    assert "cannot be fetched: ConnectError" in (closed := run(url))[2]
     assert "hidden" not in refused[2] + closed[2]
-    with served(200) as (url, seen):
-        assert candidate.read(url) == CONTRACT
-        assert "Authorization" not in seen[0]
-        for name, words in (("MAX_BYTES", "larger than"), ("MAX_SECONDS", "took longer than")):
-            with monkeypatch.context() as patch:
-                patch.setattr(candidate, name, 0)
-                assert words in run(url)[2]
+    assert candidate.read(f"{server.url}/openapi.json") == CONTRACT
+    assert "authorization" not in "".join(server.heads).lower()
+    for name, words in (("MAX_BYTES", "larger than"), ("MAX_SECONDS", "took longer than")):
+        with monkeypatch.context() as patch:
+            patch.setattr(candidate, name, 0)
+            assert words in run(f"{server.url}/openapi.json")[2]
