@@ -123,9 +123,8 @@ class Comparison:
 # How operations are compared
 
 
-def _operations(c: Comparison, old: Node, new: Node, key: str, at: At) -> Changes:
+def _operations(c: Comparison, _old: Node, _new: Node, key: str, at: At) -> Changes:
     """Operations by method and path; one that is gone may be another one with its operationId."""
-    del old, new
     before, after = c.old.operations(key), c.new.operations(key)
     kind = "operation" if key == "paths" else "webhook"
     for name, one, other in pairs(before, after):
@@ -147,21 +146,18 @@ def _id(operation: Node) -> Any:
     return operation.get("operationId")
 
 
-def _inherited(c: Comparison, old: Node, new: Node, key: str, at: At) -> Changes:
+def _inherited(_c: Comparison, _old: Node, _new: Node, _key: str, _at: At) -> Changes:
     """Report nothing: the operations have it."""
-    del c, old, new, key, at
     return ()
 
 
-def _operation_id(c: Comparison, old: Node, new: Node, key: str, at: At) -> Changes:
-    del c
+def _operation_id(_c: Comparison, old: Node, new: Node, key: str, at: At) -> Changes:
     if _id(old) != _id(new):
         yield at.note("operationId changed", old=str(old.get(key)), new=str(new.get(key)))
 
 
-def _security(c: Comparison, old: Node, new: Node, key: str, at: At) -> Changes:
+def _security(_c: Comparison, old: Node, new: Node, key: str, at: At) -> Changes:
     """Ways to be authorized: of each, everything is needed."""
-    del c
     gone, come = old.get(key, {}).keys() - new.get(key, {}), new.get(key, {}).keys() - old.get(key, {})
     if len(old.get(key, {})) == len(new.get(key, {})) == 1 and gone:
         before, after = (set("".join(x).split(" and ")) - {"nothing"} for x in (gone, come))
@@ -237,8 +233,7 @@ def _nested(suffix: str) -> Walker:
     return walker
 
 
-def _types(c: Comparison, old: Node, new: Node, key: str, at: At) -> Changes:
-    del c, key
+def _types(_c: Comparison, old: Node, new: Node, _key: str, at: At) -> Changes:
     one, other = types_of(old), types_of(new)
     if one != other:
         how = "wider" if one < other else "narrower" if other < one else "changed"
@@ -249,8 +244,7 @@ def _type_names(node: Node) -> str:
     return " or ".join(node.get("type", ["anything"]))
 
 
-def _values(c: Comparison, old: Node, new: Node, key: str, at: At) -> Changes:
-    del c
+def _values(_c: Comparison, old: Node, new: Node, key: str, at: At) -> Changes:
     if key not in old or key not in new:
         one, other = old.get(key), new.get(key)
         yield at.note(f"enum {fate(one, other)}", old=_text(one), new=_text(other))
@@ -266,8 +260,7 @@ def _values(c: Comparison, old: Node, new: Node, key: str, at: At) -> Changes:
 def _constraint(kind: str = "") -> Walker:
     """Return the walker for what allows less with it than without it; of two limits, it knows the tighter."""
 
-    def walker(c: Comparison, old: Node, new: Node, key: str, at: At) -> Changes:
-        del c
+    def walker(_c: Comparison, old: Node, new: Node, key: str, at: At) -> Changes:
         one, other = old.get(key), new.get(key)
         if kind == "flag":
             one, other = bool(one), bool(other)
@@ -300,9 +293,8 @@ def _fields(c: Comparison, old: Node, new: Node, key: str, at: At) -> Changes:
             yield from c.schema(one, other, there)
 
 
-def _required(c: Comparison, old: Node, new: Node, key: str, at: At) -> Changes:
+def _required(_c: Comparison, old: Node, new: Node, key: str, at: At) -> Changes:
     """Fields that were there before and after; `_fields` has the others."""
-    del c
     if isinstance(old.get(key, new.get(key)), bool):
         # A parameter, a header or a body.
         if bool(old.get(key)) != bool(new.get(key)):
@@ -346,8 +338,7 @@ def _alternatives(c: Comparison, old: Node, new: Node, key: str, at: At) -> Chan
         yield at.note(f"{kind} {fate(gone or None, come or None)}", key=key, old=kinds, new=kinds)
 
 
-def _default(c: Comparison, old: Node, new: Node, key: str, at: At) -> Changes:
-    del c
+def _default(_c: Comparison, old: Node, new: Node, key: str, at: At) -> Changes:
     if not same(old.get(key), new.get(key)) or (key in old) != (key in new):
         yield at.note("default changed", fate=fate(old.get(key), new.get(key)))
 
