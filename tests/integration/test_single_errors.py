@@ -58,7 +58,7 @@ def test_an_unfinished_job_has_no_video_yet(
     """`jobs.download` says how to wait. `storage` says that no object exists."""
     mock.store.pace = type(mock.store.pace)(seconds=3600)
     job = both.jobs.create(**media)
-    with pytest.raises(NotFoundError, match=r"is not there yet\. Wait for it with jobs\.wait") as caught:
+    with pytest.raises(NotFoundError, match=r"does not exist yet\. Wait for it with jobs\.wait") as caught:
         both.jobs.download(job, tmp_path)
     assert caught.value.job == job
     for call in (both.storage.sign, lambda path: both.storage.download(path, tmp_path)):

@@ -492,7 +492,7 @@ def test_a_video_that_is_not_there_yet(tmp_path: Path, answers) -> None:
     """Only for a job's video, the error says that it may still appear."""
     job = Job(JOB_ID, PROJECT_ID)
     by_hand = ByHand(**answers)
-    with pytest.raises(NotFoundError, match=r"is not there yet\. Wait for it with jobs\.wait") as caught:
+    with pytest.raises(NotFoundError, match=r"does not exist yet\. Wait for it with jobs\.wait") as caught:
         by_hand.run(download_video(job, tmp_path / "v", by_hand.settings()))
     assert caught.value.job is job
     by_hand = ByHand(**answers)

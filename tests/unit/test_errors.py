@@ -172,7 +172,7 @@ def test_an_error_about_a_missing_video_says_how_to_wait() -> None:
     assert error.advice == "Nothing was done. The same request will fail again: correct it first."
     error.job = JOB
     assert error.advice == (
-        f"The video of job {JOB_ID} is not there yet. Wait for it with jobs.wait(job), then download it."
+        f"The video of job {JOB_ID} does not exist yet. Wait for it with jobs.wait(job), then download it."
     )
 
 

@@ -203,7 +203,7 @@ class PermissionDeniedError(APIStatusError):
 
 
 class NotFoundError(APIStatusError):
-    """404: there is nothing at this path.
+    """404: there is no object at this path.
 
     `job` is set if this is the path of a job's video. The video may appear later: wait for it.
     """
@@ -214,7 +214,7 @@ class NotFoundError(APIStatusError):
         if self.job is None:
             return super().advice
         return (
-            f"The video of job {self.job.id} is not there yet. "
+            f"The video of job {self.job.id} does not exist yet. "
             "Wait for it with jobs.wait(job), then download it."
         )
 

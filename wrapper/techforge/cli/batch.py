@@ -412,7 +412,7 @@ def report(
         check_loaded(ledger)
         if to.exists() and not overwrite:
             # The file may be the manifest.
-            raise InvalidArgumentError("to", f"{to} exists already. Give another name, or add --overwrite")
+            raise InvalidArgumentError("to", f"{to} already exists. Choose another name, or add --overwrite")
         own = _SavedOptions.of(ledger.saved_options()).price if price is None else parse_price(price)
         print_note(f"Wrote {write_report(ledger, to, price=own)}")
 

@@ -47,7 +47,7 @@ class ExitCode(IntEnum):
     SERVER = 9
     """the API or storage failed, or sent a response that cannot be read"""
     MISSING = 10
-    """storage has nothing under this name, or not yet"""
+    """storage has no object at this path, or not yet"""
     FILE = 11
     """a local file cannot be written"""
     LEDGER = 12

@@ -105,14 +105,11 @@ def message_of(error: TechForgeError) -> str:
         more = f" ({'; '.join(details)})" if details else ""
         return f"Not done after {error.elapsed:.0f} s and {polls(error.polls)}{more}."
     if isinstance(error, JobOutcomeUnknownError):
-        return (
-            f"{error.method} {error.path}: {error.error.message}. The job may exist, so it was not submitted "
-            "again."
-        )
+        return f"{error.method} {error.path}: {error.error.message}. The job was not submitted again."
     if isinstance(error, APIError):
         return f"{without_advice(error)} {advice(error)}".strip()
     if isinstance(error, TargetExistsError):
-        return f"{error.target} exists already. Give another name, or add --overwrite."
+        return f"{error.target} already exists. Choose another name, or add --overwrite."
     return str(error).replace("allow_private_media=True", "--allow-private-media")
 
 
@@ -137,7 +134,7 @@ def advice(error: APIError) -> str:
     if isinstance(error, NotFoundError):
         if error.job is not None:
             return "The video of this job does not exist yet."
-        return "Storage has nothing under this name."
+        return "There is no object at this path."
     if error.job is not None or error.job_may_exist:
         return ""  # the message shows the job and the next command
     return error.advice.replace("base_url", "TFI_BASE_URL")

@@ -258,7 +258,7 @@ def _check_wait(output: Path | None, timeout: float, poll: float | None, *, over
     target = target_for("video.mp4", output)
     if not output.is_dir() and target.exists() and not overwrite:
         raise InvalidArgumentError(
-            "output", f"{target} exists already. Give another name, or add --overwrite"
+            "output", f"{target} already exists. Choose another name, or add --overwrite"
         )
     if not os.access(target.parent, os.W_OK):
         raise InvalidArgumentError("output", f"the directory {str(target.parent)!r} is not writable")
