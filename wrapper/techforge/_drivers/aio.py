@@ -1,4 +1,4 @@
-"""Carrying flows out on asyncio."""
+"""Execute flows on asyncio."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TURNS = 5
 
 
 def _noted(cancelled: asyncio.CancelledError, outcome: object) -> asyncio.CancelledError:
-    """Let a cancellation say what had come of the call before; its task's result is lost."""
+    """Add the call's outcome to a cancellation, because the task's result is lost."""
     if isinstance(outcome, Exception):
         note = f"techforge: the call had failed before its task was cancelled: {outcome}"
     else:
@@ -40,7 +40,7 @@ def _noted(cancelled: asyncio.CancelledError, outcome: object) -> asyncio.Cancel
 
 
 class AsyncDriver:
-    """Carries flows out on asyncio; belongs to one event loop."""
+    """Executes flows on asyncio. It belongs to one event loop."""
 
     def __init__(self, http_client: httpx.AsyncClient | None) -> None:
         if http_client is not None and not isinstance(cast("object", http_client), httpx.AsyncClient):
@@ -71,7 +71,7 @@ class AsyncDriver:
                     raise _noted(cancelled, error) from error
                 try:
                     if cancelled is not None:
-                        # The flow knows the response now. It begins nothing new.
+                        # The flow has the response. Do not start anything new.
                         step, cancelled = _flow.Step(flow, error=cancelled), None
                     elif isinstance(command, _flow.Send) and not command.call.repeatable:
                         sending, cancelled = await self._send_once(command)
@@ -100,7 +100,7 @@ class AsyncDriver:
                 if cancelled is None or received.has_begun:
                     await asyncio.wait([sending])
                 elif not received.stop_reading():
-                    # The event loop has not looked at the socket yet.
+                    # The event loop has not read from the socket yet.
                     await asyncio.sleep(0)
                 else:
                     sending.cancel()
@@ -113,7 +113,7 @@ class AsyncDriver:
         return sending, cancelled
 
     def check_loop(self) -> None:
-        """Refuse to run without asyncio, or on an event loop other than the client's."""
+        """Raise an error without asyncio, or on another event loop than the client's."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -158,7 +158,7 @@ class AsyncDriver:
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
-            # A thread cannot be cancelled, and the flow must not clean up under its hands.
+            # A thread cannot be cancelled, and the flow must not clean up while it runs.
             await asyncio.wait([work])
             raise
 
@@ -171,14 +171,14 @@ class AsyncDriver:
         raise ConfigurationError(CLOSED)
 
     async def close(self) -> None:
-        """Close our own connections, and end every wait; a second time does nothing."""
+        """Close the SDK's own connections, and end every wait. Closing again does nothing."""
         self.check_loop()
         self._closed.set()
         self.http.interrupt()
-        # What runs must notice before its connection goes: afterwards its error would be an odd one.
+        # Let running calls end before their connections are closed: otherwise they raise confusing errors.
         for _ in range(_TURNS):
             await asyncio.sleep(0)
         self.http.close()
-        # Transports close their sockets in turns to come.
+        # Transports close their sockets in the next iterations of the loop.
         for _ in range(_TURNS):
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""The network, on asyncio."""
+"""HTTP requests on asyncio."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _GRACE = 0.05
 
 
 class AsyncHttp:
-    """The connections of one client; belongs to one event loop."""
+    """The connections of one client. They belong to one event loop."""
 
     def __init__(self, given: httpx.AsyncClient | None, closed: asyncio.Event) -> None:
         self._closed = closed
@@ -79,7 +79,7 @@ class AsyncHttp:
         answer.not_sent = True  # so far
         pool = self._pool(request.base_url)
         async with self._slots:
-            # On a connection that was idle, nobody knows whether a POST that got no answer was read.
+            # Only a new connection tells whether the server has read a POST without a response.
             exchange = partial(self._exchange_over, pool=pool, request=request, answer=answer)
             await self._over(pool, exchange, may_reuse=request.repeatable)
 
@@ -96,7 +96,7 @@ class AsyncHttp:
                 raise
 
     async def give_back(self, lent: Lent) -> None:
-        """Take a connection back."""
+        """Return a connection to its pool."""
         try:
             await lent.response.aclose()
         finally:
@@ -107,7 +107,7 @@ class AsyncHttp:
     async def _over(
         pool: Connections, send: Callable[[AsyncConnection], Awaitable[T]], *, may_reuse: bool = True
     ) -> T:
-        """Send over an idle connection, and if the server had closed that one meanwhile, over a new one."""
+        """Send over an idle connection. If the server has closed it meanwhile, send over a new one."""
         connection = pool.take() if may_reuse else None
         while connection is not None and connection.http.has_expired():
             connection.network.close()
@@ -127,7 +127,7 @@ class AsyncHttp:
             self._close_idle()
 
     def _close_idle(self) -> None:
-        """Close what was idle for too long, and see to it that this is done again in time."""
+        """Close connections that were idle for too long, and schedule the next check."""
         for pool in self._pools.values():
             while (expired := pool.take_expired()) is not None:
                 expired.network.close()
@@ -201,13 +201,13 @@ class AsyncHttp:
         return Pool(route.url, connect)
 
     def interrupt(self) -> None:
-        """Let all that runs be out of time."""
+        """End all running requests with a timeout."""
         for running in self.running:
             if not running.expired():
                 running.reschedule(asyncio.get_running_loop().time())
 
     def close(self) -> None:
-        """Close the connections that nobody uses; those in use are closed after it."""
+        """Close the idle connections. Connections in use are closed after their request."""
         for pool in self._pools.values():
             while (connection := pool.take()) is not None:
                 connection.network.close()
@@ -242,7 +242,7 @@ class _AsyncFacade(Facade):
         except asyncio.CancelledError as error:
             if self._command.call.repeatable or not answer.status_code:
                 raise
-            # Whoever cancels every task there is must not lose the id in an answer.
+            # If a program cancels all of its tasks, the job id in a response must not be lost.
             failure = self.broken(error, answer)
         except Exception as error:
             if self.is_foreign(error, answer):
@@ -252,13 +252,13 @@ class _AsyncFacade(Facade):
             return self.accept(answer)
         finally:
             self._running.discard(running)
-        # Outside the except block: the error of httpx holds the request, and with it the key.
+        # Outside the except block: httpx's error contains the request, and so the key.
         raise failure
 
 
 @define(eq=False)
 class Lent:
-    """A connection on which storage is answering."""
+    """A connection that receives a response of storage."""
 
     pool: Connections
     connection: AsyncConnection
@@ -266,7 +266,7 @@ class Lent:
 
 
 class AsyncStream:
-    """What a flow has opened from storage; one at a time."""
+    """A flow's response from storage; one at a time."""
 
     def __init__(self, http: AsyncHttp) -> None:
         self._http = http

@@ -32,7 +32,7 @@ _BUFFER = 256 * 1024
 
 
 class AsyncNetwork(ConnectionState, httpcore.AsyncNetworkBackend):
-    """Connects to a host, once."""
+    """Connects to a host once."""
 
     _stream: _Stream | None = None
 
@@ -40,7 +40,7 @@ class AsyncNetwork(ConnectionState, httpcore.AsyncNetworkBackend):
         loop, protocol = asyncio.get_running_loop(), partial(_Stream, self)
         with raised_as(httpcore.ConnectError, httpcore.ConnectTimeout):
             if is_address(host):
-                # The loop needs no thread to look it up.
+                # The loop needs no thread to resolve an address.
                 stream = (await loop.create_connection(protocol, host, port))[1]
             else:
                 connected = await _connect_to_name(host, port)
@@ -54,7 +54,7 @@ class AsyncNetwork(ConnectionState, httpcore.AsyncNetworkBackend):
         return stream
 
     def stop_reading(self) -> bool:
-        """Receive nothing more; return False, and go on, if something waits at the socket."""
+        """Stop receiving. Return False, and continue, if the socket's buffer has unread bytes."""
         if self._stream is None:
             return True
         return self._stream.stop_reading()
@@ -66,10 +66,7 @@ class AsyncNetwork(ConnectionState, httpcore.AsyncNetworkBackend):
 
 
 async def _connect_to_name(host: str, port: int) -> socket.socket:
-    """Connect to the first address of a host that answers, as RFC 8305 says.
-
-    asyncio can do this itself, but uvloop cannot.
-    """
+    """Connect to the first address of a host that responds (RFC 8305). uvloop cannot do it by itself."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     if len(found) == 1:
         return await _connect_to(found[0])
@@ -91,7 +88,7 @@ async def _connect_to_name(host: str, port: int) -> socket.socket:
     finally:
         for attempt in attempts:
             attempt.cancel()
-            # It may have connected at the same moment.
+            # It may have connected just now.
             attempt.add_done_callback(_close_unused)
     raise problem or OSError(f"{host} has no address")
 
@@ -124,7 +121,7 @@ class _Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
         self._reader: asyncio.Future[None] | None = None
         self._unsent = b""
 
-    # --- what the event loop calls -----------------------------------------------------------------
+    # --- called by the event loop ------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -140,7 +137,7 @@ class _Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
     def eof_received(self) -> bool:
         self._has_ended = True
         self._wake()
-        # A server that says no more may still read; TLS has no such state.
+        # After the server's EOF the connection may still be writable; not with TLS.
         return self._transport.get_extra_info("ssl_object") is None
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -151,10 +148,10 @@ class _Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
 
-    # --- what httpcore calls -----------------------------------------------------------------------
+    # --- called by httpcore ------------------------------------------------------------------------
 
     async def read(self, *_: Any, **__: Any) -> bytes:
-        # uvloop refuses a write to a connection that is closed already; the read then says what happened.
+        # uvloop refuses to write to a closed connection. The read then raises the cause.
         if self._unsent and not self._transport.is_closing():
             self._transport.write(self._unsent)
         self._unsent = b""
@@ -168,14 +165,14 @@ class _Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
             raise httpcore.ReadError(str(self._problem)) from self._problem
         data = b"".join(self._received)
         self._received.clear()
-        # uvloop refuses to resume a connection that is closed.
+        # uvloop refuses to resume a closed connection.
         if self._size > _BUFFER and not self._transport.is_closing():
             self._transport.resume_reading()
         self._size = 0
         return data
 
     async def write(self, buffer: bytes, *_: Any, **__: Any) -> None:
-        # Head and body come one by one; they leave together when the answer is asked for.
+        # Head and body are written separately. Send them together when the response is read.
         self._unsent += buffer
 
     def stop_reading(self) -> bool:
@@ -192,7 +189,7 @@ class _Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
         """Close at once."""
         if not self._transport.is_closing():
             self._transport.close()
-        # What a TLS connection says for goodbye nobody waits for.
+        # Do not wait for the close message of TLS.
         asyncio.get_running_loop().call_soon(self._transport.abort)
 
     async def start_tls(
@@ -200,7 +197,7 @@ class _Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
     ) -> httpcore.AsyncNetworkStream:
         try:
             with raised_as(httpcore.ConnectError, httpcore.ConnectTimeout):
-                # None is returned only where the transport is None.
+                # It returns None only if the transport is None.
                 self._transport = cast(
                     "asyncio.Transport",
                     await asyncio.get_running_loop().start_tls(
@@ -216,7 +213,7 @@ class _Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
     def get_extra_info(self, info: str) -> Any:
         if info != "is_readable":
             return self._transport.get_extra_info(info)
-        # The event loop may not have looked at the socket since the server has closed it.
+        # The event loop may not have noticed yet that the server has closed the socket.
         return (
             bool(self._received)
             or self._has_ended

@@ -1,4 +1,4 @@
-"""An answer of the API as it comes in: bounded in number of bytes and in time, whoever sends it."""
+"""A response of the API while it arrives, with limits on its size and duration."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_ANSWER = 1 << 20
 
 
 class UnreadableError(OSError):
-    """An answer that is too long, or packed in an unknown way."""
+    """The response is too long, or has an unknown content encoding."""
 
 
 def named(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -26,13 +26,13 @@ def named(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     joined: dict[str, str] = {}
     for name, value in headers:
         lower, text = name.decode("latin-1").lower(), value.decode("latin-1")
-        # RFC 9110, section 5.3: what comes in several lines means the same as one with commas.
+        # RFC 9110, section 5.3: several lines of a header mean the same as one line with commas.
         joined[lower] = f"{joined[lower]}, {text}" if lower in joined else text
     return joined
 
 
 class Answer:
-    """The head of an answer, once it has come, and its bytes; its repr shows none of them."""
+    """The status, headers and bytes of a response so far. Its repr shows none of them."""
 
     not_sent = False
     """The attempt failed before there was a connection, so the request was not sent."""
@@ -51,20 +51,20 @@ class Answer:
 
     @property
     def has_begun(self) -> bool:
-        """Whether a byte of it has arrived."""
+        """Whether a byte of the response has arrived."""
         return bool(self.status_code) or (self.connection is not None and self.connection.has_answer)
 
     def stop_reading(self) -> bool:
-        """Receive nothing more of it; return False if something waits to be received."""
+        """Stop receiving. Return False, and continue, if the socket's buffer has unread bytes."""
         return self.connection is None or self.connection.stop_reading()
 
     def begin(self, status_code: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Take the head."""
+        """Store the status and the headers."""
         self.status_code = status_code
         self.headers = named(headers)
 
     def add(self, chunk: bytes) -> None:
-        """Take the next bytes."""
+        """Add the next bytes."""
         self._size += len(chunk)
         if self._size > MAX_ANSWER:
             raise UnreadableError(f"more than {MAX_ANSWER} bytes")
@@ -73,12 +73,12 @@ class Answer:
             raise TimeoutError("the deadline passed")
 
     def take(self, content: bytes) -> None:
-        """Take what a hook or a transport of the user's has read before us, and unpacked."""
+        """Add the content that a hook or a custom transport has already read and decoded."""
         self._packed = False
         self.add(content)
 
     def unpack(self) -> None:
-        """Undo a compression that was not asked for, since the answer may name a paid job; bounded, too."""
+        """Decode a content encoding that was not requested, since the response may name a paid job."""
         encoding = self.headers.get("content-encoding", "identity")
         if encoding == "identity" or not self._packed:
             return
@@ -91,5 +91,5 @@ class Answer:
         self._chunks = [plain]
 
     def content(self) -> SecretBytes:
-        """Return what has been read."""
+        """Return the bytes so far."""
         return SecretBytes(b"".join(self._chunks))

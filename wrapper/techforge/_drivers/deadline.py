@@ -1,4 +1,4 @@
-"""The time by which a request must have ended, with all that it waits for."""
+"""The time at which a request must end, including everything that it waits for."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ _SHORTEST = 0.001
 
 @frozen
 class Deadline:
-    """A point in time, in seconds of the monotonic clock."""
+    """A time in seconds of the monotonic clock."""
 
     at: float
 
     @classmethod
     def after(cls, seconds: float) -> Deadline:
-        """Return the deadline that is so many seconds away."""
+        """Return the deadline in `seconds` seconds."""
         return cls(time.monotonic() + seconds)
 
     def remaining(self) -> float:
-        """Return the seconds that are left, as a timeout that sockets, locks and event loops accept."""
+        """Return the seconds left, as a timeout that sockets, locks and event loops accept."""
         return min(_LONGEST, max(_SHORTEST, self.at - time.monotonic()))
 
     @property
     def has_passed(self) -> bool:
-        """Whether the time is over."""
+        """Whether the deadline has passed."""
         return time.monotonic() >= self.at
 
     def as_httpcore_timeouts(self) -> dict[str, float]:
-        """Return the timeouts of a request over the user's own client: each phase gets what is left then."""
+        """Return timeouts for the user's own client: each phase gets the time that is left when it starts."""
         return _Timeouts(self)
 
 
 class _Timeouts(dict[str, float]):
     def __init__(self, deadline: Deadline) -> None:
-        # Some transports copy the numbers, so the mapping holds those of this moment as well.
+        # Some transports copy the mapping, so it also contains the current numbers.
         super().__init__(dict.fromkeys(("connect", "read", "write", "pool"), deadline.remaining()))
         self._deadline = deadline
 

@@ -1,4 +1,4 @@
-"""What generated code takes for its client, and what both drivers make of answers and failures."""
+"""The client that generated code calls, and the errors for responses and failures, for both drivers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from techforge_api.types import Response
 
-# A UnicodeError is what a host's name brings that cannot be looked up, be it in a signed URL or a redirect.
+# A host name that cannot be resolved, in a signed URL or a redirect, raises a UnicodeError.
 NETWORK_ERRORS = (
     httpx.HTTPError,
     httpx.StreamError,
@@ -50,15 +50,15 @@ NETWORK_ERRORS = (
     UnicodeError,
 )
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
-# Another transport may call "connect error" what happened after the server had read the request, so the
-# word of httpx counts only where httpcore says the same.
+# Another transport may report a connect error after the server has read the request. So httpx's connect
+# errors count only if httpcore's own connect error is their cause.
 _MEANT_AS_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 _NEVER_SENT = (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout, httpcore.ProxyError)
 _AS_TEXT = {True: "true", False: "false", None: ""}
 
 
 class _SignedURL(httpx.URL):
-    """A URL whose query grants access: whoever prints it, httpx's own log lines too, prints no query."""
+    """A URL whose query grants access. Its text, also in httpx's log, has no query."""
 
     def __str__(self) -> str:
         return mask(super().__str__())
@@ -69,7 +69,7 @@ class _SignedURL(httpx.URL):
 
 @define
 class Reply:
-    """What generated code reads of a response."""
+    """The parts of a response that generated code reads."""
 
     status_code: int
     headers: Mapping[str, str]
@@ -80,7 +80,7 @@ class Reply:
 
 
 class Facade:
-    """The client of generated code for one attempt; the sync and the async facade add `request`."""
+    """The client of generated code for one attempt. The sync and async facades add `request`."""
 
     raise_on_unexpected_status = False
 
@@ -109,10 +109,10 @@ class Facade:
         json: object = None,
         headers: Mapping[str, str] | None = None,
     ) -> Request:
-        """Return the request for what a generated function wants sent."""
+        """Return the request for the arguments of a generated function."""
         command = self._command
         self._method, self._path = method.upper(), url
-        # RFC 3986: what generated code has encoded stays as it is.
+        # RFC 3986: do not encode again what generated code has encoded.
         target = quote(url, safe="/%:@!$&'()*+,;=~?")
         if params:
             target += f"?{_query(params)}"
@@ -133,7 +133,7 @@ class Facade:
         )
 
     def accept(self, answer: Answer) -> Reply:
-        """Return what generated code may parse; raise what it may not."""
+        """Return the response if generated code may parse it; otherwise raise its error."""
         body = answer.content()
         self._reply = reply = Reply(answer.status_code, answer.headers, body)
         self._log(reply.status_code)
@@ -154,8 +154,8 @@ class Facade:
 
     @staticmethod
     def _doubt(error: APIError, body: bytes) -> None:
-        """Take an error for what it may hide: a job that was created all the same."""
-        # It failed, and yet it may speak of a job: to submit again would be to pay twice.
+        """Mark an error that may hide a created job."""
+        # An error response may name a job: submitting again would cost twice.
         error.job_id, _ = job_in(body)
         redirect = error.status_code is not None and error.status_code < 400
         gateway = error.status_code in GATEWAY
@@ -165,7 +165,7 @@ class Facade:
             error.outcome = Outcome.UNKNOWN
 
     def parsed(self, answer: Response[Any] | None, problem: Exception | None) -> object:
-        """Return what a generated function has parsed; raise where that is not what the contract says."""
+        """Return the result of a generated function. Raise an error if the contract does not allow it."""
         call, reply = self._command.call, self._reply
         if problem is not None and reply is None:
             raise problem
@@ -188,24 +188,24 @@ class Facade:
 
     @staticmethod
     def is_foreign(error: Exception, answer: Answer) -> bool:
-        """Tell whether an error is to be raised as it is: ours, a hook's, or a bug of a transport's."""
+        """Return whether to raise an error unchanged: ours, a hook's, or a bug of a transport."""
         if isinstance(error, TechForgeError):
             return True
         return not (answer.not_sent or answer.status_code or isinstance(error, NETWORK_ERRORS))
 
     def broken(self, error: BaseException, answer: Answer) -> APIError:
-        """Return the error for an attempt whose answer did not come, or not to its end."""
+        """Return the error for an attempt without a response, or with an incomplete one."""
         if not answer.status_code:
             self._log(type(error).__name__)
             failure = no_answer(
                 error, method=self._method, path=self._path, host=self._host, not_sent=answer.not_sent
             )
             if self._built and failure.outcome is Outcome.DEFINITIVE:
-                # It was not our URL: httpx looks at a redirect's, too, though it does not follow it.
+                # It was not our URL: httpx also parses the target of a redirect that it does not follow.
                 failure.outcome = Outcome.UNKNOWN
             return failure
         if not 200 <= answer.status_code < 300:
-            # The status has said it; what else the answer would have told is lost.
+            # The status decides; the rest of the response is lost.
             try:
                 self.accept(answer)
             except APIError as refusal:
@@ -241,7 +241,7 @@ class Facade:
 
 
 def _query(params: Mapping[str, Any]) -> str:
-    """Return a query with the values that httpx would send, encoded as RFC 6570 says."""
+    """Return a query with the values that httpx would send, encoded as RFC 6570 requires."""
     pairs: list[tuple[str, object]] = []
     for name, value in params.items():
         values: list[object] = [*value] if isinstance(value, list | tuple) else [value]
@@ -264,14 +264,14 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 @cache  # once in a process: every response may have this header
 def _log_ignored_retry_after() -> None:
-    # Without its value: a server may echo the key.
+    # Do not log the value: a server may echo the key.
     logger.info("a Retry-After is ignored, because it is not a time within 24 hours; normal backoff applies")
 
 
 def no_answer(
     error: BaseException, *, method: str, path: str, host: str = "storage", not_sent: bool = False
 ) -> APIError:
-    """Return the error for a request that brought no answer, by what may have happened to it."""
+    """Return the error for a request without a response. Its outcome depends on the cause."""
     cls: type[APIError] = APIConnectionError
     problem, outcome = f"the connection to {host} broke", Outcome.UNKNOWN
     if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
@@ -300,13 +300,13 @@ def storage_request(command: _flow.Open) -> httpx.Request:
     url = _SignedURL(command.url)
     headers = {"accept": "*/*", "accept-encoding": "identity", **command.headers}
     request = httpx.Request("GET", url, headers=headers)
-    # The constructor has made a plain URL of it.
+    # The constructor has converted it to a plain URL.
     request.url = url
     return request
 
 
 def opened(request: httpx.Request, response: httpcore.Response, started: float) -> _flow.Opened:
-    """Return the head of an answer of storage, and log it."""
+    """Return the status and headers of a response of storage, and log it."""
     headers = named(response.headers)
     log_attempt(
         "GET",

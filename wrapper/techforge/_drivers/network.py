@@ -26,10 +26,10 @@ ATTEMPT_DELAY = 0.25
 
 
 class ConnectionState:
-    """What a connection has come to, and the deadline of the request that it serves."""
+    """The state of a connection, and the deadline of its current request."""
 
     def __init__(self, handshakes: int) -> None:
-        """Expect so many TLS handshakes: one with the server, and one with its proxy if that has TLS, too."""
+        """Expect this many TLS handshakes: one with the server, and one with an https proxy."""
         self._missing_handshakes = handshakes
         self._is_connected = False
         self.deadline = Deadline(math.inf)
@@ -37,31 +37,31 @@ class ConnectionState:
         """A byte has arrived since the request began."""
 
     def begin(self, deadline: Deadline) -> None:
-        """Begin a request."""
+        """Start a request."""
         self.deadline = deadline
         self.has_answer = False
 
     def connected(self) -> None:
-        """Note that there is a socket."""
+        """Record that the socket is connected."""
         self._is_connected = True
 
     def handshake_done(self) -> None:
-        """Note the end of a TLS handshake; what came before it was a proxy's."""
+        """Record the end of a TLS handshake. Bytes before it came from a proxy."""
         self._missing_handshakes -= 1
         self.has_answer = False
 
     def stop_reading(self) -> bool:
-        """Receive nothing more; return False, and go on, if something waits at the socket."""
+        """Stop receiving. Return False, and continue, if the socket's buffer has unread bytes."""
         return True
 
     @property
     def is_established(self) -> bool:
-        """Whether a request can have been sent: connected, through the proxy, and past the TLS handshake."""
+        """Whether a request can have been sent: connected, through the proxy, and after the TLS handshake."""
         return self._is_connected and self._missing_handshakes <= 0
 
 
 def is_address(host: str) -> bool:
-    """Tell whether a host is an IP address, which nobody has to look up."""
+    """Return whether a host is an IP address, which needs no name resolution."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -70,14 +70,14 @@ def is_address(host: str) -> bool:
 
 
 def by_turns(found: list[Address]) -> list[Address]:
-    """Let the families take turns: a host may have many addresses of a family that does not work here."""
+    """Alternate the address families: a host may have many addresses of a family that does not work."""
     first = [address for address in found if address[0] == found[0][0]]
     others = [address for address in found if address[0] != found[0][0]]
     return [address for pair in zip_longest(first, others) for address in pair if address]
 
 
 def has_input(descriptor: int) -> bool:
-    """Tell whether a socket has anything to read; of an idle connection, that is its end."""
+    """Return whether a socket is readable. On an idle connection, this means that it was closed."""
     if descriptor < 0:
         return True
     if not hasattr(select, "poll"):
@@ -89,7 +89,7 @@ def has_input(descriptor: int) -> bool:
 
 @contextmanager
 def raised_as(broken: type[Exception], late: type[Exception]) -> Generator[None]:
-    """Raise what the system says as httpcore would."""
+    """Raise errors of the system as httpcore's errors."""
     try:
         yield
     except TimeoutError as error:

@@ -36,16 +36,16 @@ KEEP_ALIVE = 5.0
 
 @cache
 def tls_context(scheme: str = "https") -> ssl.SSLContext:
-    """Return what all clients share: building it costs more than building the rest of one."""
+    """Return the TLS context of all clients. It takes longer to build than the rest of a client."""
     if scheme == "https":
         return httpx.create_ssl_context()
-    # It is not used, and if it were, it would trust nobody.
+    # It is not used. If it were, it would trust no server.
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @frozen
 class Route:
-    """How a base URL is reached."""
+    """How to reach a base URL."""
 
     url: httpx.URL
     proxy: httpcore.Proxy | None
@@ -53,7 +53,7 @@ class Route:
 
     @classmethod
     def to(cls, base_url: str) -> Route:
-        """Ask the environment for proxies and certificates."""
+        """Read proxies and certificates from the environment."""
         try:
             url = httpx.URL(base_url)
             return cls(url, proxy_for(url), tls_context(url.scheme))
@@ -62,14 +62,14 @@ class Route:
 
     @property
     def handshakes(self) -> int:
-        """How many TLS handshakes come before a request."""
+        """The number of TLS handshakes before a request."""
         schemes = [self.url.raw_scheme, self.proxy.url.scheme if self.proxy else b""]
         return schemes.count(b"https")
 
 
 @define
 class Request:
-    """A request to the API; its target is what follows the base URL, header names are lower-case."""
+    """A request to the API. `target` is the URL after the base URL; header names are lower-case."""
 
     method: str
     base_url: str
@@ -81,11 +81,11 @@ class Request:
 
     @property
     def url(self) -> str:
-        """The URL as a whole."""
+        """The whole URL."""
         return self.base_url + self.target
 
     def for_httpx(self) -> httpx.Request:
-        """Return it as httpx, and what is put underneath it, takes it."""
+        """Return the request for httpx and its transports."""
         return httpx.Request(
             self.method,
             self.url,
@@ -101,7 +101,7 @@ N = TypeVar("N", bound="ConnectionState")
 
 @define(eq=False)
 class Connection(Generic[H, N]):
-    """A connection of httpcore's, and the network backend that serves it alone."""
+    """A connection of httpcore, and its own network backend."""
 
     http: H
     network: N
@@ -113,7 +113,7 @@ C = TypeVar("C", bound=Connection[Any, Any])
 
 @contextmanager
 def connecting(network: ConnectionState) -> Generator[None]:
-    """Raise whatever goes wrong before a connection is established as httpcore's connect error."""
+    """Raise every error before a connection is established as httpcore's connect error."""
     try:
         yield
     except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.ProxyError):
@@ -127,7 +127,7 @@ def connecting(network: ConnectionState) -> Generator[None]:
 
 
 class Pool(Generic[C]):
-    """The idle connections to where one base URL leads; safe to share between threads."""
+    """The idle connections for one base URL. Threads can share it."""
 
     def __init__(self, url: httpx.URL, connect: Callable[[httpcore.Origin], C]) -> None:
         self._connect = connect
@@ -138,11 +138,11 @@ class Pool(Generic[C]):
         self._idle: deque[C] = deque()
 
     def request(self, request: Request) -> httpcore.Request:
-        """Return a request as httpcore takes it."""
+        """Return a request in httpcore's form."""
         content = request.content
         headers = [(b"host", self._host)]
         if not request.repeatable:
-            # It goes over a connection of its own, of which there would soon be too many.
+            # Each submission has its own connection: do not keep it.
             headers.append((b"connection", b"close"))
         headers += [(name.encode(), value.encode()) for name, value in request.headers]
         if content is not None:
@@ -155,7 +155,7 @@ class Pool(Generic[C]):
         )
 
     def given(self, request: httpx.Request) -> httpcore.Request:
-        """Return a request of httpx as httpcore takes it."""
+        """Return a request of httpx in httpcore's form."""
         return httpcore.Request(
             request.method,
             self._url(target=request.url.raw_path),
@@ -164,18 +164,18 @@ class Pool(Generic[C]):
         )
 
     def new(self) -> C:
-        """Return a connection that was never used; it connects with its first request."""
+        """Return a new connection. It connects with its first request."""
         return self._connect(self._origin)
 
     def take(self) -> C | None:
-        """Return the connection that was used last, which may have expired; None if none is idle."""
+        """Return the connection that was used last, which may have expired, or None."""
         try:
             return self._idle.pop()
         except IndexError:
             return None
 
     def give(self, connection: C) -> bool:
-        """Keep a connection for `KEEP_ALIVE` seconds, if it can be used again; tell whether it can."""
+        """Keep a connection for `KEEP_ALIVE` seconds if it can be used again. Return whether it can."""
         if not connection.http.is_available():
             return False
         connection.expires_at = time.monotonic() + KEEP_ALIVE
@@ -183,9 +183,9 @@ class Pool(Generic[C]):
         return True
 
     def take_expired(self) -> C | None:
-        """Return a connection that was idle for too long; None if there is no such one."""
+        """Return a connection that was idle for too long, or None."""
         try:
-            # That which was idle for the longest is the first.
+            # The first one was idle for the longest time.
             oldest = self._idle.popleft()
         except IndexError:
             return None
@@ -196,5 +196,5 @@ class Pool(Generic[C]):
 
     @property
     def next_expiry(self) -> float | None:
-        """When the next idle connection expires; None if none is idle."""
+        """When the next idle connection expires, or None."""
         return self._idle[0].expires_at if self._idle else None

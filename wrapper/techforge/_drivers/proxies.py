@@ -1,4 +1,4 @@
-"""Which proxy a URL is requested over: the decision that `httpx.Client()` would make, but for loopback."""
+"""The proxy for a URL: the one that `httpx.Client()` would choose, and none for loopback."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def proxy_for(url: httpx.URL) -> httpcore.Proxy | None:
         ValueError, ImportError, httpx.InvalidURL: what the environment says cannot be done.
     """
     if is_loopback(url.host):
-        # Plain http is allowed there because nobody is between.
+        # Plain http is allowed to loopback only because no proxy is involved.
         return None
     environment = getproxies()
     proxies = {f"{name}://": environment.get(name) for name in ("http", "https", "all")}
@@ -36,7 +36,7 @@ def proxy_for(url: httpx.URL) -> httpcore.Proxy | None:
 
 
 def _pattern(entry: str) -> str:
-    """Return an entry of NO_PROXY as a URL; a name stands for the names that end in it, too."""
+    """Return an entry of NO_PROXY as a URL pattern. A name also matches names that end with it."""
     if "://" in entry:
         return entry
     try:

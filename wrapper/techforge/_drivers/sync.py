@@ -1,4 +1,4 @@
-"""Carrying flows out with blocking calls."""
+"""Execute flows with blocking calls."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class SyncDriver:
-    """Carries flows out with blocking calls; safe to share between threads."""
+    """Executes flows with blocking calls. Threads can share it."""
 
     def __init__(self, http_client: httpx.Client | None) -> None:
         if http_client is not None:
@@ -39,7 +39,7 @@ class SyncDriver:
         _drivers.add(self)
 
     def start_afresh(self) -> None:
-        """Begin without connections, and with locks that no thread holds."""
+        """Start without connections, and with locks that no thread holds."""
         was_closed, self._closed = self._closed, threading.Event()
         if was_closed.is_set():
             self._closed.set()
@@ -96,7 +96,7 @@ class SyncDriver:
 
     @property
     def http(self) -> SyncHttp:
-        """The network, which is loaded when it is needed."""
+        """The connections, which are created on first use."""
         if self._closed.is_set():
             raise ConfigurationError(CLOSED)
         if self.given is not None:
@@ -105,7 +105,7 @@ class SyncDriver:
             from techforge._drivers.sync_http import SyncHttp  # noqa: PLC0415 - see the package
 
             with self._lock:
-                # Another thread may have been quicker.
+                # Another thread may have been faster.
                 http = cast("SyncHttp | None", self._connections)
                 self._connections = http or SyncHttp(self.given, self._closed)
         return self._connections
@@ -119,7 +119,7 @@ class SyncDriver:
         self._given_to = os.getpid()
 
     def close(self) -> None:
-        """Close our own connections, and end every wait; a second time does nothing."""
+        """Close the SDK's own connections, and end every wait. Closing again does nothing."""
         with self._lock:
             self._closed.set()
             if self._connections is not None:

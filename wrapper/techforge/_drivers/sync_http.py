@@ -1,4 +1,4 @@
-"""The network, with blocking calls."""
+"""HTTP requests with blocking calls."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 
 class SyncHttp:
-    """The connections of one client; safe to share between threads."""
+    """The connections of one client. Threads can share them."""
 
     def __init__(self, given: httpx.Client | None, closed: threading.Event) -> None:
         self._closed = closed
@@ -52,7 +52,7 @@ class SyncHttp:
         self._slots, self._downloads = threading.Semaphore(AT_ONCE), threading.Semaphore(AT_ONCE)
 
     def send(self, command: _flow.Send) -> object:
-        """Send a call to the API, and return what the generated function made of the answer."""
+        """Send a call to the API, and return what the generated function made of the response."""
         facade = _SyncFacade(command, self._exchange if self._given is None else self._exchange_by_given)
         answer = problem = None
         try:
@@ -65,7 +65,7 @@ class SyncHttp:
         return facade.parsed(answer, problem)
 
     def stream(self) -> SyncStream:
-        """Return what opens URLs of storage, one at a time."""
+        """Return a stream that opens URLs of storage, one at a time."""
         return SyncStream(self)
 
     def _exchange(self, request: Request, answer: Answer) -> None:
@@ -73,7 +73,7 @@ class SyncHttp:
         pool = self._pool(request.base_url)
         self._wait(self._slots, request.deadline)
         try:
-            # On a connection that was idle, nobody knows whether a POST that got no answer was read.
+            # Only a new connection tells whether the server has read a POST without a response.
             exchange = partial(self._exchange_over, pool=pool, request=request, answer=answer)
             self._over(pool, exchange, may_reuse=request.repeatable)
         finally:
@@ -90,7 +90,7 @@ class SyncHttp:
             raise
 
     def give_back(self, lent: Lent) -> None:
-        """Take a connection back."""
+        """Return a connection to its pool."""
         try:
             lent.response.close()
         finally:
@@ -99,7 +99,7 @@ class SyncHttp:
 
     @staticmethod
     def _over(pool: Connections, send: Callable[[SyncConnection], T], *, may_reuse: bool = True) -> T:
-        """Send over an idle connection, and if the server had closed that one meanwhile, over a new one."""
+        """Send over an idle connection. If the server has closed it meanwhile, send over a new one."""
         connection = pool.take() if may_reuse else None
         while connection is not None and connection.http.has_expired():
             connection.http.close()
@@ -115,7 +115,7 @@ class SyncHttp:
     def _keep(self, pool: Connections, connection: SyncConnection) -> None:
         if self._closed.is_set() or not pool.give(connection):
             connection.http.close()
-        # There is no thread that would close what nobody uses again.
+        # No thread closes idle connections, so do it here.
         for each in tuple(self._pools.values()):
             while (expired := each.take_expired()) is not None:
                 expired.http.close()
@@ -165,7 +165,7 @@ class SyncHttp:
             response.close()
 
     def _wait(self, slots: threading.Semaphore, deadline: Deadline) -> None:
-        """Wait until one more connection may be in use."""
+        """Wait until another connection may be used."""
         while not slots.acquire(timeout=min(GLANCE, deadline.remaining())):
             if self._closed.is_set():
                 raise ConfigurationError(CLOSED)
@@ -192,7 +192,7 @@ class SyncHttp:
         return Pool(route.url, connect)
 
     def close(self) -> None:
-        """Close the connections that nobody uses; those in use are closed after it."""
+        """Close the idle connections. Connections in use are closed after their request."""
         for pool in tuple(self._pools.values()):
             while (connection := pool.take()) is not None:
                 connection.http.close()
@@ -214,13 +214,13 @@ class _SyncFacade(Facade):
             failure = self.broken(error, answer)
         else:
             return self.accept(answer)
-        # Outside the except block: the error of httpx holds the request, and with it the key.
+        # Outside the except block: httpx's error contains the request, and so the key.
         raise failure
 
 
 @define(eq=False)
 class Lent:
-    """A connection on which storage is answering."""
+    """A connection that receives a response of storage."""
 
     pool: Connections
     connection: SyncConnection
@@ -228,7 +228,7 @@ class Lent:
 
 
 class SyncStream:
-    """What a flow has opened from storage; one at a time."""
+    """A flow's response from storage; one at a time."""
 
     def __init__(self, http: SyncHttp) -> None:
         self._http = http

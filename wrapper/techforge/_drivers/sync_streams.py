@@ -48,26 +48,26 @@ _streams: WeakSet[_Stream] = WeakSet()
 
 
 def close_all() -> None:
-    """Close the sockets of all connections, in this process only: no goodbye is said, no lock is taken."""
+    """Close all sockets in this process only: no message is sent to the server, and no lock is taken."""
     for stream in _streams:
         stream.close()
 
 
 if sys.platform != "win32":
-    # Two processes that read from one connection take each other's answers; the parent does not notice.
+    # Two processes that read from one connection would take each other's responses.
     os.register_at_fork(after_in_child=close_all)
 
 
 class SyncNetwork(ConnectionState, httpcore.NetworkBackend):
-    """Connects to a host, once."""
+    """Connects to a host once."""
 
     def __init__(self, handshakes: int, closed: threading.Event) -> None:
-        """Stop when the event is set."""
+        """Stop waiting when the event is set."""
         super().__init__(handshakes)
         self._closed = closed
 
     def pause(self, broken: type[Exception], late: type[Exception]) -> float:
-        """Return the seconds to wait before asking again; raise when it is time to stop."""
+        """Return the seconds to wait before the next check. Raise an error if it is time to stop."""
         if self._closed.is_set():
             raise broken("the client was closed")
         if self.deadline.has_passed:
@@ -75,7 +75,7 @@ class SyncNetwork(ConnectionState, httpcore.NetworkBackend):
         return min(GLANCE, self.deadline.remaining())
 
     def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> httpcore.NetworkStream:
-        """Connect to the first address of a host that answers, as RFC 8305 says."""
+        """Connect to the first address of a host that responds (RFC 8305)."""
         with raised_as(httpcore.ConnectError, httpcore.ConnectTimeout):
             connected = self._connect(by_turns(self._resolve(host, port)))
         self.connected()
@@ -95,7 +95,7 @@ class SyncNetwork(ConnectionState, httpcore.NetworkBackend):
             except BaseException as error:  # noqa: BLE001 - it is raised by the thread that waits
                 found.put(error)
 
-        # The system's lookup has no timeout. A thread that waits for it in vain must not hold up the exit.
+        # The system's lookup has no timeout. A daemon thread does not delay the exit.
         threading.Thread(target=resolve, name="techforge-lookup", daemon=True).start()
         while True:
             try:
@@ -136,7 +136,7 @@ class SyncNetwork(ConnectionState, httpcore.NetworkBackend):
 
 
 def _begin(address: Address, attempts: selectors.BaseSelector) -> int:
-    """Begin to connect; return the system's error, or 0."""
+    """Start to connect. Return the system's error, or 0."""
     family, kind, protocol, _, place = address
     try:
         attempt = socket.socket(family, kind, protocol)
@@ -176,7 +176,7 @@ class _Stream(httpcore.NetworkStream):
                 left = left[self._repeat(send, httpcore.WriteError, httpcore.WriteTimeout) :]
 
     def _repeat(self, operation: Callable[[], Any], broken: type[Exception], late: type[Exception]) -> Any:
-        """Call what may take too long, again and again, until it is done or time is up."""
+        """Call a blocking operation repeatedly until it is done or the time is up."""
         while True:
             self._socket.settimeout(self._network.pause(broken, late))
             try:
@@ -202,7 +202,7 @@ class _Stream(httpcore.NetworkStream):
         return self
 
     def get_extra_info(self, info: str) -> Any:
-        # A protocol other than HTTP/1.1 is not offered, so httpcore need not see the TLS object.
+        # Only HTTP/1.1 is offered, so httpcore does not need the TLS object.
         return has_input(self._socket.fileno()) if info == "is_readable" else None
 
 
@@ -216,7 +216,7 @@ def _secured(
 
 
 class _TlsOverTls:
-    """TLS to a server, over a proxy that is reached with TLS; Python's sockets can do it only once."""
+    """TLS to a server through an https proxy. Python's sockets cannot nest TLS."""
 
     def __init__(self, outer: ssl.SSLSocket, context: ssl.SSLContext, server_hostname: str | None) -> None:
         self._outer = outer
@@ -245,7 +245,7 @@ class _TlsOverTls:
 
     def send(self, data: bytes | memoryview) -> int:
         self._send()
-        # What does not leave now leaves with the next call: to encrypt it again would be to send it twice.
+        # Unsent bytes are sent by the next call: encrypting them again would send them twice.
         return int(self._exchange(lambda: self._tls.write(data)))
 
     def _exchange(self, operation: Callable[[], Any]) -> Any:
