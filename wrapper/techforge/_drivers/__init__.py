@@ -1,7 +1,7 @@
 """The only package that does I/O: it executes the commands of flows, sync and async.
 
-`sync` is light, since each program pays for its imports; the network, and with it httpx, is loaded by the
-first request. `aio` loads all of it, since a request that loads anything would hold the event loop up.
+`sync` imports little, since every program pays for its imports: the first request loads httpx. `aio` imports
+everything, since an import during a request would block the event loop.
 """
 
 CLOSED = "this client is closed; build a new one"

@@ -19,11 +19,11 @@ from techforge.errors import ConfigurationError
 T = TypeVar("T")
 
 _NO_LOOP = (
-    "AsyncTechForge needs a running asyncio event loop, and there is none; asyncio's own and uvloop work. "
+    "AsyncTechForge needs a running event loop of asyncio or uvloop, and there is none. "
     "Under trio, use TechForge in a thread: await trio.to_thread.run_sync(...)."
 )
 _TURNS = 5
-"""Turns of the event loop in which a task hears of its timeout, cleans up, and is done."""
+"""Iterations of the event loop in which a task gets its timeout, cleans up and ends."""
 
 
 def _noted(cancelled: asyncio.CancelledError, outcome: object) -> asyncio.CancelledError:
@@ -86,9 +86,9 @@ class AsyncDriver:
     async def _send_once(
         self, command: _flow.Send
     ) -> tuple[asyncio.Task[object], asyncio.CancelledError | None]:
-        """Send what must not be sent twice; return how it ended, and a cancellation that came meanwhile.
+        """Send a request that must not be sent twice. Return its task, and a cancellation in the meantime.
 
-        Once a response has begun to arrive it is read to its end, since it may name a job: only the deadline
+        Once a response has begun to arrive, it is read to its end, since it may name a job. Only the deadline
         and `close` end that. Before the first byte, a cancellation ends the request at once. A byte in the
         socket's buffer counts as arrived.
         """
@@ -122,7 +122,7 @@ class AsyncDriver:
             self._loop = loop
         elif self._loop is not loop:
             raise ConfigurationError(
-                "this client belongs to another event loop; build one AsyncTechForge for each loop"
+                "this client belongs to another event loop; create one AsyncTechForge for each loop"
             )
 
     async def _carry_out(self, command: _flow.Command, stream: AsyncStream) -> object:

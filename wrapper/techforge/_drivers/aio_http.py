@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _GRACE = 0.05
-"""Seconds that the timeouts of the user's own client have to end a request first: they say what was sent."""
+"""Seconds by which the user's own client times out earlier than we do: its error says what was sent."""
 
 
 class AsyncHttp:
@@ -56,9 +56,9 @@ class AsyncHttp:
         self.running: set[asyncio.Timeout] = set()
 
     async def send(self, command: _flow.Send, received: Answer | None = None) -> object:
-        """Send a call to the API, and return what the generated function made of the answer.
+        """Send a call to the API, and return what the generated function made of the response.
 
-        `received` shows meanwhile how much of the answer has arrived.
+        Meanwhile, `received` has the bytes of the response so far.
         """
         if self._closed.is_set():
             raise ConfigurationError(CLOSED)
@@ -84,7 +84,7 @@ class AsyncHttp:
             await self._over(pool, exchange, may_reuse=request.repeatable)
 
     async def open(self, request: httpx.Request, deadline: Deadline) -> Lent:
-        """Start a request to storage, over a connection that is lent until the `Lent` is closed."""
+        """Start a request to storage. Its connection is checked out until `give_back` is called."""
         pool = self._pool(origin(request.url))
         async with asyncio.timeout(deadline.remaining()):
             await self._downloads.acquire()
@@ -274,7 +274,7 @@ class AsyncStream:
         self._chunks: AsyncIterator[bytes]
 
     async def open(self, command: _flow.Open) -> _flow.Opened:
-        """Start a GET."""
+        """Start a GET on a signed URL."""
         await self.close()
         started = time.monotonic()
         try:
@@ -297,7 +297,7 @@ class AsyncStream:
         raise failure
 
     async def close(self) -> None:
-        """Let go of it."""
+        """Return the connection to its pool."""
         lent, self._lent = self._lent, None
         if lent is not None:
             await self._http.give_back(lent)

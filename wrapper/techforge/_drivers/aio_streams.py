@@ -1,7 +1,7 @@
 """Sockets for asyncio.
 
-httpcore's own sockets go by way of anyio, which gives each read and write a cancel scope of its own. Here the
-attempt as a whole has one deadline, and its streams need none.
+httpcore's own sockets use anyio, which creates a cancel scope for each read and write. Here the whole
+attempt has one deadline, so its streams need none.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from techforge._drivers.network import Address
 
 _BUFFER = 256 * 1024
-"""Bytes that may wait to be read before the server is slowed down."""
+"""Pause receiving when this many bytes are unread."""
 
 
 class AsyncNetwork(ConnectionState, httpcore.AsyncNetworkBackend):
@@ -60,7 +60,7 @@ class AsyncNetwork(ConnectionState, httpcore.AsyncNetworkBackend):
         return self._stream.stop_reading()
 
     def close(self) -> None:
-        """Close the connection at once: nothing has to be awaited after the last byte of an answer."""
+        """Close the connection at once, so that nothing is awaited after the last byte of a response."""
         if self._stream is not None:
             self._stream.close()
 
@@ -186,7 +186,7 @@ class _Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
         self.close()
 
     def close(self) -> None:
-        """Close at once."""
+        """Close the connection at once."""
         if not self._transport.is_closing():
             self._transport.close()
         # Do not wait for the close message of TLS.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from techforge._drivers.network import ConnectionState
 
 MAX_ANSWER = 1 << 20
-"""Bytes of an API answer that are read; the contract's answers have a few hundred."""
+"""Read at most this many bytes of a response; those of the contract have a few hundred."""
 
 
 class UnreadableError(OSError):
@@ -37,11 +37,11 @@ class Answer:
     not_sent = False
     """The attempt failed before there was a connection, so the request was not sent."""
     status_code = 0
-    """0 before the head has come."""
+    """0 before the status has arrived."""
     headers: Mapping[str, str] = {}
-    """Names are lower-case."""
+    """Header names are lower-case."""
     connection: ConnectionState | None = None
-    """The connection of ours that it comes over."""
+    """The SDK's connection, or None with the user's own client."""
 
     def __init__(self, deadline: Deadline) -> None:
         self._deadline = deadline

@@ -7,9 +7,9 @@ import time
 from attrs import frozen
 
 _LONGEST = 86_400.0
-"""Sockets and event loops take no infinite timeout."""
+"""Sockets and event loops do not accept an infinite timeout."""
 _SHORTEST = 0.001
-"""For a socket, 0 would mean that it must not wait at all."""
+"""For a socket, 0 means non-blocking."""
 
 
 @frozen

@@ -1,7 +1,7 @@
-"""What the network backends of both drivers share.
+"""Code that the network backends of both drivers share.
 
-Each connection has a network backend of its own. So httpcore's public interface is enough to know whether a
-connection was established, and whether an answer has begun to arrive.
+Each connection has its own network backend. It knows whether the connection was established, and whether a
+response has begun to arrive. So httpcore's public interface is enough.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Connections to the API: each is lent to one call at a time, and the one that was used last goes out first.
+"""Connections to the API. A call has one at a time; the most recently used one is reused first.
 
-httpcore's own pool looks at all of its connections at each request, so that a request costs more the more
-there are, and without a lock, so that among threads it may close one that is in use. Here its connections are
-used without it.
+httpcore's own pool scans all of its connections for each request, so requests get slower with their
+number. It scans without a lock, so one thread may close a connection that another one is using. So only
+httpcore's connections are used here, not its pool.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from techforge._drivers.network import ConnectionState
 
 AT_ONCE = 100
-"""Connections of a client to the API."""
+"""Most connections of a client."""
 KEEP_ALIVE = 5.0
-"""Seconds after which an idle connection is closed: servers do so, too."""
+"""Close an idle connection after this many seconds; servers do so, too."""
 
 
 @cache

@@ -16,7 +16,7 @@ def proxy_for(url: httpx.URL) -> httpcore.Proxy | None:
     """Return the proxy that the environment names for a URL.
 
     Raises:
-        ValueError, ImportError, httpx.InvalidURL: what the environment says cannot be done.
+        ValueError, ImportError, httpx.InvalidURL: the proxy of the environment cannot be used.
     """
     if is_loopback(url.host):
         # Plain http is allowed to loopback only because no proxy is involved.

@@ -82,7 +82,7 @@ class SyncDriver:
                 result = command.function(*command.arguments)
                 if inspect.iscoroutine(result):
                     result.close()
-                    raise ConfigurationError(f"{command.function!r} is async; give it to an AsyncTechForge")
+                    raise ConfigurationError(f"{command.function!r} is async; pass it to an AsyncTechForge")
             case _flow.Block():
                 result = command.function(*command.arguments)
             case _:
@@ -113,8 +113,8 @@ class SyncDriver:
     def _only_here(self) -> None:
         if self._given_to not in {None, os.getpid()}:
             raise ConfigurationError(
-                "http_client: it was used before a fork, and would mix up the answers of both processes; "
-                "build one in each"
+                "http_client: it was used before a fork, and would mix up the responses of both processes; "
+                "create one in each"
             )
         self._given_to = os.getpid()
 

@@ -80,7 +80,7 @@ class SyncHttp:
             self._slots.release()
 
     def open(self, request: httpx.Request, deadline: Deadline) -> Lent:
-        """Start a request to storage, over a connection that is lent until the `Lent` is closed."""
+        """Start a request to storage. Its connection is checked out until `give_back` is called."""
         pool = self._pool(origin(request.url))
         self._wait(self._downloads, deadline)
         try:
@@ -236,7 +236,7 @@ class SyncStream:
         self._chunks: Iterator[bytes] = iter(())
 
     def open(self, command: _flow.Open) -> _flow.Opened:
-        """Start a GET."""
+        """Start a GET on a signed URL."""
         self.close()
         started = time.monotonic()
         try:
@@ -260,7 +260,7 @@ class SyncStream:
         raise failure
 
     def close(self) -> None:
-        """Let go of it."""
+        """Return the connection to its pool."""
         lent, self._lent = self._lent, None
         if lent is not None:
             self._http.give_back(lent)

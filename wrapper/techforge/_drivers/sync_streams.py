@@ -1,8 +1,8 @@
 """Blocking sockets that keep the deadline of a request.
 
-A socket's timeout bounds one read, so a server that sends a byte now and then could hold a call for ever, and
-a thread that waits for an answer would not notice that its client was closed. Here every wait, the lookup of
-a name included, ends at the deadline of the request, or soon after the client is closed.
+A socket's timeout limits one read, so a server that sends a byte now and then could block a call forever,
+and a waiting thread would not notice that its client was closed. Here every wait, including name resolution,
+ends at the deadline of the request, or soon after the client is closed.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from techforge._drivers.network import Address
 
 GLANCE = 0.1
-"""Seconds after which a waiting thread looks whether its client was closed."""
+"""A waiting thread checks this often, in seconds, whether its client was closed."""
 _MOST = 120 * 1024
-"""Bytes that are read at once: more than httpcore asks for, and less than costs a mapping of its own."""
+"""Bytes to read at once. More than httpcore requests, and less than needs a memory mapping."""
 _PIECE = 65_536
-"""Bytes after which a writing thread looks at the clock."""
+"""A writing thread checks the deadline after this many bytes."""
 _UNDER_WAY = {0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN}
 
 _streams: WeakSet[_Stream] = WeakSet()
