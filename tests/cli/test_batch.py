@@ -231,7 +231,7 @@ def test_a_worker_that_is_told_to_end(here: Path, monkeypatch: pytest.MonkeyPatc
                 time.sleep(0.02)
             process.terminate()
             _, said = process.communicate(timeout=10)
-        assert process.returncode == 130
+        assert process.returncode == 143
         assert "Continue with: techforge batch resume" in said
         with Ledger(here / "techforge.sqlite") as ledger:
             assert ledger.counts()[State.SUBMITTED] == 5

@@ -2,15 +2,21 @@
 
 import sys
 
+from techforge.cli import signals
+
 
 def main() -> None:
     """Run the command line, or say which extra to install."""
     try:
         from techforge.cli.app import app  # noqa: PLC0415
+
+        signals.install()
+        app(prog_name="techforge")
     except ModuleNotFoundError as error:
         if error.name not in {"typer", "rich", "click"}:
             raise
         sys.exit("The command line needs more packages: pip install 'techforge[cli]'")
-    except KeyboardInterrupt:
-        sys.exit(130)
-    app(prog_name="techforge")
+    except KeyboardInterrupt as interruption:
+        sys.exit(signals.exit_code_of(interruption))
+    except SystemExit as ended:
+        sys.exit(signals.final_code(ended.code))

@@ -8,15 +8,15 @@ from __future__ import annotations
 import asyncio
 import csv
 import shlex
-import signal
 import sys
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 from uuid import UUID
 
 import typer
-from attrs import frozen
+from attrs import define, frozen
 
 from techforge._masking import mask
 from techforge._session import session_of
@@ -27,7 +27,7 @@ from techforge.batch.dispatch import default_dispatcher, enqueue
 from techforge.batch.options import Options
 from techforge.batch.wording import counted
 from techforge.batch.worker import Bounds
-from techforge.cli import keys
+from techforge.cli import keys, signals
 from techforge.cli.campaign_options import (
     ASK_ABOVE,
     DEFAULT_LEDGER,
@@ -71,9 +71,7 @@ from techforge.cli.campaign_output import (
     check_keys,
     check_loaded,
     command_line,
-    err,
     open_ledger,
-    out,
     plain_counts,
     print_cost,
     print_counts,
@@ -94,10 +92,11 @@ from techforge.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Generator
 
     from techforge import ClientOptions, TechForge
     from techforge.batch.options import RunOptions
+    from techforge.batch.runner import Run
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
 
@@ -266,7 +265,7 @@ def status(
                 with Ledger(ledger_path, each.name, api=each.api, new=False) as other:
                     found[str(each)] = other.counts()
                     if not as_json:
-                        err.print(str(each), markup=False, highlight=False)
+                        print_note(str(each))
                         print_counts(found[str(each)])
             if as_json:
                 print_json({name: plain_counts(counts) for name, counts in found.items()})
@@ -396,7 +395,7 @@ def unknown(
         for entry in ledger.entries(State.UNKNOWN):
             if not key or entry.key in key:
                 line = f"{entry.key}  project {entry.project_id}  {mask(entry.reason or '')}"
-                out.print(line, markup=False, highlight=False, soft_wrap=True)
+                typer.echo(line)
 
 
 @app.command()
@@ -451,30 +450,39 @@ def _run(
     *,
     as_json: bool,
 ) -> None:
-    # SIGTERM, for example from a deployment, ends a run like Ctrl-C: responses in flight are still recorded.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     client = options.applied_to(client)
-    entries: Callable[..., Iterable[Entry]] = getattr(client.batch, method)
+    entries: Callable[..., Generator[Entry]] = getattr(client.batch, method)
     next_command = "worker" if method == "work" else "resume"
+    with open_ledger(ledger_path, campaign) as ledger:
+        next_steps = _NextSteps(
+            command_line(next_command, ledger_path, ledger),
+            command_line("unknown --check", ledger_path, ledger),
+        )
+        fetch_command = command_line("fetch --out DIR", ledger_path, ledger)
     if not options.run.get("out"):
-        with open_ledger(ledger_path, campaign) as ledger:
-            fetch_command = command_line("fetch --out DIR", ledger_path, ledger)
-            print_note(f"Videos are not downloaded without --out. To download them later: {fetch_command}")
+        print_note(f"Videos are not downloaded without --out. To download them later: {fetch_command}")
     try:
-        with bar() as on_progress:
-            for entry in entries(
-                ledger=ledger_path, campaign=campaign, on_progress=on_progress, **options.run, **more
-            ):
-                if as_json:
-                    print_json(row_fields(entry))
+        with bar() as show, signals.describing(next_steps.in_doubt):
+
+            def on_progress(run: Run) -> None:
+                next_steps.run = run
+                show(run)
+
+            with closing(
+                entries(ledger=ledger_path, campaign=campaign, on_progress=on_progress, **options.run, **more)
+            ) as results:
+                for entry in results:
+                    if as_json:
+                        print_json(row_fields(entry))
     except (APIConnectionError, AuthenticationError, PermissionDeniedError) as error:
         # Only the check request before the first submission raises these.
         print_note(_why_not_started(error))
         raise typer.Exit(code_of(error)) from None
-    except KeyboardInterrupt:
-        with open_ledger(ledger_path, campaign) as ledger:
-            print_note(f"Stopped. Continue with: {command_line(next_command, ledger_path, ledger)}")
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    except (KeyboardInterrupt, BrokenPipeError) as interruption:
+        next_steps.print_after_stop()
+        if isinstance(interruption, BrokenPipeError):
+            signals.silence_stdout()
+        raise typer.Exit(signals.exit_code_of(interruption)) from None
     with open_ledger(ledger_path, campaign) as ledger:
         _finish(
             ledger,
@@ -484,6 +492,39 @@ def _run(
             str(options.run.get("out") or ""),
             as_json=as_json,
         )
+
+
+@define
+class _NextSteps:
+    """What to do after a run that was interrupted."""
+
+    continue_command: str
+    check_command: str
+    run: Run | None = None
+
+    def in_doubt(self) -> str:
+        """Name the rows for which a job may exist, if the process ends at once."""
+        keys = list(self.run.unanswered.values()) if self.run else []
+        if not keys:
+            return f"Continue with: {self.continue_command}"
+        return (
+            f"{_unknown(len(keys))}: {', '.join(keys)}. Continue with: {self.continue_command}. "
+            f"Then check with: {self.check_command}"
+        )
+
+    def print_after_stop(self) -> None:
+        """Print how many rows have an unknown outcome, and how to continue."""
+        # Not from the ledger: its database may be the reason for the interruption.
+        count = self.run.counts[State.UNKNOWN] if self.run else 0
+        if count:
+            print_note(f"{_unknown(count)}. Check with: {self.check_command}")
+        print_note(f"Stopped. Continue with: {self.continue_command}")
+
+
+def _unknown(count: int) -> str:
+    if count == 1:
+        return "1 row has an unknown outcome: a job may exist"
+    return f"{counted(count, 'row')} have an unknown outcome: a job may exist for each"
 
 
 def _why_not_started(error: APIError) -> str:
@@ -504,12 +545,8 @@ def _finish(
         print_counts(counts)
     print_cost(ledger, price)
     if counts[State.UNKNOWN]:
-        count = counts[State.UNKNOWN]
-        outcome = "has an unknown outcome: a job may exist"
-        if count > 1:
-            outcome = "have an unknown outcome: a job may exist for each"
         check_command = command_line("unknown --check", ledger_path, ledger)
-        print_note(f"{counted(count, 'row')} {outcome}. Check with: {check_command}")
+        print_note(f"{_unknown(counts[State.UNKNOWN])}. Check with: {check_command}")
     if counts[State.SKIPPED]:
         print_note(
             f"{counted(counts[State.SKIPPED], 'row')} skipped. "

@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
 
 from techforge._config import normalized_url
 from techforge._masking import mask
@@ -18,14 +17,13 @@ from techforge.batch.wording import counted
 from techforge.cli import keys
 from techforge.cli.campaign_options import DEFAULT_LEDGER
 from techforge.cli.exit_codes import ExitCode
+from techforge.cli.messages import note
 from techforge.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
     from techforge.batch.campaign import Loading
-
-out, err = Console(), Console(stderr=True)
 
 
 def api_address() -> str:
@@ -67,17 +65,16 @@ def check_keys(ledger: Ledger, keys: list[str] | None, state: State, rule: str) 
 
 def print_note(text: str) -> None:
     """Print a note on stderr, in one line: it may be a command to copy."""
-    # No markup and no wrapping: the text may contain a command to copy.
-    err.print(text, markup=False, highlight=False, soft_wrap=True)
+    note(text)
 
 
 def print_skipped(loading: Loading) -> None:
     """Print the rows that were skipped."""
     for bad in loading.bad:
-        err.print(f"skipped: {bad}", markup=False, style="yellow", soft_wrap=True)
+        note(f"skipped: {bad}", typer.colors.YELLOW)
     more = loading.loaded.skipped - len(loading.bad)
     if more > 0:
-        err.print(f"… and {more:,} more", style="yellow")
+        note(f"… and {more:,} more", typer.colors.YELLOW)
 
 
 def print_loaded(loaded: Loaded) -> None:
@@ -95,7 +92,7 @@ def print_counts(counts: dict[State, int]) -> None:
     """Print the number of rows in each state."""
     for state, count in counts.items():
         if count:
-            out.print(f"{state:10} {count:>10,}", highlight=False)
+            typer.echo(f"{state:10} {count:>10,}")
 
 
 def print_cost(ledger: Ledger, price: Decimal | None) -> None:

@@ -10,10 +10,12 @@ from techforge.errors import (
     ConfigurationError,
     ConflictError,
     DownloadError,
+    FailoverError,
     JobFailedError,
     JobOutcomeUnknownError,
     JobTimeoutError,
     LedgerUnavailableError,
+    NoLedgerError,
     NotFoundError,
     PermissionDeniedError,
     RateLimitError,
@@ -51,13 +53,15 @@ class ExitCode(IntEnum):
     FILE = 11
     """a local file cannot be written"""
     LEDGER = 12
-    """the ledger cannot be used now: its disk is full, or its database is down. Try again later"""
+    """there is no ledger yet, its disk is full, or its database is down. Try again later"""
+    FAILOVER = 13
+    """the ledger's database failed over or was restored; nothing is submitted until you confirm it"""
     HUNG_UP = 129
     """interrupted by SIGHUP: the terminal was closed"""
     INTERRUPTED = 130
     """interrupted by Ctrl-C"""
     PIPE = 141
-    """nobody reads stdout any more, as after `| head`"""
+    """nobody reads stdout any more: `head` has ended, for example"""
     TERMINATED = 143
     """interrupted by SIGTERM"""
 
@@ -87,6 +91,8 @@ _CODE_OF_ERROR: tuple[tuple[type[TechForgeError], ExitCode], ...] = (
     (TargetExistsError, ExitCode.USAGE),
     (DownloadError, ExitCode.FILE),
     (LedgerUnavailableError, ExitCode.LEDGER),
+    (NoLedgerError, ExitCode.LEDGER),
+    (FailoverError, ExitCode.FAILOVER),
 )
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import signal
-import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import typer
-from attrs import define
+from attrs import define, evolve
 
 from techforge._masking import mask
-from techforge.cli.exit_codes import ExitCode, code_of
+from techforge.cli import signals
+from techforge.cli.exit_codes import STOPPED, ExitCode, code_of
 from techforge.errors import (
     APIError,
     AuthenticationError,
@@ -79,11 +78,15 @@ def reporting_errors(progress: SubmissionProgress | None = None) -> Generator[No
     """Turn an exception into a message and an exit code."""
     progress = progress or SubmissionProgress()
     try:
-        yield
-    except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
+        with signals.describing(lambda: _in_doubt(progress)):
+            yield
+    except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
-    except KeyboardInterrupt:
-        _exit_with(progress, "Stopped.", ExitCode.INTERRUPTED)
+    except KeyboardInterrupt as interruption:
+        _exit_with(progress, "Stopped.", ExitCode(signals.exit_code_of(interruption)))
+    except BrokenPipeError:
+        signals.silence_stdout()
+        _exit_with(evolve(progress, as_json=False), "Stopped: stdout is closed.", ExitCode.PIPE)
     except TechForgeError as error:
         if isinstance(error, JobOutcomeUnknownError) and error.job_id and not progress.job:
             from techforge._flows.create import job_from_ids  # noqa: PLC0415 - rarely needed
@@ -95,6 +98,10 @@ def reporting_errors(progress: SubmissionProgress | None = None) -> Generator[No
             raise
         message = f"{type(error).__name__}: {mask(str(error))}. This should not happen; please report it."
         _exit_with(progress, f"{message} TECHFORGE_DEBUG=1 shows the traceback.", ExitCode.BROKEN)
+
+
+def _in_doubt(progress: SubmissionProgress) -> str:
+    return "\n".join(_next_steps(progress, ExitCode.INTERRUPTED, may_exist=progress.has_sent))
 
 
 def message_of(error: TechForgeError) -> str:
@@ -147,35 +154,37 @@ def _exit_with(
     if isinstance(error, TechForgeError) and progress.job is None:
         # The error says whether a job may exist.
         may_exist = bool(getattr(error, "job_may_exist", False))
-    lines = [message]
-    if progress.job is not None and code is not ExitCode.FAILED:
-        lines += _next_command(progress, progress.job, code)
-    elif progress.job is None and may_exist:
-        lines.append(
-            f"A job may exist in project {progress.project_id}. Look for it in your job service, webhook "
-            "events "
-            "or the web app before you submit again."
-        )
-    elif code is ExitCode.INTERRUPTED and progress.project_id:
-        lines.append("Nothing was submitted.")
-    note("\n".join(lines), typer.colors.YELLOW if code is ExitCode.INTERRUPTED else typer.colors.RED)
+    lines = [message, *_next_steps(progress, code, may_exist=may_exist)]
+    note("\n".join(lines), typer.colors.YELLOW if code in STOPPED else typer.colors.RED)
     if progress.as_json:
-        print_json(
-            {
-                "error": {
-                    "type": type(error).__name__ if error else code.name.lower(),
-                    "message": message,
-                    "exit_code": int(code),
-                    "status_code": getattr(error, "status_code", None),
-                    "request_id": getattr(error, "request_id", None),
-                    "retry_after": getattr(error, "retry_after", None),
-                },
-                "job_id": progress.job.id if progress.job else None,
-                "project_id": progress.job.project_id if progress.job else progress.project_id,
-                "job_may_exist": may_exist,
-            }
-        )
+        facts = {
+            "error": {
+                "type": type(error).__name__ if error else "interrupted" if code in STOPPED else "broken",
+                "message": message,
+                "exit_code": int(code),
+                "status_code": getattr(error, "status_code", None),
+                "request_id": getattr(error, "request_id", None),
+                "retry_after": getattr(error, "retry_after", None),
+            },
+            "job_id": progress.job.id if progress.job else None,
+            "project_id": progress.job.project_id if progress.job else progress.project_id,
+            "job_may_exist": may_exist,
+        }
+        with suppress(OSError):  # the terminal may be gone
+            print_json(facts)
     raise typer.Exit(code) from None
+
+
+def _next_steps(progress: SubmissionProgress, code: ExitCode, *, may_exist: bool) -> list[str]:
+    """Return what is known of the job, and what to do next."""
+    if progress.job is not None:
+        return [] if code is ExitCode.FAILED else _next_command(progress, progress.job, code)
+    if may_exist:
+        where = "in your job service, webhook events or the web app"
+        return [
+            f"A job may exist in project {progress.project_id}. Look for it {where} before you submit again."
+        ]
+    return ["Nothing was submitted."] if code in STOPPED and progress.project_id else []
 
 
 def _next_command(progress: SubmissionProgress, job: Job, code: ExitCode) -> list[str]:
@@ -189,32 +198,3 @@ def _next_command(progress: SubmissionProgress, job: Job, code: ExitCode) -> lis
     if code is ExitCode.USAGE:
         return []
     return ["The partial download is kept. Continue it with:", f"  {progress.download_command()}"]
-
-
-@contextmanager
-def delayed_interrupt() -> Generator[None]:
-    """Let the first Ctrl-C wait for the response to a submission, so that the job's id is not lost."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    is_interrupted = False
-
-    def remember_interrupt(*_: object) -> None:
-        nonlocal is_interrupted
-        if is_interrupted:
-            raise KeyboardInterrupt
-        is_interrupted = True
-        # os.write, because the signal may have interrupted a print.
-        os.write(
-            2,
-            b"The job is being submitted. Waiting for its id; Ctrl-C again stops immediately and loses it.\n",
-        )
-
-    signal.signal(signal.SIGINT, remember_interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if is_interrupted:
-        raise KeyboardInterrupt

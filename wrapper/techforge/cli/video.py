@@ -16,9 +16,10 @@ import typer
 from techforge import Video, _checks
 from techforge._partfile import target_for
 from techforge.cli.client import MockJobs, connected, mock_jobs
-from techforge.cli.messages import SubmissionProgress, delayed_interrupt, note, print_json, reporting_errors
+from techforge.cli.messages import SubmissionProgress, note, print_json, reporting_errors
 from techforge.cli.progress import RecordedSchedule, downloading, size, waiting
 from techforge.cli.serving import published
+from techforge.cli.signals import GRACE_SECONDS, postponed
 from techforge.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -184,7 +185,10 @@ def download(
 def _submit(client: TechForge, progress: SubmissionProgress, params: dict[str, Any]) -> Job:
     note(f"Project: {progress.project_id}")
     progress.has_sent = True
-    with delayed_interrupt():
+    with postponed(
+        f"The job is being submitted. Waiting up to {GRACE_SECONDS:g} s for its id. "
+        "Press Ctrl-C again to stop now; the id is lost then."
+    ):
         progress.job = job = client.jobs.create(**params)
         note(f"Job: {job.id} ({job.status})")
         if not progress.as_json:
