@@ -39,8 +39,8 @@ from openapi_core.testing import MockRequest, MockResponse
 from openapi_core.validation.request.exceptions import RequestBodyValidationError
 
 from techforge import ConfigurationError, Job, __version__
-from techforge._answers import job_in
 from techforge._masking import mask
+from techforge._responses import job_in
 from techforge.auth import check_api_key, check_key_for_host
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -14,7 +14,7 @@ from support.servers import Server, read_request
 
 from techforge import AsyncTechForge
 from techforge._drivers import aio_streams
-from techforge._drivers.answer import Answer
+from techforge._drivers.response import ReceivedResponse
 
 if TYPE_CHECKING:
     import socket
@@ -178,14 +178,14 @@ async def test_cancelling_every_task_loses_no_id(
     media: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A program that shuts down may cancel all tasks, including those of the SDK."""
-    me, intact = asyncio.current_task(), Answer.add
+    me, intact = asyncio.current_task(), ReceivedResponse.add
 
-    def add(answer: Answer, chunk: bytes) -> None:
-        intact(answer, chunk)
+    def add(received: ReceivedResponse, chunk: bytes) -> None:
+        intact(received, chunk)
         for each in asyncio.all_tasks() - {me}:
             each.cancel()
 
-    monkeypatch.setattr(Answer, "add", add)
+    monkeypatch.setattr(ReceivedResponse, "add", add)
     with Server(in_two_parts(len(ACCEPTED), 0)) as server:
         async with AsyncTechForge("key", base_url=server.url) as client:
             notes, _ = await cancelled(asyncio.create_task(client.jobs.create(**media)))  # type: ignore[arg-type]

@@ -140,7 +140,7 @@ def test_nothing_is_sent_after_close(
     mock: MockServer, media: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Submissions that wait for a connection are not sent after `close`."""
-    monkeypatch.setattr(sync_http, "AT_ONCE", 1)
+    monkeypatch.setattr(sync_http, "MAX_CONNECTIONS", 1)
     mock.faults.add("delay=0.4;operation=createJob;times=0")
     client = TechForge(mock.api_key, base_url=mock.url)
     ended: list[BaseException | Job] = []
@@ -168,7 +168,7 @@ async def test_nothing_is_sent_after_close_in_tasks(
     mock: MockServer, media: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same on asyncio."""
-    monkeypatch.setattr(aio_http, "AT_ONCE", 1)
+    monkeypatch.setattr(aio_http, "MAX_CONNECTIONS", 1)
     mock.faults.add("delay=0.4;operation=createJob;times=0")
     client = AsyncTechForge(mock.api_key, base_url=mock.url)
     tasks = [asyncio.create_task(client.jobs.create(**media)) for _ in range(4)]  # type: ignore[arg-type]

@@ -35,7 +35,7 @@ def test_an_error_without_a_response_names_the_host(
     with pytest.raises(JobOutcomeUnknownError, match=f"the connection to {host} broke"):
         client.jobs.create(**media)
     mock.faults.add("delay=30;operation=generateSignedPath;times=0")
-    with pytest.raises(APITimeoutError, match=f"no answer in time from {host}"):
+    with pytest.raises(APITimeoutError, match=f"no response in time from {host}"):
         client.with_options(timeout=0.1).storage.sign("a/b.mp4")
     assert mock.journal.count(operation="createJob") == 1
 

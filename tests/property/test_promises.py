@@ -8,11 +8,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from support.by_hand import JOB_ID, PROJECT_ID, ByHand, answered, lost
 
-from techforge._answers import job_in, reason_in
 from techforge._flow import CLIENT, Opened, Send, Sleep, call
 from techforge._flows.request import MIN_ATTEMPT_SECONDS, request
 from techforge._flows.wait import wait
 from techforge._masking import mask
+from techforge._responses import job_in, reason_in
 from techforge.errors import APIError, JobTimeoutError, Outcome
 from techforge.models import Job
 from techforge.policy.polling import PollSchedule

@@ -308,7 +308,7 @@ def client(
     monkeypatch.setattr(socket, "getaddrinfo", resolver)
     limits = httpx.Limits(max_connections=0 if fault == "pool timeout" else 100)
     for driver in (sync_http, aio_http):
-        monkeypatch.setattr(driver, "AT_ONCE", limits.max_connections)
+        monkeypatch.setattr(driver, "MAX_CONNECTIONS", limits.max_connections)
     if fault == "pool timeout":
         # The pool must time out before the async driver does, also on a busy machine.
         monkeypatch.setattr(aio_http, "_GRACE", 10.0)

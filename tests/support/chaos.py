@@ -163,7 +163,7 @@ class Campaign:
 
 def _died(entry: Entry) -> bool:
     """Tell whether a row's process was killed, or frozen for longer than it waits for an answer."""
-    return "process ended" in str(entry.reason) or "no answer in time" in str(entry.reason)
+    return "process ended" in str(entry.reason) or "no response in time" in str(entry.reason)
 
 
 @contextmanager

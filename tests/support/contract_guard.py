@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     import httpcore
 
     from techforge import _flow
-    from techforge._drivers.answer import Answer
     from techforge._drivers.pool import Request
+    from techforge._drivers.response import ReceivedResponse
     from techforge.mock import MockServer
     from techforge.mock.journal import Journal, Record
 
@@ -551,25 +551,27 @@ def _watching_connections(guard: ContractGuard) -> Iterator[None]:
         return lent
 
     @contextmanager
-    def exchange(pool: Any, request: Request, answer: Answer) -> Iterator[None]:
+    def exchange(pool: Any, request: Request, received: ReceivedResponse) -> Iterator[None]:
         message, whole = guard.asked(pool.request(request)), False
         try:
             yield
             whole = True
         finally:
-            if answer.status_code:
-                response = httpx.Response(answer.status_code, headers=answer.headers)
-                guard.answered(message, response, answer.content() if whole else None)
+            if received.status_code:
+                response = httpx.Response(received.status_code, headers=received.headers)
+                guard.answered(message, response, received.content() if whole else None)
 
-    def sync_over(http: SyncHttp, connection: Any, pool: Any, request: Request, answer: Answer) -> None:
-        with exchange(pool, request, answer):
-            over(http, connection, pool, request, answer)
+    def sync_over(
+        http: SyncHttp, connection: Any, pool: Any, request: Request, received: ReceivedResponse
+    ) -> None:
+        with exchange(pool, request, received):
+            over(http, connection, pool, request, received)
 
     async def async_over(
-        http: AsyncHttp, connection: Any, pool: Any, request: Request, answer: Answer
+        http: AsyncHttp, connection: Any, pool: Any, request: Request, received: ReceivedResponse
     ) -> None:
-        with exchange(pool, request, answer):
-            await aover(http, connection, pool, request, answer)
+        with exchange(pool, request, received):
+            await aover(http, connection, pool, request, received)
 
     with (
         patch.object(SyncHttp, "_exchange_over", sync_over),

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import pytest
 from support.by_hand import JOB_ID
 
-from techforge._answers import job_in, reason_in
 from techforge._masking import excerpt, mask
+from techforge._responses import job_in, reason_in
 from techforge.errors import InvalidArgumentError, Outcome
 from techforge.policy.polling import PollSchedule
 from techforge.policy.retry import RetryBudget, RetryPolicy

@@ -11,8 +11,8 @@ import httpx
 from techforge import _flow
 from techforge._drivers import CLOSED
 from techforge._drivers.aio_http import AsyncHttp, AsyncStream
-from techforge._drivers.answer import Answer
 from techforge._drivers.deadline import Deadline
+from techforge._drivers.response import ReceivedResponse
 from techforge._logging import logger
 from techforge.errors import ConfigurationError
 
@@ -22,7 +22,7 @@ _NO_LOOP = (
     "AsyncTechForge needs a running event loop of asyncio or uvloop, and there is none. "
     "Under trio, use TechForge in a thread: await trio.to_thread.run_sync(...)."
 )
-_TURNS = 5
+_LOOP_ITERATIONS = 5
 """Iterations of the event loop in which a task gets its timeout, cleans up and ends."""
 
 
@@ -92,7 +92,7 @@ class AsyncDriver:
         and `close` end that. Before the first byte, a cancellation ends the request at once. A byte in the
         socket's buffer counts as arrived.
         """
-        received = Answer(Deadline.after(command.timeout))
+        received = ReceivedResponse(Deadline.after(command.timeout))
         sending = asyncio.create_task(self.http.send(command, received))
         cancelled: asyncio.CancelledError | None = None
         while not sending.done():
@@ -176,9 +176,9 @@ class AsyncDriver:
         self._closed.set()
         self.http.interrupt()
         # Let running calls end before their connections are closed: otherwise they raise confusing errors.
-        for _ in range(_TURNS):
+        for _ in range(_LOOP_ITERATIONS):
             await asyncio.sleep(0)
         self.http.close()
         # Transports close their sockets in the next iterations of the loop.
-        for _ in range(_TURNS):
+        for _ in range(_LOOP_ITERATIONS):
             await asyncio.sleep(0)

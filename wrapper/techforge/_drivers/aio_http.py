@@ -12,19 +12,19 @@ from attrs import define
 
 from techforge._drivers import CLOSED
 from techforge._drivers.aio_streams import AsyncNetwork
-from techforge._drivers.answer import Answer
 from techforge._drivers.deadline import Deadline
 from techforge._drivers.facade import (
     NETWORK_ERRORS,
-    UNREADABLE,
+    PARSER_ERRORS,
     Facade,
     Reply,
-    no_answer,
+    no_response_error,
     opened,
     origin,
     storage_request,
 )
-from techforge._drivers.pool import AT_ONCE, KEEP_ALIVE, Connection, Pool, Request, Route, connecting
+from techforge._drivers.pool import KEEP_ALIVE, MAX_CONNECTIONS, Connection, Pool, Request, Route, connecting
+from techforge._drivers.response import ReceivedResponse
 from techforge._masking import mask
 from techforge.errors import ConfigurationError, TechForgeError
 
@@ -47,64 +47,64 @@ _GRACE = 0.05
 class AsyncHttp:
     """The connections of one client. They belong to one event loop."""
 
-    def __init__(self, given: httpx.AsyncClient | None, closed: asyncio.Event) -> None:
+    def __init__(self, http_client: httpx.AsyncClient | None, closed: asyncio.Event) -> None:
         self._closed = closed
-        self._given = given
+        self._http_client = http_client
         self._pools: dict[str, Connections] = {}
-        self._slots, self._downloads = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(AT_ONCE)
+        self._slots, self._downloads = asyncio.Semaphore(MAX_CONNECTIONS), asyncio.Semaphore(MAX_CONNECTIONS)
         self._closing_idle: asyncio.TimerHandle | None = None
         self.running: set[asyncio.Timeout] = set()
 
-    async def send(self, command: _flow.Send, received: Answer | None = None) -> object:
+    async def send(self, command: _flow.Send, received: ReceivedResponse | None = None) -> object:
         """Send a call to the API, and return what the generated function made of the response.
 
         Meanwhile, `received` has the bytes of the response so far.
         """
         if self._closed.is_set():
             raise ConfigurationError(CLOSED)
-        exchange = self._exchange if self._given is None else self._exchange_by_given
+        exchange = self._exchange if self._http_client is None else self._exchange_over_http_client
         facade = _AsyncFacade(command, exchange, self.running, received)
-        facade.grace = 0.0 if self._given is None else _GRACE
-        answer = problem = None
+        facade.grace = 0.0 if self._http_client is None else _GRACE
+        response = problem = None
         try:
-            answer = await command.call.endpoint.asyncio_detailed(**facade.arguments)
+            response = await command.call.endpoint.asyncio_detailed(**facade.arguments)
         except TechForgeError:
             raise
-        except UNREADABLE as error:
+        except PARSER_ERRORS as error:
             problem = error
         # Outside the except block: the context would show the parser's variables in a traceback.
-        return facade.parsed(answer, problem)
+        return facade.parsed(response, problem)
 
-    async def _exchange(self, request: Request, answer: Answer) -> None:
-        answer.not_sent = True  # so far
+    async def _exchange(self, request: Request, received: ReceivedResponse) -> None:
+        received.not_sent = True  # so far
         pool = self._pool(request.base_url)
         async with self._slots:
             # Only a new connection tells whether the server has read a POST without a response.
-            exchange = partial(self._exchange_over, pool=pool, request=request, answer=answer)
-            await self._over(pool, exchange, may_reuse=request.repeatable)
+            exchange = partial(self._exchange_over, pool=pool, request=request, received=received)
+            await self._send_over(pool, exchange, may_reuse=request.repeatable)
 
-    async def open(self, request: httpx.Request, deadline: Deadline) -> Lent:
-        """Start a request to storage. Its connection is checked out until `give_back` is called."""
+    async def open(self, request: httpx.Request, deadline: Deadline) -> CheckedOutConnection:
+        """Start a request to storage. Its connection is checked out until `check_in` is called."""
         pool = self._pool(origin(request.url))
         async with asyncio.timeout(deadline.remaining()):
             await self._downloads.acquire()
             try:
                 opened_over = partial(self._open_over, pool=pool, request=request, deadline=deadline)
-                return await self._over(pool, opened_over)
+                return await self._send_over(pool, opened_over)
             except BaseException:
                 self._downloads.release()
                 raise
 
-    async def give_back(self, lent: Lent) -> None:
+    async def check_in(self, checked_out: CheckedOutConnection) -> None:
         """Return a connection to its pool."""
         try:
-            await lent.response.aclose()
+            await checked_out.response.aclose()
         finally:
             self._downloads.release()
-            self._keep(lent.pool, lent.connection)
+            self._keep(checked_out.pool, checked_out.connection)
 
     @staticmethod
-    async def _over(
+    async def _send_over(
         pool: Connections, send: Callable[[AsyncConnection], Awaitable[T]], *, may_reuse: bool = True
     ) -> T:
         """Send over an idle connection. If the server has closed it meanwhile, send over a new one."""
@@ -116,7 +116,7 @@ class AsyncHttp:
             try:
                 return await send(connection)
             except (httpcore.NetworkError, httpcore.ProtocolError):
-                if connection.network.has_answer:
+                if connection.network.has_response:
                     raise
         return await send(pool.new())
 
@@ -138,47 +138,47 @@ class AsyncHttp:
             self._closing_idle = asyncio.get_running_loop().call_later(delay, self._close_idle)
 
     async def _exchange_over(
-        self, connection: AsyncConnection, pool: Connections, request: Request, answer: Answer
+        self, connection: AsyncConnection, pool: Connections, request: Request, received: ReceivedResponse
     ) -> None:
         connection.network.begin(request.deadline)
-        answer.connection = connection.network
+        received.connection = connection.network
         try:
             response = await connection.http.handle_async_request(pool.request(request))
             try:
-                answer.begin(response.status, response.headers)
+                received.begin(response.status, response.headers)
                 async for chunk in response.aiter_stream():
-                    answer.add(chunk)
+                    received.add(chunk)
             finally:
                 await response.aclose()
         finally:
-            answer.not_sent = not connection.network.is_established
+            received.not_sent = not connection.network.is_established
             self._keep(pool, connection)
 
     @staticmethod
     async def _open_over(
         connection: AsyncConnection, pool: Connections, request: httpx.Request, deadline: Deadline
-    ) -> Lent:
+    ) -> CheckedOutConnection:
         connection.network.begin(deadline)
         try:
             with connecting(connection.network):
-                response = await connection.http.handle_async_request(pool.given(request))
-                return Lent(pool, connection, response)
+                response = await connection.http.handle_async_request(pool.from_httpx(request))
+                return CheckedOutConnection(pool, connection, response)
         except BaseException:
             connection.network.close()
             raise
 
-    async def _exchange_by_given(self, request: Request, answer: Answer) -> None:
-        given = cast("httpx.AsyncClient", self._given)
-        if given.is_closed:
+    async def _exchange_over_http_client(self, request: Request, received: ReceivedResponse) -> None:
+        client = cast("httpx.AsyncClient", self._http_client)
+        if client.is_closed:
             raise ConfigurationError(CLOSED)
-        response = await given.send(request.for_httpx(), stream=True, follow_redirects=False)
+        response = await client.send(request.for_httpx(), stream=True, follow_redirects=False)
         try:
-            answer.begin(response.status_code, response.headers.raw)
+            received.begin(response.status_code, response.headers.raw)
             if response.is_stream_consumed:
-                answer.take(response.content)
+                received.add_decoded(response.content)
             else:
                 async for chunk in response.aiter_raw():
-                    answer.add(chunk)
+                    received.add(chunk)
         finally:
             await response.aclose()
 
@@ -221,35 +221,35 @@ class _AsyncFacade(Facade):
     def __init__(
         self,
         command: _flow.Send,
-        exchange: Callable[[Request, Answer], Awaitable[None]],
+        exchange: Callable[[Request, ReceivedResponse], Awaitable[None]],
         running: set[asyncio.Timeout],
-        answer: Answer | None,
+        received: ReceivedResponse | None,
     ) -> None:
         super().__init__(command)
         self._exchange = exchange
         self._running = running
-        self._answer = answer
+        self._received = received
 
     async def request(self, **kwargs: Any) -> Reply:
-        answer = self._answer or Answer(self.deadline)
+        received = self._received or ReceivedResponse(self.deadline)
         running = asyncio.timeout(self.deadline.remaining() + self.grace)
         try:
             request = self.build(**kwargs)
             async with running:
                 self._running.add(running)
-                await self._exchange(request, answer)
-            answer.unpack()
+                await self._exchange(request, received)
+            received.decode()
         except asyncio.CancelledError as error:
-            if self._command.call.repeatable or not answer.status_code:
+            if self._command.call.repeatable or not received.status_code:
                 raise
             # If a program cancels all of its tasks, the job id in a response must not be lost.
-            failure = self.broken(error, answer)
+            failure = self.error_for(error, received)
         except Exception as error:
-            if self.is_foreign(error, answer):
+            if self.is_foreign(error, received):
                 raise
-            failure = self.broken(error, answer)
+            failure = self.error_for(error, received)
         else:
-            return self.accept(answer)
+            return self.accept(received)
         finally:
             self._running.discard(running)
         # Outside the except block: httpx's error contains the request, and so the key.
@@ -257,7 +257,7 @@ class _AsyncFacade(Facade):
 
 
 @define(eq=False)
-class Lent:
+class CheckedOutConnection:
     """A connection that receives a response of storage."""
 
     pool: Connections
@@ -270,7 +270,7 @@ class AsyncStream:
 
     def __init__(self, http: AsyncHttp) -> None:
         self._http = http
-        self._lent: Lent | None = None
+        self._checked_out: CheckedOutConnection | None = None
         self._chunks: AsyncIterator[bytes]
 
     async def open(self, command: _flow.Open) -> _flow.Opened:
@@ -279,12 +279,12 @@ class AsyncStream:
         started = time.monotonic()
         try:
             request = storage_request(command)
-            lent = await self._http.open(request, Deadline(started + command.timeout))
+            checked_out = await self._http.open(request, Deadline(started + command.timeout))
         except NETWORK_ERRORS as error:
-            failure = no_answer(error, method="GET", path=mask(command.url))
+            failure = no_response_error(error, method="GET", path=mask(command.url))
         else:
-            self._lent, self._chunks = lent, lent.response.aiter_stream()
-            return opened(request, lent.response, started)
+            self._checked_out, self._chunks = checked_out, checked_out.response.aiter_stream()
+            return opened(request, checked_out.response, started)
         raise failure
 
     async def read(self, timeout: float) -> bytes:
@@ -293,11 +293,11 @@ class AsyncStream:
             async with asyncio.timeout(timeout):
                 return await anext(self._chunks, b"")
         except NETWORK_ERRORS as error:
-            failure = no_answer(error, method="GET", path="storage")
+            failure = no_response_error(error, method="GET", path="storage")
         raise failure
 
     async def close(self) -> None:
         """Return the connection to its pool."""
-        lent, self._lent = self._lent, None
-        if lent is not None:
-            await self._http.give_back(lent)
+        checked_out, self._checked_out = self._checked_out, None
+        if checked_out is not None:
+            await self._http.check_in(checked_out)

@@ -16,10 +16,10 @@ import httpcore
 from techforge._drivers.network import (
     ATTEMPT_DELAY,
     ConnectionState,
-    by_turns,
+    as_httpcore_errors,
     has_input,
+    interleave_families,
     is_address,
-    raised_as,
 )
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class AsyncNetwork(ConnectionState, httpcore.AsyncNetworkBackend):
 
     async def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
         loop, protocol = asyncio.get_running_loop(), partial(_Stream, self)
-        with raised_as(httpcore.ConnectError, httpcore.ConnectTimeout):
+        with as_httpcore_errors(httpcore.ConnectError, httpcore.ConnectTimeout):
             if is_address(host):
                 # The loop needs no thread to resolve an address.
                 stream = (await loop.create_connection(protocol, host, port))[1]
@@ -70,7 +70,7 @@ async def _connect_to_name(host: str, port: int) -> socket.socket:
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     if len(found) == 1:
         return await _connect_to(found[0])
-    untried = by_turns(found)
+    untried = interleave_families(found)
     attempts: set[asyncio.Task[socket.socket]] = set()
     problem: BaseException | None = None
     try:
@@ -127,7 +127,7 @@ class _Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        self._network.has_answer = True
+        self._network.has_response = True
         self._received.append(data)
         self._size += len(data)
         if self._size > _BUFFER:
@@ -196,7 +196,7 @@ class _Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, *_: Any, **__: Any
     ) -> httpcore.AsyncNetworkStream:
         try:
-            with raised_as(httpcore.ConnectError, httpcore.ConnectTimeout):
+            with as_httpcore_errors(httpcore.ConnectError, httpcore.ConnectTimeout):
                 # It returns None only if the transport is None.
                 self._transport = cast(
                     "asyncio.Transport",

@@ -14,12 +14,12 @@ import httpx
 from attrs import define
 
 from techforge import _flow
-from techforge._answers import job_in, reason_in
-from techforge._drivers.answer import Answer, UnreadableError, named
 from techforge._drivers.deadline import Deadline
 from techforge._drivers.pool import Request
+from techforge._drivers.response import ReceivedResponse, UnreadableError, joined_headers
 from techforge._logging import log_attempt, logger
 from techforge._masking import SecretBytes, excerpt, mask
+from techforge._responses import job_in, reason_in
 from techforge.errors import (
     GATEWAY,
     APIConnectionError,
@@ -49,11 +49,11 @@ NETWORK_ERRORS = (
     OSError,
     UnicodeError,
 )
-UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
+PARSER_ERRORS = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 # Another transport may report a connect error after the server has read the request. So httpx's connect
 # errors count only if httpcore's own connect error is their cause.
-_MEANT_AS_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
-_NEVER_SENT = (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout, httpcore.ProxyError)
+_REPORTED_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+_NOT_SENT = (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout, httpcore.ProxyError)
 _AS_TEXT = {True: "true", False: "false", None: ""}
 
 
@@ -132,10 +132,10 @@ class Facade:
             repeatable=command.call.repeatable,
         )
 
-    def accept(self, answer: Answer) -> Reply:
+    def accept(self, received: ReceivedResponse) -> Reply:
         """Return the response if generated code may parse it; otherwise raise its error."""
-        body = answer.content()
-        self._reply = reply = Reply(answer.status_code, answer.headers, body)
+        body = received.content()
+        self._reply = reply = Reply(received.status_code, received.headers, body)
         self._log(reply.status_code)
         if 200 <= reply.status_code < 300:
             return reply
@@ -149,11 +149,11 @@ class Facade:
             body=excerpt(body, self._command.api_key),
         )
         if not self._command.call.repeatable:
-            self._doubt(error, body)
+            self._mark_possible_job(error, body)
         raise error
 
     @staticmethod
-    def _doubt(error: APIError, body: bytes) -> None:
+    def _mark_possible_job(error: APIError, body: bytes) -> None:
         """Mark an error that may hide a created job."""
         # An error response may name a job: submitting again would cost twice.
         error.job_id, _ = job_in(body)
@@ -164,17 +164,17 @@ class Facade:
         if redirect or gateway or (error.job_id is not None and error.outcome is not Outcome.DEFINITIVE):
             error.outcome = Outcome.UNKNOWN
 
-    def parsed(self, answer: Response[Any] | None, problem: Exception | None) -> object:
+    def parsed(self, response: Response[Any] | None, problem: Exception | None) -> object:
         """Return the result of a generated function. Raise an error if the contract does not allow it."""
         call, reply = self._command.call, self._reply
         if problem is not None and reply is None:
             raise problem
-        if answer is not None and isinstance(answer.parsed, call.returns):
-            return answer.parsed
+        if response is not None and isinstance(response.parsed, call.returns):
+            return response.parsed
         status_code, body = (reply.status_code, reply.content) if reply else (0, SecretBytes())
         reason = type(problem).__name__ if problem else "the contract has no such status"
         error = APIResponseError(
-            f"{status_code}: the answer cannot be read as {call.returns.__name__} ({reason})",
+            f"{status_code}: the response cannot be read as {call.returns.__name__} ({reason})",
             outcome=Outcome.UNKNOWN,
             method=self._method,
             path=self._path,
@@ -187,34 +187,34 @@ class Facade:
         raise error
 
     @staticmethod
-    def is_foreign(error: Exception, answer: Answer) -> bool:
+    def is_foreign(error: Exception, received: ReceivedResponse) -> bool:
         """Return whether to raise an error unchanged: ours, a hook's, or a bug of a transport."""
         if isinstance(error, TechForgeError):
             return True
-        return not (answer.not_sent or answer.status_code or isinstance(error, NETWORK_ERRORS))
+        return not (received.not_sent or received.status_code or isinstance(error, NETWORK_ERRORS))
 
-    def broken(self, error: BaseException, answer: Answer) -> APIError:
+    def error_for(self, error: BaseException, received: ReceivedResponse) -> APIError:
         """Return the error for an attempt without a response, or with an incomplete one."""
-        if not answer.status_code:
+        if not received.status_code:
             self._log(type(error).__name__)
-            failure = no_answer(
-                error, method=self._method, path=self._path, host=self._host, not_sent=answer.not_sent
+            failure = no_response_error(
+                error, method=self._method, path=self._path, host=self._host, not_sent=received.not_sent
             )
             if self._built and failure.outcome is Outcome.DEFINITIVE:
                 # It was not our URL: httpx also parses the target of a redirect that it does not follow.
                 failure.outcome = Outcome.UNKNOWN
             return failure
-        if not 200 <= answer.status_code < 300:
+        if not 200 <= received.status_code < 300:
             # The status decides; the rest of the response is lost.
             try:
-                self.accept(answer)
+                self.accept(received)
             except APIError as refusal:
                 return refusal
-        begun = answer.content()
-        self._reply = Reply(answer.status_code, answer.headers, begun)
-        self._log(f"{answer.status_code}, {type(error).__name__}")
-        failure = no_answer(error, method=self._method, path=self._path, host=self._host)
-        failure.status_code, failure.request_id = answer.status_code, self._request_id
+        begun = received.content()
+        self._reply = Reply(received.status_code, received.headers, begun)
+        self._log(f"{received.status_code}, {type(error).__name__}")
+        failure = no_response_error(error, method=self._method, path=self._path, host=self._host)
+        failure.status_code, failure.request_id = received.status_code, self._request_id
         failure.body = excerpt(begun, self._command.api_key)
         if not self._command.call.repeatable:
             failure.job_id, _ = job_in(begun)
@@ -268,7 +268,7 @@ def _log_ignored_retry_after() -> None:
     logger.info("a Retry-After is ignored, because it is not a time within 24 hours; normal backoff applies")
 
 
-def no_answer(
+def no_response_error(
     error: BaseException, *, method: str, path: str, host: str = "storage", not_sent: bool = False
 ) -> APIError:
     """Return the error for a request without a response. Its outcome depends on the cause."""
@@ -278,14 +278,14 @@ def no_answer(
         problem, outcome = "a URL that cannot be requested", Outcome.DEFINITIVE
     elif (
         not_sent
-        or isinstance(error, _NEVER_SENT)
-        or (isinstance(error, _MEANT_AS_NEVER_SENT) and isinstance(error.__cause__, _NEVER_SENT))
+        or isinstance(error, _NOT_SENT)
+        or (isinstance(error, _REPORTED_NOT_SENT) and isinstance(error.__cause__, _NOT_SENT))
     ):
         problem, outcome = f"cannot connect to {host}", Outcome.NOT_SENT
     if isinstance(error, httpx.TimeoutException | httpcore.TimeoutException | TimeoutError):
-        cls, problem = APITimeoutError, f"no answer in time from {host}"
+        cls, problem = APITimeoutError, f"no response in time from {host}"
     elif isinstance(error, UnreadableError):
-        cls, problem = APIResponseError, "an answer that cannot be read"
+        cls, problem = APIResponseError, "an unreadable response"
     detail = mask(str(error))
     return cls(
         f"{problem} ({type(error).__name__}{': ' + detail if detail else ''})",
@@ -307,7 +307,7 @@ def storage_request(command: _flow.Open) -> httpx.Request:
 
 def opened(request: httpx.Request, response: httpcore.Response, started: float) -> _flow.Opened:
     """Return the status and headers of a response of storage, and log it."""
-    headers = named(response.headers)
+    headers = joined_headers(response.headers)
     log_attempt(
         "GET",
         f"{origin(request.url)}{request.url.path}",

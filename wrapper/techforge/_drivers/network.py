@@ -33,13 +33,13 @@ class ConnectionState:
         self._missing_handshakes = handshakes
         self._is_connected = False
         self.deadline = Deadline(math.inf)
-        self.has_answer = False
+        self.has_response = False
         """A byte has arrived since the request began."""
 
     def begin(self, deadline: Deadline) -> None:
         """Start a request."""
         self.deadline = deadline
-        self.has_answer = False
+        self.has_response = False
 
     def connected(self) -> None:
         """Record that the socket is connected."""
@@ -48,7 +48,7 @@ class ConnectionState:
     def handshake_done(self) -> None:
         """Record the end of a TLS handshake. Bytes before it came from a proxy."""
         self._missing_handshakes -= 1
-        self.has_answer = False
+        self.has_response = False
 
     def stop_reading(self) -> bool:
         """Stop receiving. Return False, and continue, if the socket's buffer has unread bytes."""
@@ -69,7 +69,7 @@ def is_address(host: str) -> bool:
     return True
 
 
-def by_turns(found: list[Address]) -> list[Address]:
+def interleave_families(found: list[Address]) -> list[Address]:
     """Alternate the address families: a host may have many addresses of a family that does not work."""
     first = [address for address in found if address[0] == found[0][0]]
     others = [address for address in found if address[0] != found[0][0]]
@@ -88,7 +88,7 @@ def has_input(descriptor: int) -> bool:
 
 
 @contextmanager
-def raised_as(broken: type[Exception], late: type[Exception]) -> Generator[None]:
+def as_httpcore_errors(broken: type[Exception], late: type[Exception]) -> Generator[None]:
     """Raise errors of the system as httpcore's errors."""
     try:
         yield

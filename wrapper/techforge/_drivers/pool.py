@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from techforge._drivers.deadline import Deadline
     from techforge._drivers.network import ConnectionState
 
-AT_ONCE = 100
+MAX_CONNECTIONS = 100
 """Most connections of a client."""
 KEEP_ALIVE = 5.0
 """Close an idle connection after this many seconds; servers do so, too."""
@@ -154,7 +154,7 @@ class Pool(Generic[C]):
             content=content,
         )
 
-    def given(self, request: httpx.Request) -> httpcore.Request:
+    def from_httpx(self, request: httpx.Request) -> httpcore.Request:
         """Return a request of httpx in httpcore's form."""
         return httpcore.Request(
             request.method,

@@ -32,13 +32,13 @@ class SyncDriver:
                 raise ConfigurationError(
                     f"http_client: must be an httpx.Client, not {type(http_client).__name__}"
                 )
-        self.given = http_client
-        self._given_to: int | None = None
+        self.http_client = http_client
+        self._http_client_pid: int | None = None
         self._closed = threading.Event()
-        self.start_afresh()
+        self.reset()
         _drivers.add(self)
 
-    def start_afresh(self) -> None:
+    def reset(self) -> None:
         """Start without connections, and with locks that no thread holds."""
         was_closed, self._closed = self._closed, threading.Event()
         if was_closed.is_set():
@@ -99,24 +99,24 @@ class SyncDriver:
         """The connections, which are created on first use."""
         if self._closed.is_set():
             raise ConfigurationError(CLOSED)
-        if self.given is not None:
-            self._only_here()
+        if self.http_client is not None:
+            self._check_same_process()
         if self._connections is None:
             from techforge._drivers.sync_http import SyncHttp  # noqa: PLC0415 - see the package
 
             with self._lock:
                 # Another thread may have been faster.
                 http = cast("SyncHttp | None", self._connections)
-                self._connections = http or SyncHttp(self.given, self._closed)
+                self._connections = http or SyncHttp(self.http_client, self._closed)
         return self._connections
 
-    def _only_here(self) -> None:
-        if self._given_to not in {None, os.getpid()}:
+    def _check_same_process(self) -> None:
+        if self._http_client_pid not in {None, os.getpid()}:
             raise ConfigurationError(
                 "http_client: it was used before a fork, and would mix up the responses of both processes; "
                 "create one in each"
             )
-        self._given_to = os.getpid()
+        self._http_client_pid = os.getpid()
 
     def close(self) -> None:
         """Close the SDK's own connections, and end every wait. Closing again does nothing."""
@@ -131,7 +131,7 @@ _drivers: WeakSet[SyncDriver] = WeakSet()
 
 def _after_fork() -> None:
     for driver in _drivers:
-        driver.start_afresh()
+        driver.reset()
 
 
 if sys.platform != "win32":

@@ -11,20 +11,20 @@ import httpcore
 from attrs import define
 
 from techforge._drivers import CLOSED
-from techforge._drivers.answer import Answer
 from techforge._drivers.deadline import Deadline
 from techforge._drivers.facade import (
     NETWORK_ERRORS,
-    UNREADABLE,
+    PARSER_ERRORS,
     Facade,
     Reply,
-    no_answer,
+    no_response_error,
     opened,
     origin,
     storage_request,
 )
-from techforge._drivers.pool import AT_ONCE, KEEP_ALIVE, Connection, Pool, Request, Route, connecting
-from techforge._drivers.sync_streams import GLANCE, SyncNetwork
+from techforge._drivers.pool import KEEP_ALIVE, MAX_CONNECTIONS, Connection, Pool, Request, Route, connecting
+from techforge._drivers.response import ReceivedResponse
+from techforge._drivers.sync_streams import CLOSED_CHECK_SECONDS, SyncNetwork
 from techforge._masking import mask
 from techforge.errors import ConfigurationError, TechForgeError
 
@@ -44,61 +44,68 @@ T = TypeVar("T")
 class SyncHttp:
     """The connections of one client. Threads can share them."""
 
-    def __init__(self, given: httpx.Client | None, closed: threading.Event) -> None:
+    def __init__(self, http_client: httpx.Client | None, closed: threading.Event) -> None:
         self._closed = closed
-        self._given = given
+        self._http_client = http_client
         self._lock = threading.Lock()
         self._pools: dict[str, Connections] = {}
-        self._slots, self._downloads = threading.Semaphore(AT_ONCE), threading.Semaphore(AT_ONCE)
+        self._slots, self._downloads = (
+            threading.Semaphore(MAX_CONNECTIONS),
+            threading.Semaphore(MAX_CONNECTIONS),
+        )
 
     def send(self, command: _flow.Send) -> object:
         """Send a call to the API, and return what the generated function made of the response."""
-        facade = _SyncFacade(command, self._exchange if self._given is None else self._exchange_by_given)
-        answer = problem = None
+        facade = _SyncFacade(
+            command, self._exchange if self._http_client is None else self._exchange_over_http_client
+        )
+        response = problem = None
         try:
-            answer = command.call.endpoint.sync_detailed(**facade.arguments)
+            response = command.call.endpoint.sync_detailed(**facade.arguments)
         except TechForgeError:
             raise
-        except UNREADABLE as error:
+        except PARSER_ERRORS as error:
             problem = error
         # Outside the except block: the context would show the parser's variables in a traceback.
-        return facade.parsed(answer, problem)
+        return facade.parsed(response, problem)
 
     def stream(self) -> SyncStream:
         """Return a stream that opens URLs of storage, one at a time."""
         return SyncStream(self)
 
-    def _exchange(self, request: Request, answer: Answer) -> None:
-        answer.not_sent = True  # so far
+    def _exchange(self, request: Request, received: ReceivedResponse) -> None:
+        received.not_sent = True  # so far
         pool = self._pool(request.base_url)
         self._wait(self._slots, request.deadline)
         try:
             # Only a new connection tells whether the server has read a POST without a response.
-            exchange = partial(self._exchange_over, pool=pool, request=request, answer=answer)
-            self._over(pool, exchange, may_reuse=request.repeatable)
+            exchange = partial(self._exchange_over, pool=pool, request=request, received=received)
+            self._send_over(pool, exchange, may_reuse=request.repeatable)
         finally:
             self._slots.release()
 
-    def open(self, request: httpx.Request, deadline: Deadline) -> Lent:
-        """Start a request to storage. Its connection is checked out until `give_back` is called."""
+    def open(self, request: httpx.Request, deadline: Deadline) -> CheckedOutConnection:
+        """Start a request to storage. Its connection is checked out until `check_in` is called."""
         pool = self._pool(origin(request.url))
         self._wait(self._downloads, deadline)
         try:
-            return self._over(pool, partial(self._open_over, pool=pool, request=request, deadline=deadline))
+            return self._send_over(
+                pool, partial(self._open_over, pool=pool, request=request, deadline=deadline)
+            )
         except BaseException:
             self._downloads.release()
             raise
 
-    def give_back(self, lent: Lent) -> None:
+    def check_in(self, checked_out: CheckedOutConnection) -> None:
         """Return a connection to its pool."""
         try:
-            lent.response.close()
+            checked_out.response.close()
         finally:
             self._downloads.release()
-            self._keep(lent.pool, lent.connection)
+            self._keep(checked_out.pool, checked_out.connection)
 
     @staticmethod
-    def _over(pool: Connections, send: Callable[[SyncConnection], T], *, may_reuse: bool = True) -> T:
+    def _send_over(pool: Connections, send: Callable[[SyncConnection], T], *, may_reuse: bool = True) -> T:
         """Send over an idle connection. If the server has closed it meanwhile, send over a new one."""
         connection = pool.take() if may_reuse else None
         while connection is not None and connection.http.has_expired():
@@ -108,7 +115,7 @@ class SyncHttp:
             try:
                 return send(connection)
             except (httpcore.NetworkError, httpcore.ProtocolError):
-                if connection.network.has_answer:
+                if connection.network.has_response:
                     raise
         return send(pool.new())
 
@@ -121,52 +128,54 @@ class SyncHttp:
                 expired.http.close()
 
     def _exchange_over(
-        self, connection: SyncConnection, pool: Connections, request: Request, answer: Answer
+        self, connection: SyncConnection, pool: Connections, request: Request, received: ReceivedResponse
     ) -> None:
         connection.network.begin(request.deadline)
-        answer.connection = connection.network
+        received.connection = connection.network
         try:
             response = connection.http.handle_request(pool.request(request))
             try:
-                answer.begin(response.status, response.headers)
+                received.begin(response.status, response.headers)
                 for chunk in response.iter_stream():
-                    answer.add(chunk)
+                    received.add(chunk)
             finally:
                 response.close()
         finally:
-            answer.not_sent = not connection.network.is_established
+            received.not_sent = not connection.network.is_established
             self._keep(pool, connection)
 
     @staticmethod
     def _open_over(
         connection: SyncConnection, pool: Connections, request: httpx.Request, deadline: Deadline
-    ) -> Lent:
+    ) -> CheckedOutConnection:
         connection.network.begin(deadline)
         try:
             with connecting(connection.network):
-                return Lent(pool, connection, connection.http.handle_request(pool.given(request)))
+                return CheckedOutConnection(
+                    pool, connection, connection.http.handle_request(pool.from_httpx(request))
+                )
         except BaseException:
             connection.http.close()
             raise
 
-    def _exchange_by_given(self, request: Request, answer: Answer) -> None:
-        given = cast("httpx.Client", self._given)
-        if given.is_closed:
+    def _exchange_over_http_client(self, request: Request, received: ReceivedResponse) -> None:
+        client = cast("httpx.Client", self._http_client)
+        if client.is_closed:
             raise ConfigurationError(CLOSED)
-        response = given.send(request.for_httpx(), stream=True, follow_redirects=False)
+        response = client.send(request.for_httpx(), stream=True, follow_redirects=False)
         try:
-            answer.begin(response.status_code, response.headers.raw)
+            received.begin(response.status_code, response.headers.raw)
             if response.is_stream_consumed:
-                answer.take(response.content)
+                received.add_decoded(response.content)
             else:
                 for chunk in response.iter_raw():
-                    answer.add(chunk)
+                    received.add(chunk)
         finally:
             response.close()
 
     def _wait(self, slots: threading.Semaphore, deadline: Deadline) -> None:
         """Wait until another connection may be used."""
-        while not slots.acquire(timeout=min(GLANCE, deadline.remaining())):
+        while not slots.acquire(timeout=min(CLOSED_CHECK_SECONDS, deadline.remaining())):
             if self._closed.is_set():
                 raise ConfigurationError(CLOSED)
             if deadline.has_passed:
@@ -199,27 +208,27 @@ class SyncHttp:
 
 
 class _SyncFacade(Facade):
-    def __init__(self, command: _flow.Send, exchange: Callable[[Request, Answer], None]) -> None:
+    def __init__(self, command: _flow.Send, exchange: Callable[[Request, ReceivedResponse], None]) -> None:
         super().__init__(command)
         self._exchange = exchange
 
     def request(self, **kwargs: Any) -> Reply:
-        answer = Answer(self.deadline)
+        received = ReceivedResponse(self.deadline)
         try:
-            self._exchange(self.build(**kwargs), answer)
-            answer.unpack()
+            self._exchange(self.build(**kwargs), received)
+            received.decode()
         except Exception as error:
-            if self.is_foreign(error, answer):
+            if self.is_foreign(error, received):
                 raise
-            failure = self.broken(error, answer)
+            failure = self.error_for(error, received)
         else:
-            return self.accept(answer)
+            return self.accept(received)
         # Outside the except block: httpx's error contains the request, and so the key.
         raise failure
 
 
 @define(eq=False)
-class Lent:
+class CheckedOutConnection:
     """A connection that receives a response of storage."""
 
     pool: Connections
@@ -232,7 +241,7 @@ class SyncStream:
 
     def __init__(self, http: SyncHttp) -> None:
         self._http = http
-        self._lent: Lent | None = None
+        self._checked_out: CheckedOutConnection | None = None
         self._chunks: Iterator[bytes] = iter(())
 
     def open(self, command: _flow.Open) -> _flow.Opened:
@@ -241,26 +250,26 @@ class SyncStream:
         started = time.monotonic()
         try:
             request = storage_request(command)
-            lent = self._http.open(request, Deadline(started + command.timeout))
+            checked_out = self._http.open(request, Deadline(started + command.timeout))
         except NETWORK_ERRORS as error:
-            failure = no_answer(error, method="GET", path=mask(command.url))
+            failure = no_response_error(error, method="GET", path=mask(command.url))
         else:
-            self._lent, self._chunks = lent, lent.response.iter_stream()
-            return opened(request, lent.response, started)
+            self._checked_out, self._chunks = checked_out, checked_out.response.iter_stream()
+            return opened(request, checked_out.response, started)
         raise failure
 
     def read(self, timeout: float) -> bytes:
         """Return the next bytes."""
-        if self._lent is not None:
-            self._lent.connection.network.deadline = Deadline.after(timeout)
+        if self._checked_out is not None:
+            self._checked_out.connection.network.deadline = Deadline.after(timeout)
         try:
             return next(self._chunks, b"")
         except NETWORK_ERRORS as error:
-            failure = no_answer(error, method="GET", path="storage")
+            failure = no_response_error(error, method="GET", path="storage")
         raise failure
 
     def close(self) -> None:
         """Return the connection to its pool."""
-        lent, self._lent = self._lent, None
-        if lent is not None:
-            self._http.give_back(lent)
+        checked_out, self._checked_out = self._checked_out, None
+        if checked_out is not None:
+            self._http.check_in(checked_out)

@@ -25,10 +25,10 @@ import httpcore
 from techforge._drivers.network import (
     ATTEMPT_DELAY,
     ConnectionState,
-    by_turns,
+    as_httpcore_errors,
     has_input,
+    interleave_families,
     is_address,
-    raised_as,
 )
 
 if TYPE_CHECKING:
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 
     from techforge._drivers.network import Address
 
-GLANCE = 0.1
+CLOSED_CHECK_SECONDS = 0.1
 """A waiting thread checks this often, in seconds, whether its client was closed."""
-_MOST = 120 * 1024
+_READ_BYTES = 120 * 1024
 """Bytes to read at once. More than httpcore requests, and less than needs a memory mapping."""
-_PIECE = 65_536
+_CHUNK_BYTES = 65_536
 """A writing thread checks the deadline after this many bytes."""
-_UNDER_WAY = {0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN}
+_IN_PROGRESS = {0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN}
 
 _streams: WeakSet[_Stream] = WeakSet()
 
@@ -72,12 +72,12 @@ class SyncNetwork(ConnectionState, httpcore.NetworkBackend):
             raise broken("the client was closed")
         if self.deadline.has_passed:
             raise late("the deadline passed")
-        return min(GLANCE, self.deadline.remaining())
+        return min(CLOSED_CHECK_SECONDS, self.deadline.remaining())
 
     def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> httpcore.NetworkStream:
         """Connect to the first address of a host that responds (RFC 8305)."""
-        with raised_as(httpcore.ConnectError, httpcore.ConnectTimeout):
-            connected = self._connect(by_turns(self._resolve(host, port)))
+        with as_httpcore_errors(httpcore.ConnectError, httpcore.ConnectTimeout):
+            connected = self._connect(interleave_families(self._resolve(host, port)))
         self.connected()
         return _Stream(connected, self)
 
@@ -146,7 +146,7 @@ def _begin(address: Address, attempts: selectors.BaseSelector) -> int:
         attempt.settimeout(0)
         attempt.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         code = attempt.connect_ex(place)
-        if code in _UNDER_WAY:
+        if code in _IN_PROGRESS:
             attempts.register(attempt, selectors.EVENT_WRITE)
             return 0
     except OSError as error:
@@ -162,17 +162,17 @@ class _Stream(httpcore.NetworkStream):
         _streams.add(self)
 
     def read(self, max_bytes: int, *_: Any, **__: Any) -> bytes:
-        with raised_as(httpcore.ReadError, httpcore.ReadTimeout):
-            receive = partial(self._socket.recv, max(max_bytes, _MOST))
+        with as_httpcore_errors(httpcore.ReadError, httpcore.ReadTimeout):
+            receive = partial(self._socket.recv, max(max_bytes, _READ_BYTES))
             received: bytes = self._repeat(receive, httpcore.ReadError, httpcore.ReadTimeout)
-        self._network.has_answer = self._network.has_answer or bool(received)
+        self._network.has_response = self._network.has_response or bool(received)
         return received
 
     def write(self, buffer: bytes, *_: Any, **__: Any) -> None:
         left = memoryview(buffer)
-        with raised_as(httpcore.WriteError, httpcore.WriteTimeout):
+        with as_httpcore_errors(httpcore.WriteError, httpcore.WriteTimeout):
             while left:
-                send = partial(self._socket.send, left[:_PIECE])
+                send = partial(self._socket.send, left[:_CHUNK_BYTES])
                 left = left[self._repeat(send, httpcore.WriteError, httpcore.WriteTimeout) :]
 
     def _repeat(self, operation: Callable[[], Any], broken: type[Exception], late: type[Exception]) -> Any:
@@ -191,7 +191,7 @@ class _Stream(httpcore.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, *_: Any, **__: Any
     ) -> httpcore.NetworkStream:
         try:
-            with raised_as(httpcore.ConnectError, httpcore.ConnectTimeout):
+            with as_httpcore_errors(httpcore.ConnectError, httpcore.ConnectTimeout):
                 secured = _secured(self._socket, ssl_context, server_hostname)
                 self._socket = secured
                 self._repeat(secured.do_handshake, httpcore.ConnectError, httpcore.ConnectTimeout)
@@ -255,7 +255,7 @@ class _TlsOverTls:
                 return operation()
             except ssl.SSLWantReadError:
                 self._send()
-                received = self._outer.recv(_PIECE)
+                received = self._outer.recv(_CHUNK_BYTES)
                 self._incoming.write(received) if received else self._incoming.write_eof()
 
     def _send(self) -> None:

@@ -7,12 +7,12 @@ from uuid import UUID, uuid4
 from attrs import evolve, fields_dict
 
 from techforge import _checks
-from techforge._answers import is_job_id
 from techforge._config import Settings
 from techforge._flow import CLIENT, Attempts, Flow, T, call
 from techforge._flows.request import request
 from techforge._logging import logger
 from techforge._masking import mask, mask_all
+from techforge._responses import is_job_id
 from techforge.errors import (
     APIConnectionError,
     APIError,

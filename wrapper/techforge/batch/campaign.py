@@ -438,7 +438,7 @@ class ThreadedBatch:
             return thread.submit(asyncio.run, run()).result()
 
     def _entries(self, start: Callable[[AsyncBatch], AsyncGenerator[Entry]]) -> Generator[Entry]:
-        if self._session.driver.given is not None:
+        if self._session.driver.http_client is not None:
             raise ConfigurationError("batch: a client with its own http_client= cannot run campaigns")
         ended: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
         failures: list[BaseException] = []

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from techforge._drivers.deadline import Deadline
     from techforge._drivers.network import ConnectionState
 
-MAX_ANSWER = 1 << 20
+MAX_RESPONSE_BYTES = 1 << 20
 """Read at most this many bytes of a response; those of the contract have a few hundred."""
 
 
@@ -21,7 +21,7 @@ class UnreadableError(OSError):
     """The response is too long, or has an unknown content encoding."""
 
 
-def named(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+def joined_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Return headers by lower-case name."""
     joined: dict[str, str] = {}
     for name, value in headers:
@@ -31,7 +31,7 @@ def named(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return joined
 
 
-class Answer:
+class ReceivedResponse:
     """The status, headers and bytes of a response so far. Its repr shows none of them."""
 
     not_sent = False
@@ -45,14 +45,14 @@ class Answer:
 
     def __init__(self, deadline: Deadline) -> None:
         self._deadline = deadline
-        self._packed = True
+        self._is_encoded = True
         self._chunks: list[bytes] = []
         self._size = 0
 
     @property
     def has_begun(self) -> bool:
         """Whether a byte of the response has arrived."""
-        return bool(self.status_code) or (self.connection is not None and self.connection.has_answer)
+        return bool(self.status_code) or (self.connection is not None and self.connection.has_response)
 
     def stop_reading(self) -> bool:
         """Stop receiving. Return False, and continue, if the socket's buffer has unread bytes."""
@@ -61,31 +61,31 @@ class Answer:
     def begin(self, status_code: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Store the status and the headers."""
         self.status_code = status_code
-        self.headers = named(headers)
+        self.headers = joined_headers(headers)
 
     def add(self, chunk: bytes) -> None:
         """Add the next bytes."""
         self._size += len(chunk)
-        if self._size > MAX_ANSWER:
-            raise UnreadableError(f"more than {MAX_ANSWER} bytes")
+        if self._size > MAX_RESPONSE_BYTES:
+            raise UnreadableError(f"more than {MAX_RESPONSE_BYTES} bytes")
         self._chunks.append(chunk)
         if self._deadline.has_passed:
             raise TimeoutError("the deadline passed")
 
-    def take(self, content: bytes) -> None:
+    def add_decoded(self, content: bytes) -> None:
         """Add the content that a hook or a custom transport has already read and decoded."""
-        self._packed = False
+        self._is_encoded = False
         self.add(content)
 
-    def unpack(self) -> None:
+    def decode(self) -> None:
         """Decode a content encoding that was not requested, since the response may name a paid job."""
         encoding = self.headers.get("content-encoding", "identity")
-        if encoding == "identity" or not self._packed:
+        if encoding == "identity" or not self._is_encoded:
             return
         if encoding not in {"gzip", "deflate"}:
             raise UnreadableError(f"content-encoding {encoding[:50]!r}")
         try:
-            plain = zlib.decompressobj(wbits=47).decompress(self.content(), MAX_ANSWER)
+            plain = zlib.decompressobj(wbits=47).decompress(self.content(), MAX_RESPONSE_BYTES)
         except zlib.error as error:
             raise UnreadableError(str(error)) from None
         self._chunks = [plain]
