@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from attrs import define, field
-from support.simulation import Bucket, Simulation
+from support.simulation import CALLERS, Bucket, Simulation
 
 from techforge.batch import shared_limiter
 from techforge.batch.shared_limiter import SharedLimiter
@@ -121,6 +121,30 @@ def test_a_few_429s_are_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     simulation.run(60)
     goodput, _ = simulation.between(5, 60)
     assert goodput >= 40
+
+
+@pytest.mark.parametrize("drop", [2, 6])
+@pytest.mark.parametrize("latency", [0.01, 0.2])
+def test_a_limit_that_drops_is_used_at_once(
+    monkeypatch: pytest.MonkeyPatch, drop: float, latency: float
+) -> None:
+    """At least 90 % of the new limit is used, from five seconds after the drop on."""
+    simulation = begin(monkeypatch, Bucket(60, 0, 60), latency)
+    simulation.run(40)
+    simulation.api.rate /= drop
+    simulation.run(75)
+    goodput, refused = simulation.between(45, 75)
+    assert goodput >= 0.9 * 60 / drop
+    assert refused <= 0.04
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.03])
+def test_random_429s_are_no_limit(monkeypatch: pytest.MonkeyPatch, noise: float) -> None:
+    """Workers that know no limit are not slowed down by 429s that have nothing to do with the rate."""
+    simulation = begin(monkeypatch, Bucket(1e9, 0, 1e9), 0.2, noise=noise)
+    simulation.run(60)
+    goodput, _ = simulation.between(10, 60)
+    assert goodput >= 0.9 * CALLERS / 0.2
 
 
 @pytest.fixture

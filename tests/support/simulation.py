@@ -22,6 +22,9 @@ class Bucket:
     rate: float
     retry_after: float
     burst: float
+    random_share: float = 0.0
+    """The share of 429s that have nothing to do with the limit."""
+    dice: random.Random = field(factory=lambda: random.Random(2))  # noqa: S311 - it decides nothing secret
     at: float = 0.0
     tokens: float = field(init=False)
 
@@ -30,6 +33,8 @@ class Bucket:
 
     def allows(self, now: float) -> bool:
         """Say whether a request may be carried out."""
+        if self.random_share and self.dice.random() < self.random_share:
+            return False
         self.tokens = min(self.burst, self.tokens + (now - self.at) * self.rate)
         self.at = now
         if self.tokens < 1:

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from techforge.batch.ledger import Ledger
 
-WINDOW_RESPONSES, MIN_429S = 30, 3
-"""Reduce the rate only if this many of the last responses are 429s. One or two may be accidents."""
 RESERVED_SECONDS = 0.1
 """Reserve the send times of this many seconds at once. A slow ledger needs more."""
 MIN_SYNC_INTERVAL, MAX_SYNC_INTERVAL = 0.02, 0.5
@@ -46,7 +44,11 @@ _STORED_FIELDS = (
     "accepted",
     "refused",
     "before",
-    "recent",
+    "safe_accepted",
+    "safe_refused",
+    "past_accepted",
+    "past_refused",
+    "excess",
 )
 
 
@@ -62,9 +64,9 @@ class LedgerLimiter(Limiter):
 
     def __init__(self, max_rate: float, state: dict[str, Any] | None) -> None:
         super().__init__(max_rate)
-        self._recent: list[int] = []
-        for name, value in (state or {}).items():
-            setattr(self, f"_{name}", value)
+        stored = state or {}
+        for name in stored.keys() & _STORED_FIELDS:
+            setattr(self, f"_{name}", stored[name])
 
     @property
     def epoch(self) -> int:
@@ -84,9 +86,7 @@ class LedgerLimiter(Limiter):
         """Count responses. `refused` has the epoch of the send time and the `Retry-After` of each 429."""
         for _ in range(accepted):
             self.record_accepted(Ticket(0, sent_at=now), now)
-        self._recent = [*self._recent, *[0] * accepted][-WINDOW_RESPONSES:]
         for epoch, retry_after in refused:
-            self._recent = [*self._recent, 1][-WINDOW_RESPONSES:]
             self.record_refused(Ticket(0, epoch), now, retry_after, random.random())  # noqa: S311
 
     def reserve(self, count: int, now: float) -> list[float]:
@@ -102,13 +102,6 @@ class LedgerLimiter(Limiter):
         send_times = [start + max(0.0, (i + 1 - self._tokens) / rate) for i in range(count)]
         self._tokens -= count if rate < math.inf else 0
         return send_times
-
-    def _cut_rate(self, now: float, jitter: float) -> None:
-        if sum(self._recent) >= MIN_429S:
-            epoch = self._epoch
-            super()._cut_rate(now, jitter)
-            if epoch != self._epoch:
-                self._recent.clear()
 
 
 @define

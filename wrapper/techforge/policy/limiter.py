@@ -17,6 +17,19 @@ OUTGROWN_FACTOR = 1.5
 """A rate above this multiple of the last known limit has outgrown that estimate."""
 MIN_WINDOW_SECONDS, MIN_WINDOW_RESPONSES = 1.0, 10
 """Ignore a 429 that arrives before this much evidence has been collected."""
+MAX_RANDOM_SHARE = 0.1
+"""A larger share of 429s is not random: the rate is too high."""
+RANDOM_MARGIN = 3.0
+"""Random 429s may for a while be this many times as frequent as measured."""
+MIN_RANDOM_SHARE = 0.005
+"""If fewer 429s are random, fewer are needed for a cut. If none is, one is enough."""
+MIN_EXCESS, MAX_EXCESS_RATE = 2.0, 1e5
+"""Cut the rate after this many 429s beyond the random ones, and one more for each tenfold rate.
+
+The second number is the rate at which this ends, in requests per second.
+"""
+MIN_SAFE_RESPONSES, MAX_SAFE_RESPONSES = 50, 1000
+"""Responses to estimate the share of random 429s from: at least the first; beyond the second, halve them."""
 INITIAL_RATE = 4.0
 """Requests per second after a first 429 that arrives before any throughput was measured."""
 MIN_RATE = 0.125
@@ -37,15 +50,19 @@ class Ticket:
     epoch: int = 0
     sent_at: float = 0.0
     in_flight: bool = False
+    not_before: float = -math.inf
 
 
 class Limiter:
     """A rate limiter shared by all threads and tasks of a client.
 
     It is a token bucket, inactive until the API answers 429 for the first time. After a 429 the rate drops
-    to 90 % of the throughput measured since the previous 429. It then follows a cubic curve, as in
-    TCP CUBIC: slow near the last known limit, faster the longer no 429 occurs. A 429 also halves the number
+    to 90 % of the throughput measured since the previous cut. It then follows a cubic curve, as in
+    TCP CUBIC: slow near the last known limit, faster the longer no cut occurs. A cut also halves the number
     of requests in flight, which recovers slowly. A `Retry-After` pauses all callers.
+
+    Some 429s have nothing to do with the rate. They also occur below the last known limit, so the limiter
+    counts them there. Above it, 429s lead to a cut only if they are clearly more frequent (a CUSUM test).
 
     `max_rate` (requests per second) and `max_in_flight` apply from the first request on. Callers are
     served first come, first served.
@@ -75,16 +92,25 @@ class Limiter:
         self._pauses = 0.0
         self._since = -math.inf
         self._accepted = self._refused = self._before = 0
+        # Responses and 429s at rates below the last known limit: in this epoch, and before.
+        self._safe_accepted = self._safe_refused = 0
+        self._past_accepted = self._past_refused = 0.0
+        # 429s of this epoch, beyond those that may be random.
+        self._excess = 0.0
 
     @property
     def rate(self) -> float:
         """The current limit in requests per second; infinite before the first 429."""
         if self._ceiling < math.inf:
-            period = max(RECOVERY_SECONDS, RECOVERY_REQUESTS / self._ceiling)
-            adapted = self._ceiling + (self._ceiling - self._floor) * (self._age / period - 1) ** 3
+            adapted = self._ceiling + (self._ceiling - self._floor) * (self._age / self._period - 1) ** 3
         else:
             adapted = self._floor * 2 ** min(self._age, 64.0)
         return min(adapted, self.max_rate)
+
+    @property
+    def _period(self) -> float:
+        """Seconds until the full measured limit is probed again."""
+        return max(RECOVERY_SECONDS, RECOVERY_REQUESTS / self._ceiling) if self._ceiling < math.inf else 0.0
 
     def ticket(self) -> Ticket:
         """Return a ticket for the end of the queue."""
@@ -99,7 +125,8 @@ class Limiter:
             self._reset_after_fork()
             self._request_finished(ticket)
             position = bisect_left(self._queue, ticket.number)
-            wait = max(self._seconds_until_served(position, now), self._paused_until - now)
+            pause = max(self._paused_until, ticket.not_before) - now
+            wait = max(self._seconds_until_served(position, now), pause)
             if self._queue[position : position + 1] != [ticket.number]:
                 self._queue.insert(position, ticket.number)
             excess = self._in_flight + position + 1 - self._concurrency_limit
@@ -124,6 +151,8 @@ class Limiter:
             if self._floor == math.inf and now - self._since > 1:
                 self._before, self._accepted, self._since = self._accepted, 0, now
             self._accepted += 1
+            self._safe_accepted += self._is_safe
+            self._excess = max(0.0, self._excess - self._random_share)
 
     def record_refused(self, ticket: Ticket, now: float, retry_after: float | None, jitter: float) -> None:
         """Count a 429. `jitter` (0 to 1) makes processes resume at different times."""
@@ -135,7 +164,15 @@ class Limiter:
             # Ignore 429s for requests sent before the last cut: they describe the old rate.
             if ticket.epoch == self._epoch:
                 self._refused += 1
-                self._cut_rate(now, jitter)
+                self._safe_refused += self._is_safe
+                self._excess = min(self._excess + 1 - self._random_share, self._max_excess)
+                # A server that asks for a pause means its limit.
+                is_refused_always = not self._accepted and self._refused > 1
+                if retry_after or is_refused_always or self._excess == self._max_excess:
+                    self._cut_rate(now, jitter)
+            if self._floor == math.inf:
+                # No limit slows this call down: wait as long as its request took.
+                ticket.not_before = now + (now - ticket.sent_at) * (0.5 + jitter)
 
     def release(self, ticket: Ticket) -> None:
         """Remove a ticket from the queue: its call has ended, or the outcome of its request is unknown."""
@@ -144,6 +181,32 @@ class Limiter:
             if self._queue[position : position + 1] == [ticket.number]:
                 del self._queue[position]
             self._request_finished(ticket)
+
+    @property
+    def _is_safe(self) -> bool:
+        """Whether the rate is below the last known limit, or no limit is known."""
+        return self._floor == math.inf or self._age < self._period / 2
+
+    @property
+    def _random_share(self) -> float:
+        """The share of 429s that may be random."""
+        if self._is_safe:
+            return MAX_RANDOM_SHARE
+        return min(RANDOM_MARGIN * self._measured_share, MAX_RANDOM_SHARE)
+
+    @property
+    def _measured_share(self) -> float:
+        """The share of 429s at rates below the last known limit."""
+        refused = self._safe_refused + self._past_refused
+        responses = refused + self._safe_accepted + self._past_accepted
+        return refused / max(responses, MIN_SAFE_RESPONSES)
+
+    @property
+    def _max_excess(self) -> float:
+        """The excess of 429s that leads to a cut. At a high rate, more come close together by chance."""
+        certainty = 1.0 if self._is_safe else min(self._measured_share / MIN_RANDOM_SHARE, 1.0)
+        rate = max(self._before, self._accepted) if self._floor == math.inf else self.rate
+        return certainty * (MIN_EXCESS + math.log10(min(max(rate, 1.0), MAX_EXCESS_RATE)))
 
     def _seconds_until_served(self, position: int, now: float) -> float:
         """Estimate how long the caller at `position` in the queue must wait for a token."""
@@ -178,7 +241,7 @@ class Limiter:
             self._since += max(0.0, busy - used)
 
     def _cut_rate(self, now: float, jitter: float) -> None:
-        seconds = now - self._since
+        seconds, was_safe = now - self._since, self._is_safe
         if self._floor == math.inf:
             self._floor = max(INITIAL_RATE, self._before, self._accepted)
         elif seconds < MIN_WINDOW_SECONDS:
@@ -203,6 +266,12 @@ class Limiter:
         self._age, self._tokens, self._filled = 0.0, -jitter, now
         self._epoch += 1
         self._accepted = self._refused = 0
+        self._excess = 0.0
+        if not was_safe:  # otherwise the limit has dropped, and these 429s were not random
+            old = 0.5 if self._past_accepted > MAX_SAFE_RESPONSES else 1.0
+            self._past_accepted = old * self._past_accepted + self._safe_accepted
+            self._past_refused = old * self._past_refused + self._safe_refused
+        self._safe_accepted = self._safe_refused = 0
         self._since = now
         self._pauses = max(0.0, self._paused_until - now)
 
