@@ -14,6 +14,7 @@ from techforge import _checks
 from techforge._version import __version__
 from techforge.auth import KeyProvider, check_key_for_host, resolve_api_key
 from techforge.errors import ConfigurationError, InvalidArgumentError
+from techforge.policy.circuit_breaker import CircuitBreaker
 from techforge.policy.limiter import Limiter
 from techforge.policy.retry import RetryBudget, RetryPolicy
 
@@ -76,6 +77,7 @@ class Settings:
     allow_private_media: bool = False
     budget: RetryBudget = field(factory=RetryBudget, repr=False)
     limiter: Limiter = field(factory=Limiter, repr=False)
+    breaker: CircuitBreaker = field(factory=CircuitBreaker, repr=False)
     claim: Callable[[], Awaitable[None] | None] | None = field(default=None, repr=False)
     """Called once per submission, after the rate limiter has admitted it. If it raises, nothing is sent."""
     now: Callable[[], float] = field(default=time.monotonic, repr=False)
@@ -111,13 +113,15 @@ class Settings:
             allowed = ", ".join(sorted(ClientOptions.__annotations__))
             raise InvalidArgumentError(min(unknown), f"is not a client option. The options are {allowed}")
         allow_http = options.get("allow_http", self.allow_http)
+        base_url = _base_url(options.get("base_url", self.base_url), allow_http=allow_http)
         settings = evolve(
             self,
             allow_http=allow_http,
             allow_private_media=options.get("allow_private_media", self.allow_private_media),
             account=_account(options["account"]) if "account" in options else self.account,
             limiter=self._limiter(options),
-            base_url=_base_url(options.get("base_url", self.base_url), allow_http=allow_http),
+            breaker=self.breaker if base_url == self.base_url else CircuitBreaker(),
+            base_url=base_url,
             timeout=_checks.seconds("timeout", options.get("timeout", self.timeout)),
             headers={
                 **self.headers,

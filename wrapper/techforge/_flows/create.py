@@ -9,6 +9,7 @@ from attrs import evolve, fields_dict
 from techforge import _checks
 from techforge._config import Settings
 from techforge._flow import CLIENT, Attempts, Flow, T, call
+from techforge._flows.probe import check
 from techforge._flows.request import request
 from techforge._logging import logger
 from techforge._masking import mask, mask_all
@@ -104,7 +105,10 @@ def _submit(body: models.JobRequest, sent: dict[str, Any], settings: Settings) -
     job: Job | None = None
     try:
         try:
-            job = _job(project_id, (yield from request(submission, settings, attempts=attempts)))
+            response = yield from request(
+                submission, settings, attempts=attempts, check=lambda: check(settings)
+            )
+            job = _job(project_id, response)
         except APIError as error:
             # An error raised between two attempts does not include the previous attempt.
             error.job_may_exist = error.job_may_exist or attempts.may_have_run

@@ -7,7 +7,7 @@ from attrs import evolve
 from techforge._config import Settings
 from techforge._flow import Flow
 from techforge._flows.storage import sign
-from techforge.errors import APIConnectionError, APIError, AuthenticationError, PermissionDeniedError
+from techforge.errors import APIConnectionError, APIError, AuthenticationError, Outcome, PermissionDeniedError
 
 _TIMEOUT = 10.0
 
@@ -28,3 +28,18 @@ def probe(settings: Settings) -> Flow[None]:
         raise
     except APIError:
         return
+
+
+def check(settings: Settings) -> Flow[None]:
+    """Check with a free request that the API works, and not only a proxy in front of it.
+
+    Raises:
+        APIError: there was no response, or it was a 5xx, a redirect or an HTML page.
+    """
+    impatient = evolve(settings.once(), timeout=min(_TIMEOUT, settings.timeout))
+    try:
+        yield from sign(f"techforge-check/{uuid4()}.mp4", impatient, settings.now() + _TIMEOUT)
+    except APIError as error:
+        is_redirect = 300 <= (error.status_code or 0) < 400
+        if is_redirect or error.outcome not in {Outcome.REFUSED, Outcome.DEFINITIVE}:
+            raise

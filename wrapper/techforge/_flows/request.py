@@ -1,8 +1,10 @@
 """One API call: send, classify the failure, sleep, send again."""
 
-import math
+from __future__ import annotations
 
-from techforge._config import Settings
+import math
+from typing import TYPE_CHECKING
+
 from techforge._flow import Attempts, Call, Flow, Send, Sleep, T, invoke, send
 from techforge._logging import retry_logger
 from techforge.auth import check_api_key
@@ -15,7 +17,12 @@ from techforge.errors import (
     RateLimitError,
     TechForgeError,
 )
-from techforge.policy.limiter import Ticket
+from techforge.policy.circuit_breaker import Permit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from techforge._config import Settings
 
 MIN_ATTEMPT_SECONDS = 0.01
 """Shortest time worth starting an attempt, in seconds: an interrupted connection attempt may stay open."""
@@ -23,22 +30,29 @@ _MAY_HAVE_RUN = frozenset({Outcome.SERVER_FAILED, Outcome.UNKNOWN})
 
 
 def request(
-    call: Call[T], settings: Settings, deadline: float = math.inf, attempts: Attempts | None = None
+    call: Call[T],
+    settings: Settings,
+    deadline: float = math.inf,
+    attempts: Attempts | None = None,
+    check: Callable[[], Flow[None]] | None = None,
 ) -> Flow[T]:
     """Send a call within its retries, its deadline, and the client's retry budget and rate limit.
+
+    With `check`, the call also waits for the client's circuit breaker. `check` is the free request that
+    raises an `APIError` while the API does not work.
 
     Raises:
         APIError: the call failed; `attempts` and `job_may_exist` cover all its attempts.
     """
-    ticket = settings.limiter.ticket()
+    admission = _Admission(settings, check)
     try:
-        return (yield from _request(call, settings, deadline, attempts or Attempts(), ticket))
+        return (yield from _request(call, settings, deadline, attempts or Attempts(), admission))
     finally:
-        settings.limiter.release(ticket)
+        admission.release()
 
 
 def _request(
-    call: Call[T], settings: Settings, deadline: float, attempts: Attempts, ticket: Ticket
+    call: Call[T], settings: Settings, deadline: float, attempts: Attempts, admission: _Admission
 ) -> Flow[T]:
     started = settings.now()
     deadline = min(deadline, started + settings.retry.retry_timeout)
@@ -47,7 +61,7 @@ def _request(
     retries, key_was_renewed, may_have_run = 0, False, False
     failure: APIError | None = None
     while True:
-        yield from _wait_for_token(settings, ticket, deadline, failure)
+        yield from admission.wait(deadline, failure)
         yield from _claim_once(call, settings, deadline, attempts)
         timeout = attempt_timeout(settings, deadline, failure)
         attempts.count += 1
@@ -63,12 +77,12 @@ def _request(
             attempts.may_have_run = may_have_run
             raise
         else:
-            settings.limiter.record_accepted(ticket, settings.now())
+            admission.record(None)
             return response
         may_have_run |= not call.repeatable and failure.outcome in _MAY_HAVE_RUN
         attempts.may_have_run = may_have_run
         failure.attempts, failure.job_may_exist = attempts.count, may_have_run
-        _update_limiter(settings, ticket, failure)
+        admission.record(failure)
 
         if isinstance(failure, AuthenticationError) and callable(settings.api_key) and not key_was_renewed:
             # The key may have been rotated meanwhile. The API did nothing, so this is not a retry.
@@ -102,35 +116,90 @@ def _request(
         yield Sleep(delay)
 
 
-def _wait_for_token(
-    settings: Settings, ticket: Ticket, deadline: float, failure: APIError | None
-) -> Flow[None]:
-    """Wait for the rate limiter. If that exceeds the deadline, raise the last failure."""
-    while wait := settings.limiter.acquire(ticket, settings.now()):
-        if settings.now() + wait + MIN_ATTEMPT_SECONDS > deadline:
-            if failure is None:
-                failure = RateLimitError(
-                    "the rate limit allows no request before the deadline",
-                    outcome=Outcome.REFUSED,
-                    retry_after=wait,
-                )
-                failure.attempts = 0
+class _Admission:
+    """The place of one call in the rate limiter and, with a `check`, in the circuit breaker."""
+
+    def __init__(self, settings: Settings, check: Callable[[], Flow[None]] | None) -> None:
+        self._settings, self._check = settings, check
+        self._ticket, self._permit = settings.limiter.ticket(), Permit()
+
+    def wait(self, deadline: float, failure: APIError | None) -> Flow[None]:
+        """Wait until a request may be sent. If that exceeds the deadline, raise the last failure."""
+        settings, breaker = self._settings, self._settings.breaker
+        while True:
+            if self._check is not None:
+                yield from self._wait_for_permit(self._check, deadline, failure)
+            while wait := settings.limiter.acquire(self._ticket, settings.now()):
+                yield from self._sleep(wait, deadline, failure or _rate_limited(wait))
+            if self._check is None or breaker.is_valid(self._permit):
+                return
+            settings.limiter.release(self._ticket)
+
+    def _wait_for_permit(
+        self, check: Callable[[], Flow[None]], deadline: float, failure: APIError | None
+    ) -> Flow[None]:
+        settings, breaker = self._settings, self._settings.breaker
+        while True:
+            while wait := breaker.acquire(self._permit, settings.now()):
+                yield from self._sleep(wait, deadline, failure or _paused(breaker.problem, wait))
+            if not breaker.must_check:
+                return
+            try:
+                return (yield from check())
+            except APIError as error:
+                self._record_doubtful(error)
+
+    def _sleep(self, seconds: float, deadline: float, failure: APIError) -> Flow[None]:
+        if self._settings.now() + seconds + MIN_ATTEMPT_SECONDS > deadline:
             raise failure
-        yield Sleep(wait)
+        yield Sleep(seconds)
+
+    def record(self, failure: APIError | None) -> None:
+        """Report the response, or that there was none, to the rate limiter and the circuit breaker."""
+        settings, limiter = self._settings, self._settings.limiter
+        if failure is None or failure.status_code not in {None, 429}:
+            limiter.record_accepted(self._ticket, settings.now())
+        elif failure.status_code == 429:
+            limiter.record_refused(self._ticket, settings.now(), failure.retry_after, settings.random())
+        if failure is None or failure.outcome is Outcome.DEFINITIVE or failure.job_id is not None:
+            settings.breaker.record_answered(self._permit)
+        elif failure.outcome in _MAY_HAVE_RUN:
+            self._record_doubtful(failure)
+
+    def _record_doubtful(self, failure: APIError) -> None:
+        settings = self._settings
+        settings.breaker.record_doubtful(
+            self._permit, settings.now(), failure.retry_after, settings.random(), failure.message
+        )
+
+    def release(self) -> None:
+        """Leave the queue: the call has ended."""
+        self._settings.limiter.release(self._ticket)
+        self._settings.breaker.release(self._permit)
+
+
+def _rate_limited(wait: float) -> APIError:
+    error = RateLimitError(
+        "the rate limit allows no request before the deadline", outcome=Outcome.REFUSED, retry_after=wait
+    )
+    error.attempts = 0
+    return error
+
+
+def _paused(problem: str, wait: float) -> APIError:
+    error = APIConnectionError(
+        f"the API does not work, so submissions are paused; its last response: {problem}",
+        outcome=Outcome.NOT_SENT,
+        retry_after=wait,
+    )
+    error.attempts = 0
+    return error
 
 
 def _claim_once(call: Call[T], settings: Settings, deadline: float, attempts: Attempts) -> Flow[None]:
     # A claim is made once, and stays valid while the key is renewed.
     if settings.claim is not None and not call.repeatable and not attempts.count:
         yield from invoke(settings.claim, timeout=attempt_timeout(settings, deadline))
-
-
-def _update_limiter(settings: Settings, ticket: Ticket, failure: APIError) -> None:
-    """Report the response to the rate limiter, if there was one."""
-    if failure.status_code == 429:
-        settings.limiter.record_refused(ticket, settings.now(), failure.retry_after, settings.random())
-    elif failure.status_code is not None:
-        settings.limiter.record_accepted(ticket, settings.now())
 
 
 def attempt_timeout(settings: Settings, deadline: float, failure: APIError | None = None) -> float:
