@@ -48,14 +48,11 @@ class Service:
 
     def documented(self, request: httpx.Request) -> httpx.Response:
         """Respond as documented."""
-        create, sign = request.url.path == "/jobs/v2", request.url.path != "/jobs/v2"
-        if request.method != ("POST" if create else "GET"):
-            return httpx.Response(405)
         if request.headers.get("x-api-key") != KEY:
             return httpx.Response(401, json=ERROR)
-        if create and carries_value(request.content):
+        if carries_value(request.content):
             return httpx.Response(202, json={"jobId": JOB, "status": "queued"})
-        return httpx.Response(404 if sign and request.url.params else 400, json=ERROR)
+        return httpx.Response(404 if request.url.params else 400, json=ERROR)
 
     def run(self, *arguments: str, yes: bool = True) -> int:
         """Run the script; return its exit code and keep what it printed."""
