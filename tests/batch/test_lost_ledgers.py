@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from techforge import JobsNotRecordedError, LedgerUnavailableError, TechForge
-from techforge.batch import Ledger, State, changes, sqlite
+from techforge.batch import Ledger, Row, State, changes, sqlite
 from techforge.batch.journal import Journal, Submission
+from techforge.batch.writer import Writer
 
 if TYPE_CHECKING:
     from techforge.batch import Entry
@@ -209,6 +211,23 @@ def test_a_disk_that_is_nearly_full_gets_no_submission(
     assert posts(mock) == 0
 
 
+async def test_a_disk_that_is_nearly_full_still_records_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Claims and jobs that are written together fail separately."""
+    params = {"image_url": "https://x/i", "audio_url": "https://x/a"}
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.load([Row("a", params, {}, 1), Row("b", params, {}, 2)])
+        ledger.apply(changes.claim(1, 1, 0.0, 60.0))
+        usage = shutil.disk_usage(tmp_path)
+        monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=1 << 20))
+        write = Writer(ledger)
+        claim, job = changes.claim(2, 1, 0.0, 60.0), changes.submitted(1, 1, "job", 0.0)
+        refused, recorded = await asyncio.gather(write(claim), write(job), return_exceptions=True)
+    assert isinstance(refused, LedgerUnavailableError)
+    assert recorded is True
+
+
 def test_a_run_reserves_space(tmp_path: Path) -> None:
     """Responses to submissions in flight can be recorded without any free space."""
     ledger = tmp_path / "ledger.sqlite"
@@ -226,8 +245,6 @@ def test_a_reader_does_not_stop_a_campaign_from_recording(
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.2)
     path = tmp_path / "ledger.sqlite"
     with Ledger(path) as ledger:
-        from techforge.batch import Row  # noqa: PLC0415
-
         params = {"image_url": "https://x/i", "audio_url": "https://x/a"}
         ledger.load([Row("a", params, {}, 1), Row("b", params, {}, 2)])
         assert ledger.apply(changes.claim(1, 1, 0.0, 60.0)) == [True]

@@ -8,7 +8,7 @@ import sqlite3
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +149,15 @@ class SQLite:
             self._reserve()
             yield
 
+    def server_change(self) -> None:
+        """Return None: there is no server."""
+
+    def confirm_server(self) -> None:
+        """Do nothing: there is no server."""
+
+    def interrupt(self) -> None:
+        """Do nothing: no call waits for long."""
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:
@@ -169,7 +178,8 @@ class SQLite:
             if must_be_copied:
                 self._checkpoint()
             else:
-                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                with suppress(sqlite3.OperationalError):  # the change is stored already
+                    self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def _checkpoint(self) -> None:
         """Copy the write-ahead log into the main file: somebody may copy only that one.
