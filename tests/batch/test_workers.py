@@ -20,7 +20,7 @@ from techforge.batch import BadManifestError, Chunk, Ledger, LedgerError, NoLedg
 from techforge.batch.database import without_password
 from techforge.batch.dispatch import default_dispatcher
 from techforge.batch.manifest import Row
-from techforge.batch.postgres import connection_info, split_url
+from techforge.batch.postgres_session import Address, split_url
 from techforge.mock import MockServer
 
 sys.path.append(str(Path(__file__).parents[2] / "examples"))
@@ -332,10 +332,9 @@ def test_a_commit_whose_answer_is_lost(url: str, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("trouble", ["statement_timeout", "lock_timeout", "read only", "terminated"])
 def test_a_server_in_trouble_is_waited_for(url: str, trouble: str) -> None:
     """A lock that lasts, a fail-over, an administrator: what is to be written is written in the end."""
-    import psycopg  # noqa: PLC0415
-
     given = f"{url}&options=-c%20{trouble}%3D300" if "timeout" in trouble else url
-    with Ledger(given) as ledger, psycopg.connect(connection_info(url), autocommit=True) as other:
+    with Ledger(given) as ledger, Address.of(url).connect() as other:
+        Address.of(url).prepare(other)
         load_one(ledger)
         ready = threading.Event()
 

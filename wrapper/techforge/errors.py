@@ -24,6 +24,7 @@
     │   └── TargetExistsError (FileExistsError)  the target file exists
     └── LedgerError                          the ledger of a campaign cannot be used
         ├── NoLedgerError                    there is no such ledger or campaign
+        ├── FailoverError                    a standby took over, or a backup was restored: confirm it
         └── LedgerUnavailableError           its disk is full, or its database is down: try again later
             └── JobsNotRecordedError         jobs were accepted that the ledger could not record
 
@@ -408,6 +409,13 @@ class LedgerError(TechForgeError):
 
 class NoLedgerError(LedgerError):
     """The ledger or the campaign does not exist."""
+
+
+class FailoverError(LedgerError):
+    """A standby took over the ledger, or a backup was restored, so it may not know recent submissions.
+
+    Nothing more is submitted until you confirm it: `techforge batch resume --after-failover`.
+    """
 
 
 class LedgerUnavailableError(LedgerError):

@@ -19,7 +19,13 @@ from techforge.batch.report import ReportError
 from techforge.batch.report import write as write_report
 from techforge.batch.run_state import NoProgressError
 from techforge.batch.runner import Run
-from techforge.errors import JobsNotRecordedError, LedgerError, LedgerUnavailableError, NoLedgerError
+from techforge.errors import (
+    FailoverError,
+    JobsNotRecordedError,
+    LedgerError,
+    LedgerUnavailableError,
+    NoLedgerError,
+)
 
 __all__ = [
     "Account",
@@ -32,6 +38,7 @@ __all__ = [
     "Conflict",
     "Dispatcher",
     "Entry",
+    "FailoverError",
     "JobsNotRecordedError",
     "Ledger",
     "LedgerError",

@@ -146,6 +146,21 @@ class Database(Protocol):
         """Hold the lock for running campaigns. It does nothing if several processes may run them."""
         ...
 
+    def server_change(self) -> str | None:
+        """Return what happened if another server took over, or a backup was restored.
+
+        `apply` claims nothing then. SQLite has no servers.
+        """
+        ...
+
+    def confirm_server(self) -> None:
+        """Accept the present server."""
+        ...
+
+    def interrupt(self) -> None:
+        """Let every call fail at once, those in progress and later ones: the process has to end."""
+        ...
+
     def close(self) -> None:
         """Close the database. Closing it again does nothing."""
         ...

@@ -25,7 +25,7 @@ from techforge.batch.database import postgres_url
 from techforge.batch.journal import Journal, Submission
 from techforge.batch.loading import Loaded, load
 from techforge.batch.wording import counted
-from techforge.errors import LedgerError, NoLedgerError
+from techforge.errors import FailoverError, LedgerError, NoLedgerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
@@ -42,6 +42,8 @@ PAGE_SIZE = 500
 """Rows that are read or leased at once."""
 CHUNK_SIZE = 100
 """Rows in a chunk for a worker."""
+COUNT_TIMEOUT = 60.0
+"""If a worker has not finished counting after this many seconds, another one counts."""
 
 _COLUMNS = (
     "n, key, line, params, metadata, state, attempts, posted_at, ended_at, job_id, file, reason, project_id"
@@ -291,6 +293,39 @@ class Ledger:
         with self._db.exclusive_lock():
             yield
 
+    def check_server(self) -> None:
+        """Check that the ledger is still in the database that wrote it, and not in a standby or a backup.
+
+        Raises:
+            FailoverError: it is not. What this machine's journal knows was restored before.
+        """
+        change = self._db.server_change()
+        if change is None:
+            return
+        self.restore()
+        raise FailoverError(
+            f"{self.name} is not the database that wrote the ledger last: {change}. It may miss the last "
+            "claims and job ids, so rows that look pending may have been paid for. Nothing more is submitted. "
+            "Read 'Failover and backups' in docs/workers.md, then continue with: "
+            "techforge batch resume --after-failover"
+        )
+
+    def confirm_failover(self) -> int:
+        """Accept that a standby took over, or that a backup was restored.
+
+        Claimed rows become unknown, because their processes may be gone. Return how many.
+        """
+        count = self.expire_claims()
+        self._db.confirm_server()
+        return count
+
+    def interrupt(self) -> None:
+        """Let every call fail at once, those in progress and later ones: the process has to end.
+
+        What the database could not record by then is in the journal.
+        """
+        self._db.interrupt()
+
     def close(self) -> None:
         """Close the ledger. Closing it again does nothing."""
         self._db.close()
@@ -394,6 +429,13 @@ class Ledger:
             )
 
         return self._db.run(work)
+
+    def doubt_pending(self) -> int:
+        """Mark all pending rows as unknown, because the ledger may not know their jobs. Return how many."""
+        reason = "the ledger was restored from a backup or a standby, and this row was pending in it"
+        statement = """UPDATE jobs SET state = 'unknown', reason = ?, ended_at = ?
+            WHERE campaign = ? AND state = 'pending'"""
+        return self._db.run(lambda db: db.execute(statement, (reason, self.now(), self._id)).rowcount)
 
     def correct(self, key: str, job_id: str) -> bool:
         """Record the job of an unknown row, or another job for a submitted row without a video.
@@ -561,6 +603,32 @@ class Ledger:
         statement = "SELECT state, count(*) FROM jobs WHERE campaign = ? GROUP BY state"
         found = dict(self._db.read(statement, (self._id,)))
         return {state: found.get(str(state), 0) for state in State}
+
+    def shared_counts(self) -> dict[State, int]:
+        """Return the number of rows in each state, as one of the workers has counted them recently.
+
+        Counting a large ledger is slow, so all workers together spend at most a tenth of the time on it.
+        """
+        is_ours = False
+
+        def reserve(shared: dict[str, Any] | None) -> dict[str, Any]:
+            nonlocal is_ours
+            shared, now = shared or {"due": 0.0, "counts": None}, self.now()
+            is_ours = now >= shared["due"] or shared["counts"] is None
+            return shared | {"due": now + COUNT_TIMEOUT} if is_ours else shared
+
+        shared = self.get_fact("counts")
+        if shared is None or self.now() >= shared["due"]:
+            self.update_fact("counts", reserve)
+        if not is_ours:
+            counts = self.get_fact("counts")["counts"]
+            return {state: counts[str(state)] for state in State}
+        started = self.now()
+        counts = self.counts()
+        ended = self.now()
+        plain = {str(state): count for state, count in counts.items()}
+        self.update_fact("counts", lambda _: {"due": ended + 9 * (ended - started), "counts": plain})
+        return counts
 
     def job_counts(self) -> tuple[int, int]:
         """Return the number of jobs that exist, and of those that may exist in addition."""

@@ -136,6 +136,8 @@ class _Loading:
         return self.owner.id
 
     def run(self, db: Connection) -> Loaded:
+        # Loads of the same campaign follow each other. Two at once could each wait for a row of the other.
+        db.execute("UPDATE campaigns SET name = name WHERE id = ?", (self.campaign,))
         self._take_over_earlier_rows(db)
         withdrawn = self._check_removed_rows(db)
         waiting = self._count(db, "jobs WHERE campaign = ? AND state = 'pending'", self.campaign)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import math
-import re
 import threading
 import time
 from contextlib import contextmanager, nullcontext, suppress
@@ -11,23 +11,26 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Generic
 from uuid import uuid4
 
-from techforge._logging import logger
-from techforge.batch.database import ARRIVING, T, without_password
-from techforge.errors import (
-    ConfigurationError,
-    InvalidArgumentError,
-    LedgerError,
-    LedgerUnavailableError,
+# First, because it says what to install if psycopg is missing.
+from techforge.batch.postgres_session import (
+    NO_TIMEOUTS,
+    POOLER,
+    Address,
+    describe_change,
+    find_server,
+    hang_up,
+    missing_grants,
+    one_line,
 )
 
-try:
-    import psycopg
-    from psycopg import errors
-    from psycopg.conninfo import conninfo_to_dict, make_conninfo
-except ImportError as error:  # pragma: no cover - tests have the extra
-    raise ConfigurationError(
-        "a ledger in PostgreSQL needs more packages: pip install 'techforge[distributed]'"
-    ) from error
+# isort: split
+import psycopg
+from psycopg import errors
+
+from techforge._logging import logger
+from techforge.batch import schema
+from techforge.batch.database import ARRIVING, T
+from techforge.errors import LedgerError, LedgerUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
@@ -36,20 +39,12 @@ if TYPE_CHECKING:
     from techforge.batch.changes import Change
     from techforge.batch.database import Connection, Cursor
 
-DEFAULT_SCHEMA = "techforge"
 RETRY_SECONDS = 300.0
 """Retry this long if the database is unreachable: a job's id would be lost otherwise."""
 MAX_BACKOFF = 2.0
 OLDEST_VERSION = 13_00_00
 CREATION_LOCK = 8_417_226
 """Key of the advisory lock for creating tables; an arbitrary number."""
-KEEPALIVE = {
-    "keepalives_idle": "10",
-    "keepalives_interval": "5",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "25000",
-}
-"""Detect a lost server within 30 seconds. Values are seconds, `tcp_user_timeout` is milliseconds."""
 _ARRIVING = """CREATE TEMP TABLE arriving (
     place BIGINT GENERATED ALWAYS AS IDENTITY, key TEXT, line BIGINT, params TEXT, metadata TEXT,
     content TEXT, project_id TEXT, state TEXT, reason TEXT
@@ -63,62 +58,9 @@ _TEMPORARY = (
 """Errors after which a transaction is retried."""
 CLOCK_INTERVAL = 10.0
 """Seconds between two readings of the server's clock."""
-SETTINGS = {
-    "search_path": "{schema}",
-    # With another setting, a crash of the server could lose a committed claim.
-    "synchronous_commit": "on",
-    # A frozen process or a lost machine must not hold locks.
-    "idle_in_transaction_session_timeout": "10s",
-    "tcp_keepalives_idle": "10",
-    "tcp_keepalives_interval": "5",
-    "tcp_keepalives_count": "3",
-}
-
-
-def split_url(url: str) -> tuple[str, str]:
-    """Return the URL without `?schema=`, and the schema.
-
-    Earlier versions called the parameter `campaign`, because a schema held a single campaign.
-
-    Raises:
-        InvalidArgumentError: the schema's name is invalid.
-    """
-    # Not urlsplit, because a password may contain /, ? or #.
-    parameter = re.search(r"([?&])(?:schema|campaign)=([^&]*)(&?)", url)
-    if parameter is None:
-        return url, DEFAULT_SCHEMA
-    schema = parameter[2]
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", schema) or schema.startswith("pg_"):
-        raise InvalidArgumentError(
-            "ledger", "schema= must consist of lower-case letters, digits and _, at most 41 characters"
-        )
-    rest = parameter[1] + url[parameter.end() :] if parameter[3] else url[parameter.end() :]
-    return url[: parameter.start()] + rest, schema
-
-
-def connection_info(url: str) -> str:
-    """Return the connection string for a ledger.
-
-    Raises:
-        LedgerError: PostgreSQL cannot read the URL.
-    """
-    plain, schema = split_url(url)
-    try:
-        given = conninfo_to_dict(plain)
-    except psycopg.Error as error:
-        # The error may quote a part of the password.
-        why = "" if without_password(url) != url else f": {_one_line(error)}"
-        raise LedgerError(f"{without_password(url)} is not a PostgreSQL URL{why}") from None
-    settings = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items()).format(schema=schema)
-    options = f"{given.pop('options', None) or ''} {settings}".strip()
-    parameters = {
-        "options": options,
-        "application_name": "techforge",
-        "target_session_attrs": "read-write",
-        **KEEPALIVE,
-        **given,
-    }
-    return make_conninfo("", **parameters)
+DEADLOCK_RETRIES = 5
+SERVER = "server"
+"""The name of the fact that identifies the server which wrote the ledger."""
 
 
 class Postgres:
@@ -129,12 +71,15 @@ class Postgres:
     skip_locked = "FOR UPDATE SKIP LOCKED"
 
     def __init__(self, url: str) -> None:
-        self._info = connection_info(url)
-        self.stem = split_url(url)[1]
-        self.name = without_password(url)
+        self._address = Address.of(url)
+        self.stem, self.name = self._address.schema, self._address.name
+        self.place: str | None = self.name
         self._lock = threading.RLock()
         self._session = f"session {uuid4().hex}"
         self._closed = False
+        self._is_interrupted = threading.Event()
+        self._pid = 0
+        self._server_change: str | None = None
         self._clock_offset = 0.0
         self._clock_at = -math.inf
         self._db: psycopg.Connection | None = None
@@ -151,27 +96,29 @@ class Postgres:
 
     def tables(self) -> set[str]:
         """Return the names of the tables."""
-        found = self.read(
-            "SELECT table_name FROM information_schema.tables WHERE table_schema = ?", [self.stem]
-        )
-        return {name for (name,) in found}
+        # Not information_schema, which hides the tables that this user may not read.
+        return {
+            name for (name,) in self.read("SELECT tablename FROM pg_tables WHERE schemaname = ?", [self.stem])
+        }
 
     def create(self, work: Callable[[Connection, set[str]], T]) -> T:
         """Create or change tables in one transaction, under a lock."""
         with self._translate_errors(), self._lock:
             db = self._connection()
-            with db.transaction():
+            with _long_transaction(db):
                 db.execute("SELECT pg_advisory_xact_lock(%s)", [CREATION_LOCK])
                 if not db.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [self.stem]).fetchone():
                     db.execute(f'CREATE SCHEMA "{self.stem}"'.encode())
-                return work(_QmarkConnection(db), self.tables())
+                result = work(_QmarkConnection(db), self.tables())
+            self._check_server(db)
+            return result
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction."""
 
         def attempt(db: psycopg.Connection, commit: _Commit[T]) -> T:
             with db.transaction():
-                commit.write_mark(db)
+                self._check_session(commit.write_mark(db, self._pid))
                 commit.results = [work(_QmarkConnection(db))]
             return commit.results[0]
 
@@ -183,23 +130,25 @@ class Postgres:
         def attempt(db: psycopg.Connection, _: object) -> list[Any]:
             return db.execute(_with_percent(sql), values).fetchall()
 
-        return self._retry(attempt, temporary=())
+        return self._retry(attempt)
 
     def apply(self, changes: Sequence[Change]) -> list[bool]:
-        """Execute changes in one transaction and one round trip."""
+        """Execute changes in one transaction and one round trip. After a failover, claim nothing."""
         # Lock rows in the same order in all processes, so that they cannot deadlock.
         order = sorted(range(len(changes)), key=lambda place: changes[place].n)
 
         def attempt(db: psycopg.Connection, commit: _Commit[list[bool]]) -> list[bool]:
             found = [False] * len(changes)
+            allowed = [place for place in order if not (changes[place].is_claim and self._server_change)]
             with db.transaction():
                 with db.pipeline():
-                    commit.write_mark(db)
+                    mark = commit.write_mark(db, self._pid)
                     cursors = [
                         db.execute(_with_percent(changes[place].sql), changes[place].values)
-                        for place in order
+                        for place in allowed
                     ]
-                for place, cursor in zip(order, cursors, strict=True):
+                self._check_session(mark)
+                for place, cursor in zip(allowed, cursors, strict=True):
                     found[place] = cursor.rowcount == 1
                 commit.results = [found]
             return found
@@ -210,7 +159,7 @@ class Postgres:
         """Insert rows into the temporary table `arriving`, and run `work` in the same transaction."""
         with self._translate_errors(), self._lock:
             db = self._connection()
-            with db.transaction():
+            with _long_transaction(db):
                 db.execute(_ARRIVING)
                 with (
                     db.cursor() as cursor,
@@ -219,7 +168,7 @@ class Postgres:
                     for row in rows:
                         copy.write_row(row)
                 db.execute("ANALYZE arriving")
-                return work(_QmarkConnection(db))
+                return _again_after_deadlock(db, lambda: work(_QmarkConnection(db)))
 
     def has_other_connections(self) -> bool:
         """Return whether other processes of techforge are connected to the database, in any schema."""
@@ -231,6 +180,22 @@ class Postgres:
         """Do nothing: several processes may run a campaign."""
         return nullcontext()
 
+    def server_change(self) -> str | None:
+        """Return what happened if another server took over, or a backup was restored."""
+        return self._server_change
+
+    def confirm_server(self) -> None:
+        """Accept the present server."""
+        self.run(lambda db: db.execute("DELETE FROM facts WHERE name = ?", (SERVER,)))
+        with self._translate_errors(), self._lock:
+            self._check_server(self._connection())
+
+    def interrupt(self) -> None:
+        """Let every call fail at once, those in progress and later ones."""
+        self._is_interrupted.set()
+        if (db := self._db) is not None:
+            hang_up(db)
+
     def close(self) -> None:
         """Close the connection."""
         self._closed = True
@@ -240,11 +205,7 @@ class Postgres:
                     self._db.execute("DELETE FROM facts WHERE name = %s", [self._session])
                 self._db.close()
 
-    def _retry(
-        self,
-        work: Callable[[psycopg.Connection, _Commit[T]], T],
-        temporary: tuple[type[psycopg.Error], ...] = _TEMPORARY,
-    ) -> T:
+    def _retry(self, work: Callable[[psycopg.Connection, _Commit[T]], T]) -> T:
         """Run `work`, and again if the connection broke, unless the commit succeeded."""
         with self._translate_errors(), self._lock:
             deadline, backoff = time.monotonic() + RETRY_SECONDS, 0.05
@@ -260,26 +221,56 @@ class Postgres:
                 except psycopg.Error as error:
                     if isinstance(error, errors.ReadOnlySqlTransaction) and self._db is not None:
                         self._db.close()  # after a failover, reconnect to the new primary
-                    is_temporary = self._db is None or self._db.closed or isinstance(error, temporary)
+                    is_lost = self._db is None or self._db.closed
+                    is_temporary = is_lost and not isinstance(error, psycopg.ProgrammingError)
+                    is_temporary = is_temporary or isinstance(error, _TEMPORARY)
                     if not is_temporary or self._closed or time.monotonic() > deadline:
                         raise
-                    logger.warning("%s is not available, trying again: %s", self.name, _one_line(error))
-                time.sleep(backoff)
+                    if not self._is_interrupted.is_set():
+                        logger.warning("%s is not available, trying again: %s", self.name, one_line(error))
+                self._is_interrupted.wait(backoff)
                 backoff = min(backoff * 2, MAX_BACKOFF)
 
     def _connection(self) -> psycopg.Connection:
         if self._closed:
             raise LedgerError(f"{self.name} is closed")
+        if self._is_interrupted.is_set():
+            raise LedgerUnavailableError(
+                f"{self.name} did not answer before this process had to end. It may miss the last changes"
+            )
         if self._db is None or self._db.closed:
             return self._connect()
         return self._db
 
     def _connect(self) -> psycopg.Connection:
         self._db = None
-        db = psycopg.connect(self._info, autocommit=True, connect_timeout=10)
-        self._db = db
+        self._db = db = self._address.connect()
+        try:
+            self._pid = self._address.prepare(db)
+            self._check_server(db)
+        except BaseException:
+            db.close()
+            raise
         self._clock_at = -math.inf
         return db
+
+    def _check_session(self, mark: Cursor) -> None:
+        """Raise if the statement that wrote the mark ran in another session than ours."""
+        if mark.rowcount != 1:
+            raise LedgerError(POOLER.format(name=self.name))
+
+    def _check_server(self, db: psycopg.Connection) -> None:
+        """Find out whether this is still the server that wrote the ledger."""
+        statement = "SELECT tablename FROM pg_tables WHERE schemaname = %s"
+        if not {name for (name,) in db.execute(statement, [self.stem])} >= schema.TABLES:
+            return  # the ledger will be created or migrated
+        server, self._server_change = find_server(db), None
+        found = db.execute("SELECT value FROM facts WHERE name = %s", [SERVER]).fetchone()
+        if found is not None:
+            self._server_change = describe_change(json.loads(found[0]), server)
+            return
+        values = [SERVER, json.dumps(server)]
+        db.execute("INSERT INTO facts VALUES (%s, %s) ON CONFLICT DO NOTHING", values)
 
     def _read_clock(self, db: psycopg.Connection) -> None:
         started = time.monotonic()
@@ -292,9 +283,18 @@ class Postgres:
         try:
             yield
         except psycopg.Error as error:
-            raise LedgerUnavailableError(
-                f"{self.name} cannot be read or written: {_one_line(error)}"
-            ) from None
+            message = f"{self.name} cannot be read or written: {one_line(error)}"
+            if isinstance(error, errors.InsufficientPrivilege):
+                raise LedgerError(f"{message}. {self._advice_on_privileges()}") from None
+            raise LedgerUnavailableError(message) from None
+
+    def _advice_on_privileges(self) -> str:
+        missing: list[str] = []
+        with suppress(psycopg.Error, LedgerError):
+            missing = missing_grants(self._connection(), self.stem)
+        if missing:
+            return f"Missing: {'; '.join(missing)}"
+        return f"Let the owner of the schema {self.stem} run this command once"
 
 
 class _Commit(Generic[T]):
@@ -309,13 +309,12 @@ class _Commit(Generic[T]):
         """The result of the transaction, set just before the commit."""
         self._mark = ""
 
-    def write_mark(self, db: psycopg.Connection) -> None:
-        """Write the mark; call this at the beginning of the transaction."""
+    def write_mark(self, db: psycopg.Connection, pid: int) -> Cursor:
+        """Write the mark, unless this is another session than `pid`. Call it when the transaction begins."""
         self.results, self._mark = [], uuid4().hex
-        db.execute(
-            "INSERT INTO facts VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-            [self.session, self._mark],
-        )
+        statement = """INSERT INTO facts SELECT %s, %s WHERE pg_backend_pid() = %s
+            ON CONFLICT (name) DO UPDATE SET value = excluded.value"""
+        return db.execute(statement, [self.session, self._mark, pid])
 
     def was_committed(self, db: psycopg.Connection) -> bool:
         """Return whether the transaction was committed. Wait for its end if it is still running."""
@@ -341,5 +340,17 @@ def _with_percent(sql: str) -> bytes:
     return sql.replace("?", "%s").encode()
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+@contextmanager
+def _long_transaction(db: psycopg.Connection) -> Generator[None]:
+    """Run a transaction without time limits for its statements."""
+    with db.transaction():
+        db.execute(NO_TIMEOUTS)
+        yield
+
+
+def _again_after_deadlock(db: psycopg.Connection, work: Callable[[], T]) -> T:
+    """Run `work` inside a transaction, and again if the server ended it because of a deadlock."""
+    for _ in range(DEADLOCK_RETRIES):
+        with suppress(errors.DeadlockDetected), db.transaction():  # a savepoint, which releases the locks
+            return work()
+    return work()

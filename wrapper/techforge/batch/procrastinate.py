@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from attrs import asdict
@@ -12,7 +12,8 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.schema import SchemaManager
 
 from techforge.batch.ledger import Chunk
-from techforge.batch.postgres import CREATION_LOCK, connection_info
+from techforge.batch.postgres import CREATION_LOCK
+from techforge.batch.postgres_session import Address
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -31,9 +32,12 @@ class Procrastinate:
     """
 
     def __init__(self, url: str, queue: str = "techforge", *, worker_timeout: float = 30.0) -> None:
-        self._info = connection_info(url)
+        self._address = Address.of(url)
         self._timeout = worker_timeout
-        self._app = App(connector=PsycopgConnector(conninfo=self._info, min_size=1, max_size=4))
+        connector = PsycopgConnector(
+            conninfo=self._address.info, min_size=1, max_size=4, configure=self._configure
+        )
+        self._app = App(connector=connector)
         self._process: Callable[[Chunk], Awaitable[None]] | None = None
         self._queue = queue
         self._task = self._app.task(name="techforge.submit", queue=self._queue)(self._submit)
@@ -73,12 +77,17 @@ class Procrastinate:
         if self._process is not None:
             await self._process(Chunk(first, last))
 
+    async def _configure(self, db: psycopg.AsyncConnection[Any]) -> None:
+        await db.execute(*self._address.statement)
+        await db.commit()  # a rollback would undo the settings
+
     @asynccontextmanager
     async def _open(self) -> AsyncGenerator[None]:
         if self._is_open:
             yield
             return
-        async with await psycopg.AsyncConnection.connect(self._info) as db:
+        async with await psycopg.AsyncConnection.connect(self._address.info) as db:
+            await self._configure(db)
             await db.execute("SELECT pg_advisory_xact_lock(%s)", [CREATION_LOCK])
             found = await (await db.execute("SELECT to_regclass('procrastinate_jobs')")).fetchone()
             if found == (None,):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 8.0
 """When a run is stopped, submissions in flight have this long to get a response."""
+WRITE_SECONDS = 1.0
+"""Then the database has this long to record what is left. The journal has it in any case."""
 
 
 @define
@@ -77,6 +79,8 @@ class Run(RunState):
             submitting.cancel()
 
     async def _shut_down(self, loops: asyncio.Task[None]) -> None:
+        loop = asyncio.get_running_loop()
+        alarm = loop.call_later(GRACE_SECONDS + WRITE_SECONDS, self.ledger.interrupt)
         # Polls, downloads and rows that are not claimed can continue in the next run.
         loops.cancel()
         for task in self._tasks - self.unanswered.keys():
@@ -93,3 +97,4 @@ class Run(RunState):
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
         await self._writer.flush()
+        alarm.cancel()

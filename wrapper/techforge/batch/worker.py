@@ -116,13 +116,14 @@ class Worker(Run):
             return False
         self._maintain_at = started + MAINTENANCE_INTERVAL
         await asyncio.to_thread(self._send_heartbeat)
+        await asyncio.to_thread(self.ledger.check_server)
         if started > self._take_over_at + TAKE_OVER_INTERVAL:
             self._take_over_at = started
             await log_failure(self.dispatcher.take_over())
         if started < self._count_at:
             return False
         await asyncio.to_thread(self._update_counts)
-        # Counting a large ledger is slow: spend at most a tenth of the time on it.
+        # Marking claims and counting is slow in a large ledger: spend at most a tenth of the time on it.
         self._count_at = time.monotonic() + 10 * (time.monotonic() - started)
         if self._chunks or self.is_busy:
             return False
@@ -165,7 +166,7 @@ class Worker(Run):
 
     def _update_counts(self) -> None:
         self.ledger.expire_claims(self.ledger.now())
-        self.counts.update(self.ledger.counts())
+        self.counts.update(self.ledger.shared_counts())
 
 
 def set_bounds(ledger: Ledger, options: Options) -> Bounds:

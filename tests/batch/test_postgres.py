@@ -1,0 +1,310 @@
+"""PostgreSQL as operators run it: poolers, privileges, time limits, failover and backups."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
+
+import pytest
+from support.pooler import Pooler
+from support.postgres import campaign
+
+from techforge import InvalidArgumentError
+from techforge.batch import Ledger, LedgerError, LedgerUnavailableError, State, changes
+from techforge.batch.manifest import Row
+from techforge.batch.postgres_session import Address, split_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import psycopg
+
+MEDIA = {"image_url": "https://cdn.example.com/i.png", "audio_url": "https://cdn.example.com/a.mp3"}
+
+
+def rows(*keys: str, content: str = "") -> list[Row]:
+    """Return a row for each key."""
+    return [Row(key, {**MEDIA, "title": content}, {}, line) for line, key in enumerate(keys, 1)]
+
+
+@pytest.fixture
+def url(postgres_url: str) -> str:
+    """Return the URL of a ledger that does not exist yet."""
+    return campaign(postgres_url)
+
+
+@contextmanager
+def session(url: str) -> Iterator[psycopg.Connection]:
+    """Connect to the database of a ledger as its processes do."""
+    address = Address.of(url)
+    with address.connect() as db:
+        address.prepare(db)
+        yield db
+
+
+def in_thread(work: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
+    """Start `work` in a thread. The list gets its result, or its error."""
+    results: list[Any] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except Exception as error:  # noqa: BLE001 - the test judges it
+            results.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, results
+
+
+# --- schemas and poolers --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("schema", ["public", "information_schema"])
+@pytest.mark.parametrize("parameter", ["schema", "campaign"])
+def test_a_schema_of_other_programs_is_refused(parameter: str, schema: str) -> None:
+    """A ledger in `public` would mix its tables with those of other programs."""
+    with pytest.raises(InvalidArgumentError, match="other programs use it"):
+        split_url(f"postgresql://h/d?{parameter}={schema}")
+
+
+@contextmanager
+def pgbouncer(url: str, mode: str, folder: Path) -> Iterator[str]:
+    """Start PgBouncer in front of a server, and yield the URL that leads through it."""
+    program = shutil.which("pgbouncer")
+    if program is None:
+        pytest.skip("pgbouncer is not installed")
+    parts = urlsplit(url)
+    host = parse_qs(parts.query).get("host", [parts.hostname])[0]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    folder.chmod(0o755)
+    for parent in (folder, *folder.parents[:-2], Path(str(host))):
+        if parent.exists():
+            parent.chmod(parent.stat().st_mode | 0o055)
+    config = folder / "pgbouncer.ini"
+    config.write_text(
+        f"[databases]\n{parts.path[1:]} = user={parts.username} host={host} port={parts.port or 5432}\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
+        f"pool_mode = {mode}\nignore_startup_parameters = options\n"
+    )
+    config.chmod(0o644)
+    user = ["-u", "nobody"] if os.getuid() == 0 else []  # it refuses to run as root
+    process = subprocess.Popen([program, "-q", *user, str(config)], stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(100):
+            with socket.socket() as probe:
+                if not probe.connect_ex(("127.0.0.1", port)):
+                    break
+            time.sleep(0.05)
+        yield f"postgresql://{parts.username}@127.0.0.1:{port}{parts.path}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def pooler(kind: str, url: str, mode: str, folder: Path) -> Iterator[str]:
+    """Start a pooler in front of a server, and yield the URL of a ledger behind it."""
+    server, _, ledger = url.rpartition("campaign=")
+    started = (
+        pgbouncer(server, mode, folder) if kind == "pgbouncer" else (_fake_pooler(server.rstrip("&?"), mode))
+    )
+    with started as through:
+        yield f"{through}?campaign={ledger}"
+
+
+@contextmanager
+def _fake_pooler(url: str, mode: str) -> Iterator[str]:
+    with Pooler(url, mode) as fake:
+        yield fake.url
+
+
+@pytest.mark.parametrize("kind", ["fake", "pgbouncer"])
+def test_a_pooler_in_transaction_mode_is_refused(kind: str, url: str, tmp_path: Path) -> None:
+    """It dropped the schema, and the tables were created in `public`."""
+    refusal = pytest.raises(LedgerError, match="pool_mode=session")
+    with pooler(kind, url, "transaction", tmp_path) as through, refusal:
+        Ledger(through)
+    with session(url) as db:
+        found = db.execute("SELECT schemaname FROM pg_tables WHERE tablename = 'jobs'").fetchall()
+    assert ("public",) not in found
+    assert (split_url(url)[1],) not in found
+
+
+@pytest.mark.parametrize("kind", ["fake", "pgbouncer"])
+def test_a_pooler_in_session_mode_keeps_the_settings(kind: str, url: str, tmp_path: Path) -> None:
+    """They are applied by statements, since the pooler drops startup options."""
+    with pooler(kind, url, "session", tmp_path) as through, Ledger(through) as ledger:
+        ledger.load(rows("a"))
+        assert ledger._db.read("SELECT current_schema()") == [(split_url(url)[1],)]
+        assert ledger._db.read("SHOW synchronous_commit") == [("on",)]
+        assert ledger._db.read("SHOW idle_in_transaction_session_timeout") == [("10s",)]
+        assert ledger.apply(changes.claim(1, 1, 0.0, 1.0)) == [True]
+    with Ledger(url) as ledger:
+        assert ledger.counts()[State.POSTING] == 1
+
+
+def test_another_session_changes_nothing(url: str) -> None:
+    """If a pooler switches sessions later, each transaction notices it."""
+    with Ledger(url) as ledger:
+        ledger.load(rows("a"))
+        ledger._db._pid += 1  # type: ignore[attr-defined]
+        with pytest.raises(LedgerError, match="transaction mode"):
+            ledger.apply(changes.claim(1, 1, 0.0, 1.0))
+        with pytest.raises(LedgerError, match="transaction mode"):
+            ledger.save_options({})
+        assert ledger.counts()[State.PENDING] == 1
+
+
+# --- loading --------------------------------------------------------------------------------------
+
+
+def test_overlapping_manifests_in_opposite_order_are_both_loaded(url: str) -> None:
+    """They deadlocked: each load had rows that the other one wanted to insert."""
+    keys = [f"row {n}" for n in range(3000)]
+    start = threading.Barrier(2)
+    with Ledger(url, "spring") as first, Ledger(url, "spring") as second:
+
+        def load(ledger: Ledger, several: list[str]) -> int:
+            start.wait()
+            return ledger.load(rows(*several)).new
+
+        thread, results = in_thread(lambda: load(first, keys))
+        other, more = in_thread(lambda: load(second, keys[::-1]))
+        thread.join()
+        other.join()
+        assert sorted(results + more) == [0, 3000]
+        assert first.counts()[State.PENDING] == 3000
+
+
+def test_a_load_that_deadlocks_with_a_worker_runs_again(url: str) -> None:
+    """The load waits for a row that a worker has, and the worker for one that the load has changed."""
+    with Ledger(url) as ledger, session(url) as worker:
+        ledger.load(rows("a", "b"))
+        with worker.transaction():
+            worker.execute("UPDATE jobs SET next_at = 0 WHERE key = 'b'")
+            thread, results = in_thread(
+                lambda: ledger.load(rows("a", "b", content="new"), on_conflict="replace")
+            )
+            time.sleep(0.5)
+            worker.execute("UPDATE jobs SET next_at = 0 WHERE key = 'a'")
+        thread.join()
+        assert [loaded.replaced for loaded in results] == [2]
+
+
+# --- privileges -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def role(url: str) -> Iterator[str]:
+    """Create a role without privileges, and return its name."""
+    name = f"role_{uuid4().hex[:8]}"
+    with session(url) as db:
+        db.execute(f"CREATE ROLE {name} LOGIN".encode())
+        db.execute("REVOKE TEMPORARY ON DATABASE postgres FROM public")
+        yield name
+        db.execute("GRANT TEMPORARY ON DATABASE postgres TO public")
+        db.execute(f"DROP OWNED BY {name} CASCADE".encode())  # its privileges, too
+        db.execute(f"DROP ROLE {name}".encode())
+
+
+def as_role(url: str, role: str) -> str:
+    """Return a ledger's URL for another user."""
+    return url.replace("postgres@", f"{role}@", 1)
+
+
+def test_missing_privileges_are_named(url: str, role: str) -> None:
+    """Each grant that the error names is given, until the ledger works."""
+    with pytest.raises(LedgerError, match="GRANT CREATE ON DATABASE") as caught:
+        Ledger(as_role(url, role))
+    assert not isinstance(caught.value, LedgerUnavailableError)  # waiting does not help
+    with Ledger(url) as ledger:
+        ledger.load(rows("a"))
+
+    def work() -> list[bool]:
+        with Ledger(as_role(url, role)) as ledger:
+            ledger.load(rows("a", "b"))
+            return ledger.apply(changes.claim(1, 1, 0.0, 1.0))
+
+    with session(url) as db:
+        for _ in range(4):
+            with suppress(LedgerError):
+                assert work() == [True]
+                break
+            with pytest.raises(LedgerError, match="Missing: GRANT ") as caught:
+                work()
+            for grant in str(caught.value).partition("Missing: ")[2].split("; "):
+                db.execute(grant.encode())
+        else:
+            pytest.fail(str(caught.value))
+
+
+# --- time limits ----------------------------------------------------------------------------------
+
+
+def test_the_time_limits_of_a_role_are_replaced(url: str, role: str) -> None:
+    """A role with `statement_timeout = 150ms` ended workers that only counted their rows."""
+    with session(url) as db, Ledger(url):
+        schema = split_url(url)[1]
+        db.execute(f"GRANT ALL ON SCHEMA {schema} TO {role}".encode())
+        db.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {role}".encode())
+        db.execute(f"ALTER ROLE {role} SET statement_timeout = '1ms'".encode())
+        db.execute(f"ALTER ROLE {role} SET lock_timeout = '1ms'".encode())
+        db.execute(f"GRANT TEMPORARY ON DATABASE postgres TO {role}".encode())
+        with Ledger(as_role(url, role)) as ledger:
+            assert ledger._db.read("SHOW statement_timeout") == [("30s",)]
+            assert ledger._db.read("SHOW lock_timeout") == [("5s",)]
+            ledger.load(rows("a"))
+            assert ledger._db.read("SHOW statement_timeout") == [("30s",)]
+
+
+def test_a_read_is_tried_again(url: str) -> None:
+    """Reads were not, so a lock of a second ended a worker."""
+    with Ledger(f"{url}&options=-c%20lock_timeout%3D100") as ledger, session(url) as other:
+        ledger.load(rows("a"))
+        with other.transaction():
+            other.execute("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
+            thread, results = in_thread(ledger.counts)
+            time.sleep(0.5)
+        thread.join()
+        assert [counts[State.PENDING] for counts in results] == [1]
+
+
+@pytest.mark.parametrize("trouble", ["locked", "silent", "down"])
+def test_a_write_can_be_interrupted(url: str, trouble: str) -> None:
+    """A database that is locked or away kept a process alive after SIGTERM, for up to five minutes."""
+    server, _, name = url.rpartition("campaign=")
+    with Pooler(server.rstrip("&?"), "session") as network, session(url) as other:
+        with Ledger(f"{network.url}?campaign={name}") as ledger:
+            ledger.load(rows("a"))
+            with other.transaction():
+                if trouble == "locked":
+                    other.execute("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
+                elif trouble == "silent":
+                    network.freeze()
+                else:
+                    network.__exit__()
+                thread, results = in_thread(lambda: ledger.apply(changes.claim(1, 1, 0.0, 1.0)))
+                time.sleep(0.3)
+                assert results == []
+                started = time.monotonic()
+                ledger.interrupt()
+                thread.join()
+                assert time.monotonic() - started < 0.5
+            assert [type(error) for error in results] == [LedgerUnavailableError]
+            with pytest.raises(LedgerUnavailableError, match="before this process had to end"):
+                ledger.counts()
+            started = time.monotonic()
+        assert time.monotonic() - started < 0.5  # closing waits for nothing
+    with Ledger(url) as ledger:
+        assert ledger.counts()[State.PENDING] == 1
