@@ -186,7 +186,7 @@ def test_trio_is_refused(call: str, mock: MockServer, media: dict[str, str]) -> 
     """Under trio, every call says that it needs asyncio, and what to do instead. Nothing is sent."""
     trio = pytest.importorskip("trio")
     client = AsyncTechForge(mock.api_key, base_url=mock.url)
-    with pytest.raises(ConfigurationError, match=r"asyncio event loop.*trio\.to_thread\.run_sync") as caught:
+    with pytest.raises(ConfigurationError, match=r"event loop of asyncio.*trio\.to_thread\.run_sync") as caught:
         trio.run(CALLS[call], client, media)
     assert caught.value.__cause__ is None
     assert mock.journal.count() == 0
@@ -196,7 +196,7 @@ def test_trio_is_refused(call: str, mock: MockServer, media: dict[str, str]) -> 
 def test_no_loop_is_refused(call: str, mock: MockServer, media: dict[str, str]) -> None:
     """A coroutine without an event loop raises the same error."""
     client = AsyncTechForge(mock.api_key, base_url=mock.url)
-    with pytest.raises(ConfigurationError, match="needs a running asyncio event loop"):
+    with pytest.raises(ConfigurationError, match="needs a running event loop"):
         CALLS[call](client, media).send(None)
     assert mock.journal.count() == 0
 
