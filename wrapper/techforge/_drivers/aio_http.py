@@ -148,6 +148,7 @@ class AsyncHttp:
                 received.begin(response.status, response.headers)
                 async for chunk in response.aiter_stream():
                     received.add(chunk)
+                    del chunk  # a traceback must not show a signed URL
             finally:
                 await response.aclose()
         finally:
@@ -179,6 +180,7 @@ class AsyncHttp:
             else:
                 async for chunk in response.aiter_raw():
                     received.add(chunk)
+                    del chunk  # a traceback must not show a signed URL
         finally:
             await response.aclose()
 

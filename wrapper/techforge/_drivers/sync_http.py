@@ -138,6 +138,7 @@ class SyncHttp:
                 received.begin(response.status, response.headers)
                 for chunk in response.iter_stream():
                     received.add(chunk)
+                    del chunk  # a traceback must not show a signed URL
             finally:
                 response.close()
         finally:
@@ -170,6 +171,7 @@ class SyncHttp:
             else:
                 for chunk in response.iter_raw():
                     received.add(chunk)
+                    del chunk  # a traceback must not show a signed URL
         finally:
             response.close()
 
