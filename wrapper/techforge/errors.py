@@ -436,7 +436,7 @@ class JobsNotRecordedError(LedgerUnavailableError):
             f"They are in {journal}, and the next run of the campaign on this machine records them."
             if journal
             else "No journal could be written either. Keep this list, and enter each job: techforge batch "
-            "unknown --job ROW_KEY JOB_ID"
+            "unknown --job KEY=JOB"
         )
         super().__init__(
             f"{problem}\nThe API accepted jobs that the ledger could not record:\n{listed}\n{next_step}"
