@@ -426,7 +426,7 @@ class JobsNotRecordedError(LedgerUnavailableError):
     """Jobs were accepted, but the ledger could not record them. The next run takes them from the journal.
 
     Attributes:
-        jobs: the id of each job, by `row_key`.
+        jobs: the id of each job, by the key of its row.
         journal: the file that has these ids, or None if it could not be written either.
     """
 
