@@ -2,8 +2,8 @@
 
     python campaign.py campaign.csv videos/
 
-Stopped, by Ctrl-C or a crash or a reboot, it is started again with the same line, and goes on. The ledger is
-beside the videos. `techforge batch` does the same from a shell.
+After Ctrl-C, a crash or a reboot, run the same command again: the campaign continues. The ledger is in the
+folder of the videos. `techforge batch` does the same from a shell.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from techforge.batch import BadManifestError, State, bar
 
 
 def main(manifest: str, folder: Path) -> int:
-    """Make the videos, and say which rows need a person; 0 if there are none."""
+    """Make the videos, and print the rows that are not done. Return the exit code."""
     folder.mkdir(parents=True, exist_ok=True)
     left = 0
     with TechForge() as client, bar() as on_progress:
@@ -30,15 +30,15 @@ def main(manifest: str, folder: Path) -> int:
                     left += 1
                     print(row.key, row.state, row.reason, sep="\t")  # noqa: T201
         except BadManifestError as error:
-            # Nothing was sent: all rows are checked before the first is paid for.
+            # Nothing was sent: all rows are checked before the first one is submitted.
             print(error, file=sys.stderr)  # noqa: T201
             return 2
     return 1 if left else 0
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Make a video of every row of a manifest.")
+    parser = argparse.ArgumentParser(description="Make a video for each row of a manifest.")
     parser.add_argument("manifest", help="a CSV, JSON Lines or Parquet file with a row for each video")
-    parser.add_argument("folder", type=Path, help="where the videos and the ledger are kept")
+    parser.add_argument("folder", type=Path, help="the folder for the videos and the ledger")
     arguments = parser.parse_args()
     sys.exit(main(arguments.manifest, arguments.folder))

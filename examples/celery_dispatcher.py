@@ -1,4 +1,4 @@
-"""Let Celery hand out a campaign's rows: the boundary has three methods, and here they are.
+"""Distribute the rows of a campaign with Celery. A dispatcher has three methods.
 
     celery_app = Celery("campaign", broker="redis://localhost")
     with TechForge() as client:
@@ -6,8 +6,8 @@
         for row in client.batch.run("campaign.csv", ledger="postgresql://…", dispatcher=dispatcher):
             print(row.key, row.state)
 
-Any other process that calls `client.batch.work("postgresql://…", dispatcher=CeleryDispatcher(celery_app))`
-helps. The ledger lets each row be submitted once, so it does no harm if Celery delivers a chunk twice.
+Other processes join with `client.batch.work("postgresql://…", dispatcher=CeleryDispatcher(celery_app))`.
+Celery may deliver a chunk twice: the ledger lets each row be submitted once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TASK = "techforge.submit"
 
 
 class CeleryDispatcher:
-    """Hands chunks to Celery's workers, one of which runs in a thread of each process of the campaign."""
+    """Hands chunks to Celery workers. Each process of the campaign runs one in a thread."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
@@ -35,12 +35,12 @@ class CeleryDispatcher:
         app.conf.update(task_acks_late=True, task_reject_on_worker_lost=True, worker_prefetch_multiplier=1)
 
     async def enqueue(self, chunks: Sequence[Chunk]) -> None:
-        """Let workers have these chunks."""
+        """Queue these chunks for the workers."""
         for chunk in chunks:
             await asyncio.to_thread(self._app.send_task, TASK, [chunk.first, chunk.last])
 
     async def run_worker(self, process: Callable[[Chunk], Awaitable[None]]) -> None:
-        """Call `process` with chunks, some at once, until cancelled."""
+        """Call `process` with chunks, several concurrently, until cancelled."""
         loop = asyncio.get_running_loop()
 
         def submit(first: int, last: int) -> None:
@@ -57,7 +57,7 @@ class CeleryDispatcher:
             await asyncio.to_thread(worker.stop)
 
     async def take_over(self) -> None:
-        """Nothing: Celery's broker gives the chunks of dead workers to others by itself."""
+        """Do nothing: Celery's broker delivers the chunks of dead workers again by itself."""
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""A web service: it takes orders for videos, hears from a webhook that one is done, and hands its URL out.
+"""A web service: it accepts orders, gets a webhook when a video is done, and returns the URL of the video.
 
     export TFI_API_KEY=… WEBHOOK_TOKEN=…
     uvicorn --factory web_service:make_app          # pip install techforge starlette "uvicorn[standard]"
 
-v1.0.0 of the API sends no webhooks itself: here your own job service does, with the ids of a job. Whoever has
-the two ids has the job, so no task of this service sits and waits, and it may be started anew at any time.
+v1.0.0 of the API sends no webhooks; your own job service sends them, with the ids of a job. The two ids
+are enough to find the video, so no task has to wait for it, and the service can restart at any time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Videos:
-    """What the service knows: which jobs are its own. A dict here; a table of yours in earnest."""
+    """The jobs of the service, in a dict. In production, use a table in your database."""
 
     def __init__(self, client: AsyncTechForge, folder: str | Path) -> None:
         self.client, self.folder = client, folder
@@ -55,18 +55,18 @@ class Videos:
         except RateLimitError as error:
             return JSONResponse({"message": "busy"}, 503, {"retry-after": str(round(error.retry_after or 1))})
         except JobOutcomeUnknownError as error:
-            # It may be under way, and paid for. To order again is for a person to decide.
+            # The job may exist and cost money: a person must decide whether to order again.
             return JSONResponse({"message": "unknown", "project_id": error.project_id}, 502)
         self.jobs[job.id] = job
         return JSONResponse({"id": job.id}, 202, {"location": f"/videos/{job.id}"})
 
     async def show(self, request: Request) -> Response:
-        """Say where the video is, if it is there: `GET /videos/{id}`."""
+        """Return the URL of the video if it exists: `GET /videos/{id}`."""
         job = self.jobs.get(request.path_params["id"])
         if job is None:
             return JSONResponse({"message": "no such video"}, 404)
         try:
-            # Signed anew each time: a URL that was kept would have expired.
+            # Sign a new URL each time: a stored one would expire.
             video = await self.client.jobs.find(job)
         except APIError:
             return JSONResponse({"message": "cannot tell now"}, 503)
@@ -75,7 +75,7 @@ class Videos:
         return JSONResponse({"status": "done", "url": video.url}, headers={"cache-control": "no-store"})
 
     async def webhook(self, request: Request) -> Response:
-        """Hear of a job's end: `POST /webhook`, which may come twice, or for another process's job."""
+        """Handle the end of a job: `POST /webhook`. It may come twice, or for a job of another process."""
         token = request.headers.get("x-webhook-token", "")
         if not hmac.compare_digest(token.encode(), os.environ["WEBHOOK_TOKEN"].encode()):
             return Response(status_code=401)
@@ -88,17 +88,17 @@ class Videos:
             self.jobs[job.id] = evolve(job, status="failed", message=event.get("message"))
             return Response(status_code=202)
         self.jobs[job.id] = job
-        # Whoever sends webhooks wants an answer at once, and the video may be long.
+        # Respond to the webhook at once; the download may take long.
         return Response(status_code=202, background=BackgroundTask(self.keep, job))
 
     async def keep(self, job: Job) -> None:
-        """Fetch the video. A second webhook for it writes the same file once more."""
+        """Download the video. A second webhook downloads the same file again."""
         await self.client.jobs.download(job, self.folder, overwrite=True)
 
 
 def make_app() -> Starlette:
     """Return the service."""
-    # One client for all requests: they share its connections, and one pace.
+    # One client for all requests: they share its connections and its rate limiter.
     client = AsyncTechForge()
     videos = Videos(client, os.environ.get("VIDEOS", "videos"))
 

@@ -5,8 +5,8 @@
         my_code.make_video()  # its TechForge() is a client of the mock
         assert techforge_mock.journal.count(operation="createJob") == 2
 
-pytest loads this module in every run, also in those that have nothing to do with techforge. So it is not in
-the package, whose import would be paid for, and imports nothing before a fixture is used.
+pytest loads this module in every run, also if no test uses techforge. So it is outside the package, whose
+import takes time, and imports nothing before a fixture is used.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _MARK = "techforge_mock"
 
 
 def _mock_server(**options: Any) -> MockServer:
-    """Return a mock whose jobs are done at once, unless the options say otherwise."""
+    """Return a mock whose jobs are done immediately, unless the options change that."""
     try:
         from techforge.mock import MockServer
     except ImportError as error:
-        # What it says is what is to be done; where it was raised is nobody's concern.
+        # The message says what to install, so the traceback is not needed.
         pytest.fail(str(error), pytrace=False)
     usual: dict[str, Any] = {"render": False}
     if "job_seconds" not in options:
@@ -48,9 +48,9 @@ def _mock_server(**options: Any) -> MockServer:
 
 @pytest.fixture
 def techforge_clock() -> Clock:
-    """The clock of the mock and of both clients: it goes on as time does, and jumps where a client sleeps.
+    """The clock of the mock and of both clients. It follows real time, and skips the sleeps of clients.
 
-    `techforge_clock.sleeps` are the pauses that were jumped over.
+    `techforge_clock.sleeps` lists the skipped sleeps.
     """
     from techforge.testing import Clock
 
@@ -61,11 +61,11 @@ def techforge_clock() -> Clock:
 def techforge_mock(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, techforge_clock: Clock
 ) -> Iterator[MockServer]:
-    """A mock of the API on a free port, for one test: jobs are done at once, and nothing is rendered.
+    """A mock of the API on a free port, for one test. Jobs are done immediately, and nothing is rendered.
 
-    `TFI_API_KEY` and `TFI_BASE_URL` are set for the test, so that a `TechForge()` in your code is a client
-    of the mock, and not of the live API. `@pytest.mark.techforge_mock(render=True, job_seconds=5)` gives the
-    server other options.
+    It sets `TFI_API_KEY` and `TFI_BASE_URL` for the test, so a `TechForge()` in your code uses the mock
+    instead of the live API. To change the server's options, use
+    `@pytest.mark.techforge_mock(render=True, job_seconds=5)`.
     """
     marks = reversed(list(request.node.iter_markers(_MARK)))
     options = {name: value for mark in marks for name, value in mark.kwargs.items()}
@@ -77,9 +77,9 @@ def techforge_mock(
 
 @pytest.fixture(scope="session")
 def techforge_mock_session() -> Iterator[MockServer]:
-    """A mock of the API for the whole session, to start your own server against: give it `environ`.
+    """A mock of the API for the whole session, for example for your own server: pass it `environ`.
 
-    It sets no variable by itself, and keeps what it has got from all tests until somebody calls `reset()`.
+    It sets no environment variable, and keeps the state of all tests until you call `reset()`.
     """
     with _mock_server() as mock:
         yield mock
@@ -87,7 +87,7 @@ def techforge_mock_session() -> Iterator[MockServer]:
 
 @pytest.fixture
 def techforge_client(techforge_mock: MockServer, techforge_clock: Clock) -> Iterator[TechForge]:
-    """A client of `techforge_mock`, with blocking calls, whose pauses take no time."""
+    """A sync client of `techforge_mock`, whose sleeps take no time."""
     from techforge.testing.clock import client_with
 
     with client_with(techforge_clock, techforge_mock.api_key, base_url=techforge_mock.url) as client:
@@ -96,10 +96,10 @@ def techforge_client(techforge_mock: MockServer, techforge_clock: Clock) -> Iter
 
 @pytest.fixture
 def _techforge_async_test(request: pytest.FixtureRequest) -> None:
-    """Say what is missing where nobody would run the async fixture; pytest's words for it are others."""
+    """Fail with clear advice if no plugin would run the async fixture; pytest's own message is unclear."""
     if _pytest_asyncio() is None and "anyio_backend" not in request.fixturenames:
         pytest.fail(
-            "techforge_async_client lives in the event loop of an async test: mark the test with "
+            "techforge_async_client needs the event loop of an async test: mark the test with "
             "@pytest.mark.anyio (anyio comes with techforge), or pip install pytest-asyncio",
             pytrace=False,
         )
@@ -108,7 +108,7 @@ def _techforge_async_test(request: pytest.FixtureRequest) -> None:
 async def _async_client(
     _techforge_async_test: None, techforge_mock: MockServer, techforge_clock: Clock
 ) -> AsyncIterator[AsyncTechForge]:
-    """A client of `techforge_mock`, for asyncio, whose pauses take no time."""
+    """An async client of `techforge_mock`, whose sleeps take no time."""
     from techforge.testing.clock import async_client_with
 
     async with async_client_with(
@@ -118,13 +118,13 @@ async def _async_client(
 
 
 def _pytest_asyncio() -> Any:
-    # If it takes part, it is loaded by now; if not, it is not ours to load.
+    # If it is active, pytest has loaded it already.
     return sys.modules.get("pytest_asyncio")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell pytest of our mark, and of the async fixture, in the words of whichever plugin runs it here."""
-    config.addinivalue_line("markers", f"{_MARK}(**options): what `techforge_mock` is started with")
+    """Register the mark, and the async fixture with the plugin that runs async tests."""
+    config.addinivalue_line("markers", f"{_MARK}(**options): the options of `techforge_mock`")
     fixture: Any = getattr(_pytest_asyncio(), "fixture", pytest.fixture)
     found = ModuleType("pytest_techforge_async")
     vars(found)["techforge_async_client"] = fixture(_async_client, name="techforge_async_client")
