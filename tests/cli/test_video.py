@@ -283,6 +283,17 @@ def test_nothing_is_sent_that_cannot_end_well(here: Path, quick: MockServer) -> 
     assert quick.journal.count() == 0
 
 
+def test_an_impossible_file_is_found_before_the_job_is_paid_for(here: Path, quick: MockServer) -> None:
+    """The file is opened, as the download will open it, and nothing of it stays."""
+    os.mkfifo(here / "pipe.mp4.part")
+    for wrong in ("x" * 246, "x" * 250, "pipe.mp4"):
+        said = techforge("video", "create", *MEDIA, "--output", wrong)
+        assert said.exit_code in {2, 11}, said.stderr
+        assert "Traceback" not in said.output
+    assert quick.journal.count() == 0
+    assert [path.name for path in here.iterdir()] == ["pipe.mp4.part"]
+
+
 def test_without_a_server(closed_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A network that is not there has a code of its own, and no job exists."""
     monkeypatch.setenv("TFI_BASE_URL", f"http://127.0.0.1:{closed_port}")

@@ -181,7 +181,7 @@ def test_a_download_that_is_killed_again_and_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["a new file", "overwriting"])
-@pytest.mark.parametrize("step", range(5))
+@pytest.mark.parametrize("step", range(6))
 def test_a_download_that_is_killed_while_it_renames_the_file(
     connect: Callable[..., Any], tmp_path: Path, step: int, *, there: bool
 ) -> None:
@@ -195,7 +195,7 @@ def test_a_download_that_is_killed_while_it_renames_the_file(
     with Server(storage) as server:
         with downloading("sync", server.url, target, overwrite=there, step=str(step)) as child:
             _, stderr = child.communicate()
-        assert child.returncode == (-signal.SIGKILL if step < (4 if there else 5) else 0), stderr
+        assert child.returncode == (-signal.SIGKILL if step < (5 if there else 6) else 0), stderr
         left = target.read_bytes() if target.exists() else None
         assert left in ({old, new} if there else {None, new})
         # After the rename the file is the user's, even if a hard link is left here.

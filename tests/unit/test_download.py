@@ -542,7 +542,7 @@ def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     (tmp_path / "v.part").symlink_to(victim)
-    with pytest.raises(DownloadError, match="cannot write"):
+    with pytest.raises(InvalidArgumentError, match="is a symbolic link"):
         fetch(Cdn().by_hand(), tmp_path / "v")
     assert victim.read_bytes() == b"precious"
 
@@ -552,8 +552,7 @@ def test_a_planted_link_in_place_of_the_note_is_not_followed(tmp_path: Path) -> 
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     (tmp_path / "v.part.json").symlink_to(victim)
-    with pytest.raises(DownloadError, match="cannot write"):
-        fetch(Cdn().by_hand(), tmp_path / "v")
+    fetch(Cdn().by_hand(), tmp_path / "v")
     assert victim.read_bytes() == b"precious"
 
 

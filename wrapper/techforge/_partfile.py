@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import sys
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -19,6 +21,8 @@ from techforge.errors import APIError, DownloadError, InvalidArgumentError, Targ
 if sys.platform != "win32":
     import fcntl
 
+_MAX_METADATA = 64 * 1024
+"""A larger `.part.json` is not ours."""
 _FORBIDDEN_IN_NAMES = frozenset('\\/:*?"<>|')
 
 
@@ -43,10 +47,30 @@ def target_for(path: str, to: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _open_without_links(path: Path, buffering: int = 0) -> IO[bytes]:
-    # The name is predictable: do not follow a link that somebody else has put there.
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    return os.fdopen(os.open(path, flags, 0o666), "r+b", buffering)
+def _open_regular(path: Path, flags: int) -> int:
+    """Open a regular file.
+
+    The names are predictable: somebody may have put a link, a device or a pipe there, and a pipe would block.
+
+    Raises:
+        InvalidArgumentError: there is something else under this name.
+    """
+    with suppress(FileNotFoundError):
+        _check_regular(path, path.lstat().st_mode)  # because opening a device may already do something
+    safely = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"))
+    descriptor = os.open(path, flags | safely, 0o666)
+    try:
+        _check_regular(path, os.fstat(descriptor).st_mode)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_regular(path: Path, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        kind = "a symbolic link" if stat.S_ISLNK(mode) else "not a regular file"
+        raise InvalidArgumentError("to", f"{str(path)!r} is {kind}; remove it, or choose another name")
 
 
 @define
@@ -83,6 +107,8 @@ class PartFile:
             raise self.target_exists_error()
         try:
             self._open()
+        except InvalidArgumentError:
+            raise
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise self.error(f"cannot write {self.part.name}: {reason}") from error
@@ -98,7 +124,9 @@ class PartFile:
         return self.target.with_name(self.target.name + ".part.json")
 
     def _open(self) -> None:
-        file = _open_without_links(self.part)
+        with suppress(FileNotFoundError):
+            self.metadata.lstat()  # fails if the name is too long; it is longer than that of the part
+        file = os.fdopen(_open_regular(self.part, os.O_RDWR | os.O_CREAT), "r+b", 0)
         try:
             self._lock(file)
             if os.fstat(file.fileno()).st_nlink > 1:
@@ -125,9 +153,10 @@ class PartFile:
 
     def _read_metadata(self) -> tuple[str | None, int | None]:
         try:
-            fields = json.loads(self.metadata.read_text("utf-8"))
+            with os.fdopen(_open_regular(self.metadata, os.O_RDONLY), "rb") as file:
+                fields = json.loads(file.read(_MAX_METADATA))
             path, etag, total = fields["path"], fields["etag"], fields["total"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None, None
         is_same_object = path == self.path and isinstance(etag, str)
         is_valid_total = total is None or (type(total) is int and total >= 0)
@@ -154,19 +183,24 @@ class PartFile:
 
     def restart(self, etag: str | None, total: int | None) -> None:
         """Discard the received bytes and start again, with an object of this ETag and size."""
-        self._truncate(0)
+        try:
+            self._truncate(0)
+        except OSError as error:
+            raise self.error(f"cannot write {self.part.name}: {error.strerror or error}") from error
         self.etag, self.total = etag, total
         try:
             if etag is None:
                 self.metadata.unlink(missing_ok=True)
             else:
-                fields = json.dumps({"path": self.path, "etag": etag, "total": total})
-                # Buffered, since an unbuffered write to a full disk may write a part without an error.
-                with _open_without_links(self.metadata, -1) as file:
-                    file.truncate()
-                    file.write(fields.encode())
+                self._write_metadata(json.dumps({"path": self.path, "etag": etag, "total": total}))
         except OSError as error:
             raise self.error(f"cannot write {self.metadata.name}: {error.strerror or error}") from error
+
+    def _write_metadata(self, fields: str) -> None:
+        # In a new file, because the name may be a link to another file. An incomplete one is ignored later.
+        self.metadata.unlink(missing_ok=True)
+        with self.metadata.open("x", encoding="utf-8") as file:
+            file.write(fields)
 
     def write(self, chunk: bytes) -> None:
         """Append received bytes."""
@@ -190,7 +224,8 @@ class PartFile:
         try:
             os.fsync(self._open_file.fileno())
             self._move_to_target()
-            self.metadata.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.metadata.unlink()
             self._sync_directory()
         except FileExistsError:
             raise self.target_exists_error() from None
@@ -228,8 +263,9 @@ class PartFile:
             return
         # Remove it before unlocking: afterwards it may belong to another download.
         if os.fstat(self._file.fileno()).st_size == 0 and self.part.exists():
-            self.part.unlink(missing_ok=True)
-            self.metadata.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.part.unlink()
+                self.metadata.unlink()
         self._file.close()
         self._file = None
 

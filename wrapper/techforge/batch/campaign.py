@@ -280,7 +280,10 @@ class AsyncBatch:
                     allow_columns=allow_columns,
                     on_conflict=on_conflict,
                     on_removed=on_removed or removed_rows_of(manifest, campaign),
+                    approve=lambda _: chosen.check_names(opened.entries),
                 )
+            else:
+                await asyncio.to_thread(chosen.check_names, opened.entries)
             if await asyncio.to_thread(opened.is_pending):
                 await self._session.run(probe(self._session.settings))
             # Close the run before the ledger: responses in flight must still be recorded.
@@ -325,6 +328,7 @@ class AsyncBatch:
                 raise LedgerError(
                     f"{opened.name} is for one process at a time. Several workers need a ledger in PostgreSQL"
                 )
+            await asyncio.to_thread(chosen.check_names, opened.entries)
             joining = self._entries(opened, ledger, chosen, dispatcher, on_progress, joins=True, stay=stay)
             async with contextlib.aclosing(joining) as entries:
                 async for entry in entries:

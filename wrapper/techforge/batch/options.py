@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from attrs import fields_dict, frozen
 
+from techforge.batch.ledger import State
 from techforge.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from techforge.batch.ledger import Entry
     from techforge.tracking import AsyncTracker, Tracker
 
 
 MAX_NAME_BYTES = 240
 """Longest file name in bytes. File systems allow 255, and a partial download has a longer name."""
+
+_PART_SUFFIXES = ".part", ".part.json"
+"""A download also writes to files with these suffixes."""
 
 
 class RunOptions(TypedDict, total=False):
@@ -120,8 +127,9 @@ class Options:
         Raises:
             InvalidArgumentError: the row lacks a column in the template, or the result is not a file name.
         """
-        if self.out is None:
-            return None
+        return None if self.out is None else Path(self.out, self._name_of(row))
+
+    def _name_of(self, row: Entry) -> str:
         names = {"row_key": row.key, "project_id": row.project_id, "job_id": row.job_id or "job"}
         try:
             name = self.name.format_map({**row.metadata, **row.params, **names})
@@ -130,6 +138,51 @@ class Options:
             raise InvalidArgumentError("name", problem) from None
         if len(os.fsencode(name)) > MAX_NAME_BYTES:
             raise InvalidArgumentError("name", f"is too long for row {row.key!r}: {name!r}")
+        if _is_plain_name(name):
+            return name
         if name != PurePath(name).name or "\\" in name or "\0" in name or name in {".", ".."}:
             raise InvalidArgumentError("name", f"is not a file name for row {row.key!r}: {name!r}")
-        return Path(self.out, name)
+        return name
+
+    def check_names(self, rows: Callable[[], Iterable[Entry]]) -> None:
+        """Check the files of all rows, before any job is paid for. `rows` is called once or twice.
+
+        Raises:
+            InvalidArgumentError: a row that is not submitted yet would get the file of another row.
+        """
+        if self.out is None or "{job_id}" in self.name:  # no two rows have the same job
+            return
+        # Only hashes, because a campaign may have a million rows, and most have no such pair.
+        seen: set[int] = set()
+        count = 0
+        has_part_name = False
+        for count, row in enumerate(rows(), 1):  # noqa: B007 - the number of rows
+            name = _comparable(self._name_of(row))
+            has_part_name |= name.endswith(_PART_SUFFIXES)
+            seen.add(hash(name))
+        if has_part_name or len(seen) < count:
+            self._find_shared_name(rows())
+
+    def _find_shared_name(self, rows: Iterable[Entry]) -> None:
+        owners: dict[str, Entry] = {}
+        for row in rows:
+            name = self._name_of(row)
+            for suffix in ("", *_PART_SUFFIXES):
+                other = owners.setdefault(_comparable(name) + suffix, row)
+                if other is not row and State.PENDING in {row.state, other.state}:
+                    raise InvalidArgumentError(
+                        "name",
+                        f"rows {other.key!r} and {row.key!r} would write to the same file, {name!r} "
+                        "(case is ignored, and a download uses FILE.part and FILE.part.json). "
+                        "Nothing was submitted. Choose a template that gives each row its own file",
+                    )
+
+
+_is_plain_name = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_ .-]*", re.ASCII).fullmatch
+
+
+def _comparable(name: str) -> str:
+    """Return the same text for all names that a file system may take for the same file."""
+    if name.isascii():
+        return name.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())

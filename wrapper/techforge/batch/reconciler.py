@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import stat
 import statistics
 from collections import deque
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from techforge._masking import mask
 from techforge.batch import changes
 from techforge.batch.ledger import State
 from techforge.batch.submitter import IDLE_SECONDS
-from techforge.errors import JobFailedError, LedgerError, TargetExistsError
+from techforge.errors import InvalidArgumentError, JobFailedError, LedgerError, TargetExistsError
 from techforge.models import Job
 
 if TYPE_CHECKING:
@@ -127,13 +128,15 @@ class Reconciler:
             except TargetExistsError:
                 # Do not replace a file of the user or of another row.
                 reason = f"not downloaded, because {target} exists and is not the file of this row"
-                logger.warning("row %r: %s", row.key, reason)
-                return None, reason
+            except InvalidArgumentError as error:  # for example a directory of this name
+                reason = f"not downloaded: {error}"
+            logger.warning("row %r: %s", row.key, reason)
+            return None, reason
 
 
 def _is_downloaded(target: Path, video: Video, since: float) -> bool:
     """Return whether an earlier process downloaded the video and was killed before it recorded that."""
     with contextlib.suppress(OSError):
         file = target.stat()
-        return file.st_size == video.size and file.st_mtime >= since
+        return stat.S_ISREG(file.st_mode) and file.st_size == video.size and file.st_mtime >= since
     return False

@@ -165,7 +165,7 @@ def run(
                 raise
             order = Order(options.price, max_jobs, ask_above, is_approved=yes, is_dry_run=dry_run)
             with locked(ledger):
-                if not load_manifest(ledger, source, client, order):
+                if not load_manifest(ledger, source, client, order, checked):
                     return
                 ledger.save_options(saved)
             campaign = ledger.campaign_name
@@ -204,7 +204,7 @@ def load_rows(
                 is_approved=yes or not ledger.is_shared,
                 submits="Workers submit" if ledger.is_shared else "resume submits",
             )
-            if load_manifest(ledger, source, client, order) and ledger.is_shared:
+            if load_manifest(ledger, source, client, order, Options.of(options.run)) and ledger.is_shared:
                 asyncio.run(enqueue(default_dispatcher(ledger_path, ledger.campaign.id), ledger.chunks()))
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from techforge import TechForge
     from techforge.batch.loading import OnConflict, OnRemoved
+    from techforge.batch.options import Options
     from techforge.cli.campaign_options import Conflicts, Removed
 
 
@@ -131,10 +132,11 @@ class _NotApprovedYet(Exception):  # noqa: N818 - not an error
         self.loaded, self.first = loaded, first
 
 
-def load_manifest(ledger: Ledger, source: Source, client: TechForge, order: Order) -> bool:
+def load_manifest(ledger: Ledger, source: Source, client: TechForge, order: Order, checked: Options) -> bool:
     """Load a manifest after the user approved the cost. Return False for a dry run."""
 
     def require_approval(loaded: Loaded) -> None:
+        checked.check_names(ledger.entries)
         if order.is_dry_run or order.needs_approval(loaded):
             raise _NotApprovedYet(loaded, next(iter(ledger.pending(float("inf"), 1)), None))
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
@@ -14,7 +13,7 @@ from uuid import uuid4
 import typer
 
 from techforge import Video, _checks
-from techforge._partfile import target_for
+from techforge._partfile import PartFile
 from techforge.cli.client import MockJobs, connected, mock_jobs
 from techforge.cli.messages import SubmissionProgress, note, print_json, reporting_errors
 from techforge.cli.progress import RecordedSchedule, downloading, size, waiting
@@ -259,13 +258,11 @@ def _check_wait(output: Path | None, timeout: float, poll: float | None, *, over
         RecordedSchedule.every(_checks.seconds("poll", poll))
     if output is None:
         return
-    target = target_for("video.mp4", output)
-    if not output.is_dir() and target.exists() and not overwrite:
-        raise InvalidArgumentError(
-            "output", f"{target} already exists. Choose another name, or add --overwrite"
-        )
-    if not os.access(target.parent, os.W_OK):
-        raise InvalidArgumentError("output", f"the directory {str(target.parent)!r} is not writable")
+    part = PartFile(f"{uuid4()}.mp4", output, overwrite)
+    try:
+        part.open()  # an impossible name must fail before the job is paid for
+    finally:
+        part.close()
 
 
 def _store_options(
