@@ -1,6 +1,7 @@
 """Generate code again, or check that the generated code matches its sources exactly.
 
-generated/ comes from openapi.json and the overlay, wrapper/techforge/_sync from wrapper/techforge/_async.
+generated/ comes from openapi.json and the overlay, wrapper/techforge/_sync from wrapper/techforge/_async and
+batch/campaign.py.
 
 Usage:
     python3 scripts/dev.py -s regenerate               generate it
@@ -145,8 +146,8 @@ def compare(fresh: Mapping[Path, Path]) -> None:
         lines = "".join(f"\n  {name}: {problem}" for name, problem in sorted(problems.items()))
         raise RefusedError(
             f"Generated files do not match their sources.{lines}\n"
-            "Change the contract, the overlay, the settings or wrapper/techforge/_async, then "
-            "`python3 scripts/dev.py -s regenerate`."
+            "Change the contract, the overlay, the settings, wrapper/techforge/_async or batch/campaign.py, then "
+            "`python3 scripts/dev.py regenerate`."
         )
 
 
