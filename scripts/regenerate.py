@@ -146,8 +146,8 @@ def compare(fresh: Mapping[Path, Path]) -> None:
         lines = "".join(f"\n  {name}: {problem}" for name, problem in sorted(problems.items()))
         raise RefusedError(
             f"Generated files do not match their sources.{lines}\n"
-            "Change the contract, the overlay, the settings, wrapper/techforge/_async or batch/campaign.py, then "
-            "`python3 scripts/dev.py regenerate`."
+            "Change the contract, the overlay, the settings, wrapper/techforge/_async or batch/campaign.py. "
+            "Then run `python3 scripts/dev.py regenerate`."
         )
 
 
