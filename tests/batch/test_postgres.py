@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import socket
@@ -16,15 +17,27 @@ from uuid import uuid4
 
 import pytest
 from support.pooler import Pooler
-from support.postgres import campaign
+from support.postgres import OwnPostgres, campaign
 
-from techforge import InvalidArgumentError
-from techforge.batch import Ledger, LedgerError, LedgerUnavailableError, State, changes
+from techforge import InvalidArgumentError, TechForge
+from techforge.batch import (
+    FailoverError,
+    Ledger,
+    LedgerError,
+    LedgerUnavailableError,
+    NoLedgerError,
+    State,
+    changes,
+    load,
+)
+from techforge.batch.account import Account
+from techforge.batch.campaign import open_when_ready
 from techforge.batch.manifest import Row
 from techforge.batch.postgres_session import Address, split_url
+from techforge.mock import MockServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     import psycopg
 
@@ -43,7 +56,7 @@ def url(postgres_url: str) -> str:
 
 
 @contextmanager
-def session(url: str) -> Iterator[psycopg.Connection]:
+def session(url: str) -> Generator[psycopg.Connection]:
     """Connect to the database of a ledger as its processes do."""
     address = Address.of(url)
     with address.connect() as db:
@@ -78,7 +91,7 @@ def test_a_schema_of_other_programs_is_refused(parameter: str, schema: str) -> N
 
 
 @contextmanager
-def pgbouncer(url: str, mode: str, folder: Path) -> Iterator[str]:
+def pgbouncer(url: str, mode: str, folder: Path) -> Generator[str]:
     """Start PgBouncer in front of a server, and yield the URL that leads through it."""
     program = shutil.which("pgbouncer")
     if program is None:
@@ -113,7 +126,7 @@ def pgbouncer(url: str, mode: str, folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def pooler(kind: str, url: str, mode: str, folder: Path) -> Iterator[str]:
+def pooler(kind: str, url: str, mode: str, folder: Path) -> Generator[str]:
     """Start a pooler in front of a server, and yield the URL of a ledger behind it."""
     server, _, ledger = url.rpartition("campaign=")
     started = (
@@ -124,7 +137,7 @@ def pooler(kind: str, url: str, mode: str, folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _fake_pooler(url: str, mode: str) -> Iterator[str]:
+def _fake_pooler(url: str, mode: str) -> Generator[str]:
     with Pooler(url, mode) as fake:
         yield fake.url
 
@@ -249,6 +262,42 @@ def test_missing_privileges_are_named(url: str, role: str) -> None:
             pytest.fail(str(caught.value))
 
 
+# --- waiting for the ledger -----------------------------------------------------------------------
+
+
+def test_a_worker_waits_for_a_ledger_that_does_not_exist_yet(url: str, client: TechForge) -> None:
+    """An orchestrator starts the workers and the loader at the same time."""
+    with pytest.raises(NoLedgerError):
+        list(client.batch.work(url))
+    thread, results = in_thread(lambda: list(client.batch.work(url, wait_for_ledger=20)))
+    time.sleep(0.5)
+    with Ledger(url, api=Account.of(client._session.settings).api) as ledger:
+        load(ledger, [MEDIA], client._session.settings)
+    thread.join(30)
+    assert [row.state for row in results[0]] == [State.DONE]
+
+
+async def test_a_worker_waits_for_a_free_connection(
+    url: str, role: str, client: TechForge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `max_connections` used up, it ended as for a wrong option."""
+    monkeypatch.setattr("techforge.batch.campaign.WAIT_INTERVAL", 0.1)
+    settings = client._session.settings
+    with Ledger(url) as ledger, session(url) as db:
+        ledger.load(rows("a"))
+        schema = split_url(url)[1]
+        db.execute(f"GRANT ALL ON SCHEMA {schema} TO {role}".encode())
+        db.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {role}".encode())
+        db.execute(f"ALTER ROLE {role} CONNECTION LIMIT 0".encode())
+        with pytest.raises(LedgerUnavailableError, match="too many connections"):
+            await open_when_ready(as_role(url, role), settings, None, 0.2)
+        waiting = asyncio.create_task(open_when_ready(as_role(url, role), settings, None, 20))
+        await asyncio.sleep(0.3)
+        db.execute(f"ALTER ROLE {role} CONNECTION LIMIT 5".encode())
+        with await waiting as opened:
+            assert opened.counts()[State.PENDING] == 1
+
+
 # --- time limits ----------------------------------------------------------------------------------
 
 
@@ -308,3 +357,87 @@ def test_a_write_can_be_interrupted(url: str, trouble: str) -> None:
         assert time.monotonic() - started < 0.5  # closing waits for nothing
     with Ledger(url) as ledger:
         assert ledger.counts()[State.PENDING] == 1
+
+
+# --- failover and backups -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[OwnPostgres]:
+    """Start a server that tests may stop."""
+    with OwnPostgres() as own:
+        yield own
+
+
+def test_after_a_failover_nothing_is_claimed(own: OwnPostgres) -> None:
+    """A standby may not know the last claims, so nothing is submitted until a person confirms it."""
+    url = campaign(own.url)
+    with Ledger(url) as ledger, Ledger(url) as other:
+        ledger.load(rows("a", "b", "c"))
+        assert ledger.apply(changes.claim(1, 1, 0.0, 1.0), changes.claim(3, 1, 0.0, 1.0)) == [True, True]
+        ledger.check_server()
+        own.promote()
+        # What is in flight is recorded.
+        found = ledger.apply(changes.submitted(1, 1, "job 1", 0.0), changes.claim(2, 1, 0.0, 1.0))
+        assert found == [True, False]
+        with pytest.raises(FailoverError, match=r"timeline 00000001, now 00000002.*--after-failover"):
+            ledger.check_server()
+        assert ledger.confirm_failover() == 1  # the claim of row 3
+        ledger.check_server()
+        assert other.apply(changes.claim(2, 1, 0.0, 1.0)) == [True]
+        other.check_server()
+        assert other.counts()[State.UNKNOWN] == 1
+
+
+def test_a_worker_stops_after_a_failover(own: OwnPostgres) -> None:
+    """It submits nothing to the API afterwards, and ends with the error."""
+    url = campaign(own.url)
+    with (
+        MockServer(render=False, job_polls=0) as mock,
+        TechForge(mock.api_key, base_url=mock.url, max_rate=20) as client,
+    ):
+        media = [{**MEDIA, "row_key": str(n)} for n in range(400)]
+        thread, results = in_thread(lambda: list(client.batch.run(media, ledger=url)))
+        while mock.journal.count(operation="createJob") < 10:
+            time.sleep(0.05)
+        own.promote()
+        thread.join(60)
+        assert [type(error) for error in results] == [FailoverError]
+        count = mock.journal.count(operation="createJob")
+        with pytest.raises(FailoverError):
+            list(client.batch.work(url))
+        assert mock.journal.count(operation="createJob") == count < 400
+        with Ledger(url) as ledger:
+            assert ledger.job_counts() == (count, 0)
+
+
+def test_a_restored_backup_buys_nothing_twice(own: OwnPostgres, tmp_path: Path) -> None:
+    """A backup that was made during a run is noticed. The journal knows what it lacks, or all is doubted."""
+    url = campaign(own.url)
+    schema = split_url(url)[1]
+    dump = str(tmp_path / "dump")
+    tmp_path.chmod(0o777)
+    for folder in tmp_path.parents[:-2]:
+        folder.chmod(folder.stat().st_mode | 0o055)  # the server's programs may run as another user
+    with (
+        MockServer(render=False, job_polls=0) as mock,
+        TechForge(mock.api_key, base_url=mock.url) as client,
+    ):
+        media = [{**MEDIA, "row_key": str(n)} for n in range(60)]
+        with Ledger(url) as ledger:
+            load(ledger, media, client._session.settings)
+        list(client.batch.run(ledger=url, max_jobs=20))
+        own.execute("pg_dump", "-n", schema, "-F", "c", "-f", dump, own.url)
+        list(client.batch.run(ledger=url, max_jobs=20))
+        assert mock.journal.count(operation="createJob") == 40
+        with session(url) as db:
+            db.execute(f"DROP SCHEMA {schema} CASCADE".encode())
+        own.execute("pg_restore", "-d", own.url, dump)
+        with pytest.raises(FailoverError, match="a backup of the ledger was restored"):
+            list(client.batch.run(ledger=url))
+        with Ledger(url) as ledger:
+            assert ledger.job_counts() == (40, 0)  # 20 of them from the journal
+            ledger.confirm_failover()
+            assert ledger.doubt_pending() == 20  # as if there were no journal
+        list(client.batch.run(ledger=url))
+        assert mock.journal.count(operation="createJob") == 40

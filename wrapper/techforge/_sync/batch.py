@@ -92,6 +92,7 @@ class Batch(ThreadedBatch):
         *,
         campaign: str | None = None,
         stay: bool = False,
+        wait_for_ledger: float = 0.0,
         dispatcher: Dispatcher | None = None,
         on_progress: OnProgress | None = None,
         **options: Unpack[RunOptions],
@@ -102,12 +103,16 @@ class Batch(ThreadedBatch):
             ledger: The URL of a PostgreSQL database: `postgresql://user@host/database`.
             campaign: The campaign's name. Not needed if the ledger has only one.
             stay: Wait for more rows when all rows have ended.
+            wait_for_ledger: If the ledger does not exist yet or its database cannot be reached, wait for it
+                this many seconds.
             dispatcher: Hands the rows to workers. Default: Procrastinate.
             on_progress: Called with the `Run` about ten times per second.
             options: See `RunOptions`.
 
         Raises:
-            LedgerError: the campaign does not exist, or its ledger is not in PostgreSQL.
+            NoLedgerError, LedgerUnavailableError: the campaign does not exist, or its database is down.
+            FailoverError: a standby took over the ledger, or a backup was restored.
+            LedgerError: the ledger cannot be used, for example because it is not in PostgreSQL.
             InvalidArgumentError: an option is wrong.
 
         >>> for row in client.batch.work(ledger_url):
@@ -118,6 +123,7 @@ class Batch(ThreadedBatch):
                 ledger,
                 campaign=campaign,
                 stay=stay,
+                wait_for_ledger=wait_for_ledger,
                 dispatcher=dispatcher,
                 on_progress=on_progress,
                 **options,

@@ -7,6 +7,7 @@ import contextlib
 import os
 import queue
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -16,6 +17,7 @@ from attrs import frozen
 from techforge._flows.create import create
 from techforge._flows.probe import probe
 from techforge._flows.wait import poll_once
+from techforge._logging import logger
 from techforge._session import AsyncSession
 from techforge.batch import changes
 from techforge.batch.account import Account
@@ -28,7 +30,14 @@ from techforge.batch.options import Options, RunOptions
 from techforge.batch.runner import Run
 from techforge.batch.wording import counted
 from techforge.batch.worker import Worker, set_bounds, with_shared_limiter
-from techforge.errors import ConfigurationError, InvalidArgumentError, LedgerError, TechForgeError
+from techforge.errors import (
+    ConfigurationError,
+    InvalidArgumentError,
+    LedgerError,
+    LedgerUnavailableError,
+    NoLedgerError,
+    TechForgeError,
+)
 from techforge.models import Job
 
 if TYPE_CHECKING:
@@ -58,6 +67,8 @@ T = TypeVar("T")
 LEDGER = "techforge.sqlite"
 MAX_SHOWN = 20
 """Number of bad rows that an error shows."""
+WAIT_INTERVAL = 1.0
+"""Seconds between two attempts to open a ledger that is waited for."""
 
 
 class BadManifestError(TechForgeError):
@@ -119,6 +130,28 @@ def open_campaign(
         ledger.close()
         raise
     return ledger
+
+
+async def open_when_ready(
+    place: LedgerPath, settings: Settings, campaign: str | None, seconds: float
+) -> Ledger:
+    """Open a campaign as `open_campaign` does. If that is not possible yet, wait for it.
+
+    Raises:
+        NoLedgerError, LedgerUnavailableError: it was not possible within `seconds`.
+        LedgerError: the ledger or the campaign cannot be used.
+    """
+    deadline, problem = time.monotonic() + seconds, ""
+    while True:
+        try:
+            return await asyncio.to_thread(open_campaign, place, settings, campaign)
+        except (NoLedgerError, LedgerUnavailableError) as error:
+            if time.monotonic() >= deadline:
+                raise
+            if str(error) != problem:
+                problem = str(error)
+                logger.warning("waiting up to %.0f s for the ledger: %s", seconds, problem)
+        await asyncio.sleep(WAIT_INTERVAL)
 
 
 def load(
@@ -299,6 +332,7 @@ class AsyncBatch:
         *,
         campaign: str | None = None,
         stay: bool = False,
+        wait_for_ledger: float = 0.0,
         dispatcher: Dispatcher | None = None,
         on_progress: OnProgress | None = None,
         **options: Unpack[RunOptions],
@@ -309,12 +343,16 @@ class AsyncBatch:
             ledger: The URL of a PostgreSQL database: `postgresql://user@host/database`.
             campaign: The campaign's name. Not needed if the ledger has only one.
             stay: Wait for more rows when all rows have ended.
+            wait_for_ledger: If the ledger does not exist yet or its database cannot be reached, wait for it
+                this many seconds.
             dispatcher: Hands the rows to workers. Default: Procrastinate.
             on_progress: Called with the `Run` about ten times per second.
             options: See `RunOptions`.
 
         Raises:
-            LedgerError: the campaign does not exist, or its ledger is not in PostgreSQL.
+            NoLedgerError, LedgerUnavailableError: the campaign does not exist, or its database is down.
+            FailoverError: a standby took over the ledger, or a backup was restored.
+            LedgerError: the ledger cannot be used, for example because it is not in PostgreSQL.
             InvalidArgumentError: an option is wrong.
 
         >>> async for row in client.batch.work(ledger_url):
@@ -323,7 +361,7 @@ class AsyncBatch:
         self._session.check_loop()
         chosen = Options.of({"give_up_after": None, **options})
         chosen.make_folder()
-        with open_campaign(ledger, self._session.settings, campaign) as opened:
+        with await open_when_ready(ledger, self._session.settings, campaign, wait_for_ledger) as opened:
             if not opened.is_shared:
                 raise LedgerError(
                     f"{opened.name} is for one process at a time. Several workers need a ledger in PostgreSQL"

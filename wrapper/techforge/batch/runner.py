@@ -91,6 +91,8 @@ class Run(RunState):
                 *(GRACE_SECONDS, counted(len(self.unanswered), "response")),
             )
             await asyncio.wait([*self.unanswered], timeout=GRACE_SECONDS)
+            # A task that is cancelled while it records a job would not report that the ledger failed.
+            await self._writer.flush()
         # A submission without a response in time is unknown: its task records that when it is cancelled.
         rest = [loops, *self._tasks]
         for task in rest:

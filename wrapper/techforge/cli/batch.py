@@ -21,7 +21,7 @@ from attrs import define, frozen
 from techforge._masking import mask
 from techforge._session import session_of
 from techforge.batch import Entry, Ledger, Loaded, State, bar, write_report
-from techforge.batch.campaign import open_campaign
+from techforge.batch.campaign import open_campaign, open_when_ready
 from techforge.batch.database import postgres_url
 from techforge.batch.dispatch import default_dispatcher, enqueue
 from techforge.batch.options import Options
@@ -32,6 +32,7 @@ from techforge.cli.campaign_options import (
     ASK_ABOVE,
     DEFAULT_LEDGER,
     GIVE_UP_AFTER,
+    AfterFailover,
     AllowColumn,
     AllowPrivateMedia,
     AsJson,
@@ -52,10 +53,12 @@ from techforge.cli.campaign_options import (
     OnConflictOption,
     OnRemovedOption,
     OutDir,
+    Pending,
     Price,
     Retryable,
     RetryServerErrors,
     SkipBad,
+    WaitForLedger,
     Yes,
 )
 from techforge.cli.campaign_order import (
@@ -215,12 +218,18 @@ def resume(
     max_jobs: MaxJobs = None,
     ask_above: AskAbove = ASK_ABOVE,
     yes: Yes = False,
+    after_failover: AfterFailover = False,
     as_json: AsJson = False,
 ) -> None:
     """Continue a campaign with the options of its last run."""
     with reporting_errors(), connected(shows_warnings=True) as client:
         with open_campaign(ledger_path, session_of(client).settings, campaign) as ledger:
             check_loaded(ledger)
+            if after_failover and ledger.is_shared:
+                ledger.restore()
+                count = ledger.confirm_failover()
+                print_note(f"Confirmed. {_unknown(count)}." if count else "Confirmed.")
+            ledger.check_server()
             options = _SavedOptions.of(ledger.saved_options())
             order = Order(options.price, max_jobs, ask_above, is_approved=yes)
             if not order.approve(Loaded(waiting=ledger.counts()[State.PENDING])):
@@ -237,6 +246,7 @@ def worker(
     concurrency: Concurrency = None,
     stay: Annotated[bool, typer.Option("--stay", help="Wait for more rows when all are done.")] = False,
     give_up_after: GiveUpAfter = 0,
+    wait_for_ledger: WaitForLedger = 0,
     as_json: AsJson = False,
 ) -> None:
     """Join a campaign whose ledger is in PostgreSQL. The campaign's last run provides the other options."""
@@ -246,10 +256,12 @@ def worker(
         "give_up_after": give_up_after,
     }
     with reporting_errors(), connected(shows_warnings=True) as client:
-        with open_campaign(ledger_path, session_of(client).settings, campaign) as ledger:
+        opening = open_when_ready(ledger_path, session_of(client).settings, campaign, wait_for_ledger)
+        with asyncio.run(opening) as ledger:
             saved = ledger.saved_options() | {n: value for n, value in own.items() if value is not None}
             campaign = ledger.campaign_name
-        _run(client, ledger_path, campaign, "work", _SavedOptions.of(saved), {"stay": stay}, as_json=as_json)
+        more = {"stay": stay, "wait_for_ledger": wait_for_ledger}
+        _run(client, ledger_path, campaign, "work", _SavedOptions.of(saved), more, as_json=as_json)
 
 
 @app.command()
@@ -368,6 +380,7 @@ def unknown(
         list[str] | None,
         typer.Option("--job", help="KEY=JOB or PROJECT=JOB: the job's id, if you know it; repeatable."),
     ] = None,
+    pending: Pending = False,
     ledger_path: LedgerPlace = DEFAULT_LEDGER,
     campaign: CampaignName = None,
 ) -> None:
@@ -380,6 +393,11 @@ def unknown(
         check_loaded(ledger)
         ledger.expire_claims(ledger.now() if ledger.is_shared else None)
         resume_command = command_line("resume", ledger_path, ledger)
+        if pending:
+            count = ledger.doubt_pending()
+            list_command = command_line("unknown", ledger_path, ledger)
+            print_note(f"{rows_are(count)} unknown now. List with: {list_command}")
+            return
         check_keys(ledger, key, State.UNKNOWN, "This command is for unknown rows only")
         for assignment in job or ():
             _assign_job(ledger, assignment)

@@ -74,6 +74,29 @@ GiveUpAfter = Annotated[
     float | None,
     typer.Option(min=0, help="End the run after this many seconds without progress; 0 means never."),
 ]
+WaitForLedger = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        help="If there is no ledger yet, or its database is down or has no free connection, wait for it this "
+        "many seconds.",
+    ),
+]
+AfterFailover = Annotated[
+    bool,
+    typer.Option(
+        "--after-failover",
+        help="A standby took over the ledger, or you restored a backup: submit again. First read 'Failover "
+        "and backups' in docs/workers.md.",
+    ),
+]
+Pending = Annotated[
+    bool,
+    typer.Option(
+        "--pending",
+        help="Mark all pending rows as unknown, because the ledger is a backup that may not know their jobs.",
+    ),
+]
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Skip invalid rows. Without it, an invalid row stops the run.")
 ]
