@@ -305,7 +305,7 @@ class Ledger:
         self.restore()
         raise FailoverError(
             f"{self.name} is not the database that wrote the ledger last: {change}. It may miss the last "
-            "claims and job ids, so rows that look pending may have been paid for. Nothing more is submitted. "
+            "claims and job ids, so pending rows may have been paid for. Nothing more is submitted. "
             "Read 'Failover and backups' in docs/workers.md, then continue with: "
             "techforge batch resume --after-failover"
         )
@@ -618,7 +618,7 @@ class Ledger:
             return shared | {"due": now + COUNT_TIMEOUT} if is_ours else shared
 
         shared = self.get_fact("counts")
-        if shared is None or self.now() >= shared["due"]:
+        if shared is None or shared["counts"] is None or self.now() >= shared["due"]:
             self.update_fact("counts", reserve)
         if not is_ours:
             counts = self.get_fact("counts")["counts"]
