@@ -84,7 +84,8 @@ def _request(
         failure.attempts, failure.job_may_exist = attempts.count, may_have_run
         admission.record(failure)
 
-        if isinstance(failure, AuthenticationError) and callable(settings.api_key) and not key_was_renewed:
+        may_renew = failure.job_id is None and not key_was_renewed
+        if isinstance(failure, AuthenticationError) and callable(settings.api_key) and may_renew:
             # The key may have been rotated meanwhile. The API did nothing, so this is not a retry.
             key_was_renewed = True
             new_key = yield from _current_key(settings, deadline, failure)
@@ -141,6 +142,8 @@ class _Admission:
         settings, breaker = self._settings, self._settings.breaker
         while True:
             while wait := breaker.acquire(self._permit, settings.now()):
+                if breaker.problem and not settings.retry.max_retries:
+                    raise failure or _paused(breaker.problem, wait)
                 yield from self._sleep(wait, deadline, failure or _paused(breaker.problem, wait))
             if not breaker.must_check:
                 return
@@ -161,7 +164,7 @@ class _Admission:
             limiter.record_accepted(self._ticket, settings.now())
         elif failure.status_code == 429:
             limiter.record_refused(self._ticket, settings.now(), failure.retry_after, settings.random())
-        if failure is None or failure.outcome is Outcome.DEFINITIVE or failure.job_id is not None:
+        if failure is None or failure.outcome is Outcome.DEFINITIVE or _was_accepted(failure):
             settings.breaker.record_answered(self._permit)
         elif failure.outcome in _MAY_HAVE_RUN:
             self._record_doubtful(failure)
@@ -178,6 +181,11 @@ class _Admission:
         self._settings.breaker.release(self._permit)
 
 
+def _was_accepted(failure: APIError) -> bool:
+    """Return whether the response accepts the job, though not in the form that the API documents."""
+    return failure.job_id is not None and (failure.status_code or 0) // 100 == 2
+
+
 def _rate_limited(wait: float) -> APIError:
     error = RateLimitError(
         "the rate limit allows no request before the deadline", outcome=Outcome.REFUSED, retry_after=wait
@@ -188,7 +196,7 @@ def _rate_limited(wait: float) -> APIError:
 
 def _paused(problem: str, wait: float) -> APIError:
     error = APIConnectionError(
-        f"the API does not work, so submissions are paused; its last response: {problem}",
+        f"the API does not work, so submissions are paused ({problem or 'it is recovering'})",
         outcome=Outcome.NOT_SENT,
         retry_after=wait,
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
+from techforge.batch.shared_breaker import SharedBreaker
 from techforge.policy.limiter import Limiter, Ticket
 from techforge.policy.lock import lock
 
@@ -117,6 +118,8 @@ class SharedLimiter(Limiter):
 
     def __init__(self, ledger: Ledger, max_rate: float, max_in_flight: float) -> None:
         super().__init__(max_rate, max_in_flight)
+        self.breaker = SharedBreaker()
+        """The circuit breaker of the worker, which is synchronized together with the rate limiter."""
         self._ledger = ledger
         self._rate = max_rate
         self._send_times: deque[tuple[float, int]] = deque()
@@ -171,6 +174,7 @@ class SharedLimiter(Limiter):
             return (
                 self._needed_count() > 0
                 or bool(self._responses.refused)
+                or self.breaker.is_due
                 or time.monotonic() > self._synced_at + MAX_SYNC_INTERVAL
             )
 
@@ -187,19 +191,23 @@ class SharedLimiter(Limiter):
         with lock:
             responses, self._responses = self._responses, _Responses()
             count = max(0, self._needed_count())
+            breaker_state = self.breaker.reported
         send_times: list[float] = []
         shared = LedgerLimiter(self.max_rate, None)
+        outage: dict[str, Any] | None = None
 
         def change(state: dict[str, Any] | None) -> dict[str, Any]:
-            nonlocal send_times, shared
+            nonlocal send_times, shared, outage
             shared, now = LedgerLimiter(self.max_rate, state), self._ledger.now()
             shared.record(responses.accepted, responses.refused, now)
             send_times = shared.reserve(count, now)
-            return shared.state()
+            outage = self.breaker.merged((state or {}).get("outage"), now, time.monotonic() - now)
+            return shared.state() | {"outage": outage}
 
         self._ledger.update_account_fact("pace", change)
         with lock:
             offset = time.monotonic() - self._ledger.now()
+            self.breaker.adopt(outage, breaker_state, offset)
             if self._epoch != shared.epoch:
                 self._send_times.clear()  # they have the old rate
             self._rate, self._epoch, self._synced_at = shared.rate, shared.epoch, time.monotonic()

@@ -90,6 +90,8 @@ class Submitter:
                 self._quota -= 1
                 self._claiming.add(row.n)
                 run.start(self._submit(row), self._slots.release, self._in_flight, row.n)
+                if self._settings.breaker.problem:
+                    await asyncio.sleep(IDLE_SECONDS)  # this row checks the API for all others
 
     async def _has_rows_left(self, first: int, last: int | None) -> bool:
         """Return whether rows are pending, or in flight: those may become pending again."""
@@ -100,6 +102,8 @@ class Submitter:
     def _may_submit(self) -> bool:
         run, max_outstanding = self._run, self._run.options.max_outstanding
         if run.ledger.now() < self._paused_until or self._quota < 1:
+            return False
+        if self._settings.breaker.wait(self._settings.now()):
             return False
         if run.ledger.is_shared:
             return True
@@ -125,6 +129,7 @@ class Submitter:
             if await self._claim(row):
                 await self._mark_failed(row, str(error), None)
         except JobOutcomeUnknownError as error:
+            self._record_outage(error)
             await self._mark_unknown(row, str(error), error.job_id)
         except APIError as error:
             await self._handle_error(row, error)
@@ -141,8 +146,7 @@ class Submitter:
             if not await self._claim(row):
                 raise _NotClaimed
             is_claimed = True
-            if (task := asyncio.current_task()) is not None:
-                self._run.unanswered[task] = row.key
+            self._run.expect_response(row.key)
 
         accepted: list[Job] = []
 
@@ -218,6 +222,7 @@ class Submitter:
             )
             await self._put_back(row, self._delay(row, error.retry_after), reason)
         elif error.job_may_exist or error.outcome is Outcome.UNKNOWN:
+            self._record_outage(error)
             await self._mark_unknown(row, reason, error.job_id)
         elif error.attempts == 0 or error.outcome in {Outcome.REFUSED, Outcome.NOT_SENT}:
             delay = self._delay(row, error.retry_after)
@@ -226,12 +231,18 @@ class Submitter:
                 # The limiter refused before sending: no row can be sent earlier.
                 self._paused_until = self._run.ledger.now() + error.retry_after
             await self._put_back(row, delay, reason)
-        elif isinstance(error, AuthenticationError):
+        elif isinstance(error, AuthenticationError) and error.job_id is None:
             self._run.record_failure(error, f"the API rejects the key: {reason}", REJECTED_KEY_DELAY)
             self._paused_until = self._run.ledger.now() + REJECTED_KEY_DELAY
             await self._put_back(row, 0.0, reason)
         else:
             await self._mark_failed(row, reason, error.job_id)
+
+    def _record_outage(self, error: APIError | JobOutcomeUnknownError) -> None:
+        breaker = self._settings.breaker
+        if breaker.problem:
+            problem = f"the API does not work, so submissions are paused: {mask(breaker.problem)}"
+            self._run.record_failure(error, problem, breaker.wait(self._settings.now()))
 
     @staticmethod
     def _delay(row: Entry, retry_after: float | None) -> float:

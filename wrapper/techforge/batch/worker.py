@@ -182,7 +182,7 @@ def set_bounds(ledger: Ledger, options: Options) -> Bounds:
 
 
 def with_shared_limiter(session: AsyncSession, ledger: Ledger) -> AsyncSession:
-    """Return the session with the shared rate limiter of the campaign."""
+    """Return the session with the rate limiter and circuit breaker that the workers of an account share."""
     limiter = session.settings.limiter
     shared = SharedLimiter(ledger, limiter.max_rate, limiter.max_in_flight)
-    return evolve(session, settings=evolve(session.settings, limiter=shared))
+    return evolve(session, settings=evolve(session.settings, limiter=shared, breaker=shared.breaker))

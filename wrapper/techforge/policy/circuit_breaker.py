@@ -32,10 +32,10 @@ class Permit:
 class CircuitBreaker:
     """A circuit breaker for submissions, shared by all threads and tasks of a client.
 
-    A response is doubtful if a job may exist and nobody knows its id: a broken connection, a 5xx, a redirect,
-    an HTML page. After five in a row, nothing is submitted. After a pause, one caller checks the API with a
-    free request and submits one job. Each success then allows one more in flight, so an outage that is not
-    over costs few submissions. A doubtful response starts the pause again.
+    A response is doubtful if a job may exist although the API did not accept it: a broken connection, a 5xx,
+    a redirect, an HTML page. After five in a row, nothing is submitted. After a pause, one caller checks the
+    API with a free request and submits one job. Each success then allows one more in flight, so an outage
+    that is not over costs few submissions. A doubtful response starts the pause again.
 
     >>> breaker = CircuitBreaker()
     >>> for _ in range(5):
@@ -98,10 +98,7 @@ class CircuitBreaker:
             if permit.epoch != self._epoch:
                 return
             self._doubtful = 0
-            self._allowed += 1
-            self.problem = ""
-            if self._allowed > MAX_RECOVERY:
-                self._allowed, self._openings = math.inf, 0
+            self._recover()
 
     def record_doubtful(
         self, permit: Permit, now: float, retry_after: float | None, jitter: float, problem: str
@@ -120,10 +117,19 @@ class CircuitBreaker:
         pause = min(MIN_PAUSE * 2 ** min(self._openings, 32), MAX_PAUSE) * (1 + jitter) / 2
         self._paused_until = max(self._paused_until, now + pause)
         self._openings += 1
+        self._pause(problem)
+
+    def _pause(self, problem: str) -> None:
         self._epoch += 1
         self._doubtful = self._in_flight = 0
         self._allowed = 1
         self.problem = problem
+
+    def _recover(self) -> None:
+        self._allowed += 1
+        self.problem = ""
+        if self._allowed > MAX_RECOVERY:
+            self._allowed, self._openings = math.inf, 0
 
     def _reset_after_fork(self) -> None:
         if self._pid != os.getpid():
