@@ -221,11 +221,37 @@ def test_a_job_in_a_response(answer: object, found: tuple[str | None, str | None
 
 
 @pytest.mark.parametrize(
+    ("location", "job_id"),
+    [
+        (f"/jobs/{JOB_ID}", JOB_ID),
+        (f"https://api.example.com/jobs/v2/{JOB_ID}/status?x=1", JOB_ID),
+        (f"/job/{JOB_ID.upper()}#x", JOB_ID.upper()),
+        (f"/status?jobId={JOB_ID}", JOB_ID),
+        ("/status?a=b&job_id=job_123&c=d", "job_123"),
+        (f"https://login.example.com/{JOB_ID}/oauth2/authorize", None),
+        (f"/jobs/{JOB_ID}0", None),
+        ("/login?next=/jobs/v2", None),
+        ("/jobs/new", None),
+        ("", None),
+    ],
+)
+def test_a_job_in_a_location(location: str, job_id: str | None) -> None:
+    """The header names it if the body does not; a login page has ids of its own."""
+    assert job_in(b"", location) == (job_id, None)
+    assert job_in(b'{"jobId": "another", "status": "queued"}', location) == ("another", "queued")
+
+
+@pytest.mark.parametrize(
     ("body", "job_id"),
     [
         (b'{"jobId": "%s", "status": "que' % JOB_ID.encode(), JOB_ID),
         (b'{"message": "ok", "job": {"uuid" : "%s", ' % JOB_ID.encode(), JOB_ID),
         (b'{"jobId": "%s' % JOB_ID.encode(), None),
+        (b' {"status": "queued", "id": "%s", "mess' % JOB_ID.encode(), JOB_ID),
+        (b'{"data": {"id": "%s", "sta' % JOB_ID.encode(), JOB_ID),
+        (b'{"error": {"jobId": "%s", "sta' % JOB_ID.encode(), JOB_ID),
+        (b'{"project": {"id": "%s", "sta' % JOB_ID.encode(), None),
+        (b'{"id": "%s' % JOB_ID[:-1].encode(), None),
         (b"<html>%s</html>" % JOB_ID.encode(), None),
         (b"", None),
         (b"\xff\xfe\x00", None),

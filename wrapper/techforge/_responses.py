@@ -12,6 +12,14 @@ _ID_IN_TEXT = re.compile(
     rf'"job_?id"\s*:\s*"({_ID.pattern})"|"job"\s*:\s*\{{[^{{}}]*"uuid"\s*:\s*"({_ID.pattern})"', re.IGNORECASE
 )
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+# In a truncated response, an `id` is the job's only where a complete one would have it.
+_UUID_IN_TEXT = re.compile(
+    rf'(?:^\s*|"(?:job|data)"\s*:\s*)\{{[^{{}}\[\]]*"(?:id|uuid)"\s*:\s*"({_UUID.pattern})"', re.IGNORECASE
+)
+_ID_IN_LOCATION = re.compile(
+    rf"/jobs?/(?:v[0-9]+/)?({_UUID.pattern})(?![\w-])|[?&]job_?id=(?P<query>{_ID.pattern})(?![^&#])",
+    re.IGNORECASE,
+)
 _DEPTH = 5
 _REASON_LENGTH = 300
 
@@ -42,12 +50,19 @@ def reason_in(body: bytes, *secrets: str) -> str:
     return ""
 
 
-def job_in(body: bytes) -> tuple[str | None, str | None]:
-    """Return the id and the status of the job in a response.
+def job_in(body: bytes, location: str = "") -> tuple[str | None, str | None]:
+    """Return the id and the status of the job in a response: in its body, or in its `Location` header.
 
     v1.0.0 sends `jobId` and `status`, its successor `job.uuid` and `job.job_status`. If the id is elsewhere
     in the response, or the response is not JSON, the status is None.
     """
+    job_id, status = _job_in_body(body)
+    if job_id is None and (found := _ID_IN_LOCATION.search(location)):
+        job_id = found[1] or found["query"]
+    return job_id, status
+
+
+def _job_in_body(body: bytes) -> tuple[str | None, str | None]:
     response = _parse(body)
     if response is not None:
         row = response.get("job")
@@ -58,10 +73,11 @@ def job_in(body: bytes) -> tuple[str | None, str | None]:
                 status = source.get(status_name)
                 return job_id, status if isinstance(status, str) else "unknown"
         return next(_job_ids(response, _DEPTH), None) or _uuid_of(response), None
-    found = _ID_IN_TEXT.search(body.decode("utf-8", "replace"))
-    if found:
+    text = body.decode("utf-8", "replace")
+    if found := _ID_IN_TEXT.search(text):
         return found[1] or found[2], None
-    return None, None
+    found = _UUID_IN_TEXT.search(text)
+    return (found[1] if found else None), None
 
 
 def _job_ids(value: object, depth: int) -> Iterator[str]:

@@ -149,6 +149,8 @@ class APIError(TechForgeError):
             facts.append(f"request id: {self.request_id}")
         if self.retry_after is not None:
             facts.append(f"retry after: {self.retry_after:g} s")
+        if self.job_id:
+            facts.append(f"job: {self.job_id}")
         request = f"{self.method} {self.path}: " if self.method else ""
         return f"{request}{self.message} ({', '.join(facts)}). {self.advice}".strip()
 
@@ -160,6 +162,8 @@ class APIError(TechForgeError):
         if self.job_may_exist:
             where = f" in project {self.project_id}" if self.project_id else ""
             return f"A job may exist{where}: look for it before you submit again."
+        if self.job_id:
+            return "The response names a job: look for it before you submit again."
         if self.status_code in {401, 403}:
             return (
                 "Nothing was done. Check the API key (api_key= or TFI_API_KEY). "

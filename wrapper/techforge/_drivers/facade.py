@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self
@@ -78,6 +79,10 @@ class Reply:
     def json(self) -> Any:
         return json.loads(self.content)
 
+    def job(self) -> tuple[str | None, str | None]:
+        """Return the id and the status of the job that the response names."""
+        return job_in(self.content, self.headers.get("location", ""))
+
 
 class Facade:
     """The client of generated code for one attempt. The sync and async facades add `request`."""
@@ -149,14 +154,14 @@ class Facade:
             body=excerpt(body, self._command.api_key),
         )
         if not self._command.call.repeatable:
-            self._mark_possible_job(error, body)
+            self._mark_possible_job(error, reply)
         raise error
 
     @staticmethod
-    def _mark_possible_job(error: APIError, body: bytes) -> None:
+    def _mark_possible_job(error: APIError, reply: Reply) -> None:
         """Mark an error that may hide a created job."""
         # An error response may name a job: submitting again would cost twice.
-        error.job_id, _ = job_in(body)
+        error.job_id, _ = reply.job()
         redirect = error.status_code is not None and error.status_code < 400
         gateway = error.status_code in GATEWAY
         if gateway:
@@ -183,7 +188,7 @@ class Facade:
             body=excerpt(body, self._command.api_key),
         )
         if not call.repeatable:
-            error.job_id, error.job_status = job_in(body)
+            error.job_id, error.job_status = reply.job() if reply else (None, None)
         raise error
 
     @staticmethod
@@ -204,6 +209,8 @@ class Facade:
                 # It was not our URL: httpx also parses the target of a redirect that it does not follow.
                 failure.outcome = Outcome.UNKNOWN
             return failure
+        with suppress(UnreadableError):
+            received.decode()  # what has arrived may name a job
         if not 200 <= received.status_code < 300:
             # The status decides; the rest of the response is lost.
             try:
@@ -217,7 +224,7 @@ class Facade:
         failure.status_code, failure.request_id = received.status_code, self._request_id
         failure.body = excerpt(begun, self._command.api_key)
         if not self._command.call.repeatable:
-            failure.job_id, _ = job_in(begun)
+            failure.job_id, _ = self._reply.job()
         return failure
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from techforge._masking import SecretBytes
@@ -15,6 +16,30 @@ if TYPE_CHECKING:
 
 MAX_RESPONSE_BYTES = 1 << 20
 """Read at most this many bytes of a response; those of the contract have a few hundred."""
+
+
+_DEFLATE = frozenset({"gzip", "x-gzip", "deflate"})
+_IDENTITY = frozenset({"", "identity"})
+_MAX_ENCODINGS = 3
+
+
+def _inflated(content: bytes) -> tuple[bytes, str]:
+    """Return the beginning of the decompressed content, up to the limit, and why the rest is missing."""
+    problem = ""
+    # 47 recognizes gzip and zlib; some servers send deflate without a header.
+    for wbits in (47, -zlib.MAX_WBITS):
+        try:
+            return zlib.decompressobj(wbits).decompress(content, MAX_RESPONSE_BYTES), ""
+        except zlib.error as error:
+            problem = problem or str(error)
+    # Byte by byte, to keep what comes before the error.
+    decoder, plain = zlib.decompressobj(47), bytearray()
+    with suppress(zlib.error):
+        for place in range(len(content)):
+            plain += decoder.decompress(content[place : place + 1], MAX_RESPONSE_BYTES)
+            if len(plain) > MAX_RESPONSE_BYTES:
+                break
+    return bytes(plain), problem
 
 
 class UnreadableError(OSError):
@@ -78,17 +103,26 @@ class ReceivedResponse:
         self.add(content)
 
     def decode(self) -> None:
-        """Decode a content encoding that was not requested, since the response may name a paid job."""
-        encoding = self.headers.get("content-encoding", "identity")
-        if encoding == "identity" or not self._is_encoded:
+        """Decode a content encoding that was not requested, since the response may name a paid job.
+
+        Raises:
+            UnreadableError: the encoding is unknown, or the content is broken. What could be decoded is kept.
+        """
+        if not self._is_encoded:
             return
-        if encoding not in {"gzip", "deflate"}:
-            raise UnreadableError(f"content-encoding {encoding[:50]!r}")
-        try:
-            plain = zlib.decompressobj(wbits=47).decompress(self.content(), MAX_RESPONSE_BYTES)
-        except zlib.error as error:
-            raise UnreadableError(str(error)) from None
-        self._chunks = [plain]
+        self._is_encoded = False
+        header = self.headers.get("content-encoding", "")
+        encodings = [name for each in header.split(",") if (name := each.strip().lower()) not in _IDENTITY]
+        if len(encodings) > _MAX_ENCODINGS or not _DEFLATE.issuperset(encodings):
+            raise UnreadableError(f"content-encoding {header[:50]!r}")
+        content: bytes = self.content()
+        problems: list[str] = []
+        for _ in encodings:
+            content, problem = _inflated(content)
+            problems += [problem] if problem else []
+        self._chunks = [content]
+        if problems:
+            raise UnreadableError(problems[0])
 
     def content(self) -> SecretBytes:
         """Return the bytes so far."""

@@ -1,5 +1,6 @@
 """Submit a job. This request costs money, so it is never sent again after an unknown outcome."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -13,7 +14,7 @@ from techforge._flows.probe import check
 from techforge._flows.request import request
 from techforge._logging import logger
 from techforge._masking import mask, mask_all
-from techforge._responses import is_job_id
+from techforge._responses import is_job_id, job_in
 from techforge.errors import (
     APIConnectionError,
     APIError,
@@ -147,12 +148,14 @@ def _submit(body: models.JobRequest, sent: dict[str, Any], settings: Settings) -
 def _job(project_id: str, accepted: models.JobAccepted) -> Job:
     job_id = accepted.job_id
     if not is_job_id(job_id):
-        raise APIResponseError(
+        error = APIResponseError(
             f"the response's jobId is not a job id: {mask(repr(job_id))[:100]}",
             outcome=Outcome.UNKNOWN,
             method="POST",
             path="/jobs/v2",
         )
+        error.job_id, _ = job_in(json.dumps(accepted.additional_properties).encode())
+        raise error
     status, message = _str_or_none(accepted.status), _str_or_none(accepted.message)
     return Job(id=job_id, project_id=project_id, status=status or "unknown", message=message)
 

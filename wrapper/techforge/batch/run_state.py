@@ -161,6 +161,11 @@ class RunState:
         self._tasks.add(task)
         task.add_done_callback(on_end)
 
+    def expect_response(self, key: str) -> None:
+        """Note that the current task sends a request. A run that is stopped waits for its response."""
+        if (task := asyncio.current_task()) is not None:
+            self.unanswered[task] = key
+
     def fail(self, error: BaseException) -> None:
         """Stop the run with an error, for example of a full disk. The caller gets the error."""
         self._failed = self._failed or error

@@ -98,7 +98,7 @@ _CODE_OF_ERROR: tuple[tuple[type[TechForgeError], ExitCode], ...] = (
 
 def code_of(error: TechForgeError) -> ExitCode:
     """Return the exit code for an error."""
-    if isinstance(error, APIError) and error.job_may_exist:
+    if isinstance(error, APIError) and (error.job_may_exist or error.job_id):
         return ExitCode.UNKNOWN
     cause = getattr(error, "error", None)
     if isinstance(cause, TechForgeError) and not isinstance(error, JobOutcomeUnknownError):

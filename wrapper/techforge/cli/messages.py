@@ -88,10 +88,12 @@ def reporting_errors(progress: SubmissionProgress | None = None) -> Generator[No
         signals.silence_stdout()
         _exit_with(evolve(progress, as_json=False), "Stopped: stdout is closed.", ExitCode.PIPE)
     except TechForgeError as error:
-        if isinstance(error, JobOutcomeUnknownError) and error.job_id and not progress.job:
+        job_id = getattr(error, "job_id", None)
+        project_id = getattr(error, "project_id", None) or progress.project_id
+        if job_id and project_id and not progress.job:
             from techforge._flows.create import job_from_ids  # noqa: PLC0415 - rarely needed
 
-            progress.job = job_from_ids(error.job_id, error.project_id)
+            progress.job = job_from_ids(job_id, project_id)
         _exit_with(progress, message_of(error), code_of(error), error)
     except Exception as error:  # a traceback might show the key
         if os.environ.get("TECHFORGE_DEBUG"):
@@ -133,17 +135,16 @@ def without_advice(error: Exception) -> str:
 
 def advice(error: APIError) -> str:
     """Return what a user of the command line can do about an error of the API."""
+    if error.job is not None or error.job_id or error.job_may_exist:
+        # The message shows the job and the next command.
+        return "The video of this job does not exist yet." if isinstance(error, NotFoundError) else ""
     if isinstance(error, AuthenticationError | PermissionDeniedError):
         return (
             "Nothing was done. To see which key is used: techforge auth status. "
             "Create a key in the web app, under /api-access."
         )
     if isinstance(error, NotFoundError):
-        if error.job is not None:
-            return "The video of this job does not exist yet."
         return "There is no object at this path."
-    if error.job is not None or error.job_may_exist:
-        return ""  # the message shows the job and the next command
     return error.advice.replace("base_url", "TFI_BASE_URL")
 
 
