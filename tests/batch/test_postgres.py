@@ -317,6 +317,33 @@ def test_the_time_limits_of_a_role_are_replaced(url: str, role: str) -> None:
             assert ledger._db.read("SHOW statement_timeout") == [("30s",)]
 
 
+def test_one_worker_counts_for_all(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each worker counted all rows itself: ten workers kept the database busy with nothing else."""
+    count, counted, clock = Ledger.counts, 0, 1000.0
+
+    def slow(self: Ledger) -> dict[State, int]:
+        nonlocal counted, clock
+        counted += 1
+        clock += 1.0
+        if counted == 2:  # another worker asks while this one is counting
+            assert other.shared_counts()[State.PENDING] == 1
+        return count(self)
+
+    monkeypatch.setattr(Ledger, "counts", slow)
+    monkeypatch.setattr(Ledger, "now", lambda _: clock)
+    with Ledger(url) as ledger, Ledger(url) as other:
+        ledger.load(rows("a"))
+        assert ledger.shared_counts()[State.PENDING] == 1
+        ledger.load(rows("a", "b"))
+        clock += 8.9  # nine times as long as the count took
+        assert other.shared_counts()[State.PENDING] == 1
+        assert counted == 1
+        clock += 0.2
+        assert ledger.shared_counts()[State.PENDING] == 2
+        assert other.shared_counts()[State.PENDING] == 2
+        assert counted == 2
+
+
 def test_a_read_is_tried_again(url: str) -> None:
     """Reads were not, so a lock of a second ended a worker."""
     with Ledger(f"{url}&options=-c%20lock_timeout%3D100") as ledger, session(url) as other:
