@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     Outage: TypeAlias = dict[str, Any]
-    """The ledger's entry: the end of the pause, the problem, the worker that tries, and the end of its lease."""
+    """The ledger's entry: the end of the pause, the problem, and which worker tries until when."""
 
 TRIAL_LEASE = 10.0
 """A worker that tries, but has not synchronized for this many seconds, counts as dead."""
