@@ -82,6 +82,10 @@ TESTS_ONCE = [
 # Each of these tests takes as long as a hundred others: the default run tries two, and each commit others.
 SMALL_CHANGES = sorted(path.stem for path in Path("tests", "specs").glob("[0-9][0-9]-*.yaml"))
 AT_NIGHT = random.Random(default_seed()).sample(SMALL_CHANGES, k=max(0, len(SMALL_CHANGES) - 2))  # noqa: S311
+NIGHTLY_TESTS = [
+    *(f"tests/specs/test_small_changes.py::test_verdict[{name}]" for name in AT_NIGHT),
+    "tests/specs/test_session.py::test_the_session_on_a_fresh_clone",
+]
 
 # More processes than cores, because many tests wait for the clock. Each must collect the same tests in the
 # same order.
@@ -152,7 +156,7 @@ def tests(session: nox.Session) -> None:
     if session.python != THIS_PYTHON:
         session.run(*PARALLEL, *once, env=ORDER | UVLOOP)
         return
-    at_night = [f"--deselect=tests/specs/test_small_changes.py::test_verdict[{name}]" for name in AT_NIGHT]
+    at_night = [f"--deselect={test}" for test in NIGHTLY_TESTS]
     session.run(*PARALLEL, *at_night, "--cov", "--cov-report=", env=ORDER)
     for name, percentage in COVERAGE.items():
         packages = [f"*/techforge/{other}/*" for other in COVERAGE]

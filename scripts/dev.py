@@ -78,7 +78,7 @@ def environment(name: str, *requirements: str) -> Path:
     wanted = fingerprint(*requirements)
     if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
         return python
-    print(f"setting up {folder.relative_to(ROOT)} (first time only) ...", flush=True)
+    print(f"setting up {folder.relative_to(ROOT)} (first time only) ...", file=sys.stderr)
     pip = create(folder, python)
     quiet = [] if "PIP_VERBOSE" in os.environ else ["--quiet"]
     if run([*pip, "install", *quiet, *requirements], cwd=ROOT, env=os.environ | PIP_SETTINGS):

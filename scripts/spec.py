@@ -1,7 +1,8 @@
 """Report what another contract would change: for the API's users, for the SDK's users, and in the wrapper.
 
 Usage:
-    python3 scripts/dev.py spec FILE-OR-URL            report it, and change nothing
+    python3 scripts/dev.py spec FILE-OR-URL            report the changes, and write nothing
+    python3 scripts/dev.py spec --json FILE-OR-URL     print the report as one JSON object
     python3 scripts/dev.py spec --apply FILE-OR-URL    write openapi.json, generated/ and CHANGELOG.md
 
 FILE-OR-URL is one OpenAPI 3 document, as JSON or YAML. Exit codes: 0 the changes were reported, 1 the
@@ -26,7 +27,7 @@ import changes.sdk
 import regenerate
 from changes import Change, Impact
 from changes.candidate import BadCandidateError, read
-from changes.version import Proposal, for_sdk, propose
+from changes.version import Proposal, for_sdk, level_of, propose
 from regenerate import RefusedError
 from techforge import __version__
 
@@ -39,6 +40,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("candidate", metavar="FILE-OR-URL")
     parser.add_argument("--apply", action="store_true", help="write it")
+    parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
     arguments = parser.parse_args()
     try:
         candidate = read(str(arguments.candidate))
@@ -48,7 +50,7 @@ def main() -> int:
             prefix=".regenerate-", dir=ROOT if arguments.apply else None, ignore_cleanup_errors=True
         ) as folder:
             report = examine(candidate, Path(folder))
-            print(report)
+            print(json.dumps(report.as_json(), indent=2, ensure_ascii=False) if arguments.json else report)
             outcome = apply(candidate, report, Path(folder)) if arguments.apply else ""
     except BadCandidateError as reason:
         print(f"spec: {reason}", file=sys.stderr)
@@ -57,7 +59,7 @@ def main() -> int:
         print(f"spec: nothing is written: {reason}", file=sys.stderr)
         return 1
     if outcome:
-        print(f"\n{outcome}")
+        print(f"\n{outcome}", file=sys.stderr if arguments.json else sys.stdout)
     return 0
 
 
@@ -80,6 +82,32 @@ class Report:
         return propose(__version__, [*self.sdk, *for_sdk(self.api)])
 
     @property
+    def fits(self) -> bool:
+        """Whether the wrapper works with the generated code as it is."""
+        return self.fresh is not None and not self.todo and not self.wrapper
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report for programs; the level of a change is what it means to its own audience."""
+        proposal = self.proposal
+        return {
+            "level": proposal.level,
+            "version": proposal.version,
+            "fits": self.fits,
+            "changes": [
+                {
+                    "level": level_of(change.impact, __version__),
+                    "audience": audience,
+                    "path": change.where,
+                    "change": change.what,
+                }
+                for audience, found in (("api", self.api), ("sdk", self.sdk))
+                for change in found
+            ],
+            "wrapper": self.wrapper,
+            "todo": self.todo,
+        }
+
+    @property
     def silent(self) -> list[Change]:
         """Changes that may concern the wrapper, and that mypy cannot see."""
         return [change for change in self.api if change.silent and change.impact is not Impact.DOC_ONLY]
@@ -95,25 +123,21 @@ class Report:
             if self.wrapper
             else ["its types fit" if self.fresh else unknown],
             "mypy cannot see these: check by hand whether the wrapper has to change": _lines(self.silent),
-            "The SDK's version": [self._version()],
         }
-        return "\n\n".join(
-            f"{title}\n" + "\n".join(f"  {line}" for line in lines) for title, lines in parts.items() if lines
-        )
+        sections = ["\n  ".join([title, *lines]) for title, lines in parts.items() if lines]
+        return "\n\n".join([f"Proposed version: {self._version()}", *sections])
 
     def _version(self) -> str:
         proposal = self.proposal
         if proposal.level == "none":
-            return f"stays {proposal.version}"
-        more = len(proposal.reasons) - 1
-        why = f"{proposal.reasons[0].where}: {proposal.reasons[0].what}" + (
-            f", and {more} more" if more else ""
-        )
+            return f"{proposal.version} (none: nothing changes)"
+        reason, *others = proposal.reasons
+        more = f", and {len(others)} more" if others else ""
         # What will have to change in the wrapper is not known yet.
-        breaking = any(change.impact is Impact.BREAKING for change in self.api)
-        unsure = self.wrapper or self.todo or self.silent or breaking
-        least = "at least " if unsure else ""
-        return f"{__version__} -> {least}{proposal.version} ({proposal.level}): {why}"
+        unsure = proposal.level != "major" and (not self.fits or self.silent)
+        higher = " or higher" if unsure else ""
+        why = f"{reason.where}: {reason.what}{more}"
+        return f"{proposal.version}{higher} ({proposal.level}, now {__version__}): {why}"
 
 
 def _lines(found: list[Change]) -> list[str]:

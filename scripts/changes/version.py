@@ -33,13 +33,16 @@ def propose(current: str, changes: Iterable[Change]) -> Proposal:
     A pre-release announces a version that has not been released, so the changes may be part of that: after
     2.0.0rc1 any change leads to 2.0.0. After 1.1.0rc1 a breaking change leads to 2.0.0, too.
     """
-    version = Version(current)
-    level_of = {impact: levels[version.major == 0] for impact, levels in LEVELS.items()}
     found = sorted(changes)
     for level in ("major", "minor", "patch"):
-        if reasons := [change for change in found if level_of[change.impact] == level]:
-            return Proposal(_raised(version, level), level, reasons)
+        if reasons := [change for change in found if level_of(change.impact, current) == level]:
+            return Proposal(_raised(Version(current), level), level, reasons)
     return Proposal(current, "none", [])
+
+
+def level_of(impact: Impact, current: str) -> Level:
+    """Return the level that one change since `current` requires."""
+    return LEVELS[impact][Version(current).major == 0]
 
 
 def for_sdk(contract: Iterable[Change]) -> list[Change]:

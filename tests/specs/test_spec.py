@@ -75,14 +75,14 @@ def test_reports_to_each_reader_and_changes_nothing(project: Path, run: Run) -> 
     code, out, _ = run(WITH_A_FIELD)
     assert code == 0
     assert out == (
+        "Proposed version: 1.1.0 (minor, now 1.0.0): "
+        "POST /jobs/v2 request body.made_up: new optional field, and 1 more\n\n"
         "The user of the API\n"
         "  additive: POST /jobs/v2 request body.made_up: new optional field\n\n"
         "The user of the SDK, after regenerating\n"
         "  additive: techforge_api.models.JobRequest.made_up: added\n\n"
         "The wrapper\n"
-        "  its types fit\n\n"
-        "The SDK's version\n"
-        "  1.0.0 -> 1.1.0 (minor): POST /jobs/v2 request body.made_up: new optional field, and 1 more\n"
+        "  its types fit\n"
     )
     assert regenerate.files(project) == before
 
@@ -93,9 +93,39 @@ def test_no_change(project: Path, run: Run) -> None:
     code, out, _ = run(project / "openapi.json", "--apply")
     assert code == 0
     assert out.count("no change") == 2
-    assert "stays 1.0.0" in out
+    assert out.startswith("Proposed version: 1.0.0 (none: ")
     assert "nothing is written" in out
     assert regenerate.files(project) == before
+
+
+def test_json(project: Path, run: Run) -> None:
+    """`--json` prints one object, and nothing else, also if the document is written."""
+    code, out, error = run(WITH_A_FIELD, "--json", "--apply")
+    assert code == 0
+    assert json.loads(out) == {
+        "level": "minor",
+        "version": "1.1.0",
+        "fits": True,
+        "changes": [
+            {
+                "level": "minor",
+                "audience": "api",
+                "path": "POST /jobs/v2 request body.made_up",
+                "change": "new optional field",
+            },
+            {
+                "level": "minor",
+                "audience": "sdk",
+                "path": "techforge_api.models.JobRequest.made_up",
+                "change": "added",
+            },
+        ],
+        "wrapper": [],
+        "todo": [],
+    }
+    assert "CHANGELOG.md are written" in error
+    code, out, _ = run(project / "openapi.json", "--json")
+    assert (code, json.loads(out)["level"], json.loads(out)["changes"]) == (0, "none", [])
 
 
 def test_breaking_changes_come_first(run: Run) -> None:
@@ -106,7 +136,7 @@ def test_breaking_changes_come_first(run: Run) -> None:
     assert code == 0
     assert out.index("breaking: POST /jobs/v2 request body.language") < out.index("additive: POST /jobs/v2")
     assert "The wrapper\n  its types do not fit; mypy says:\n  wrapper/techforge/_flows/create.py:" in out
-    assert "1.0.0 -> at least 2.0.0 (major)" in out
+    assert out.startswith("Proposed version: 2.0.0 (major, now 1.0.0): ")
 
 
 def without_statuses(document: dict[str, Any]) -> None:
@@ -133,8 +163,7 @@ def test_what_to_do_first(project: Path, run: Run, edit: Callable[[Any], None], 
     before = regenerate.files(project)
     code, out, error = run(edited(edit), "--apply")
     assert code == 1
-    assert out.startswith("To be done first\n")
-    assert words in out.partition("The user of the API\n")[0]
+    assert words in out.partition("\n\nTo be done first\n")[2].partition("The user of the API\n")[0]
     assert "there is no generated client" not in out
     assert "To be done first" in error
     assert regenerate.files(project) == before
@@ -146,7 +175,7 @@ def test_a_candidate_that_the_generator_cannot_read(run: Run) -> None:
     assert code == 0
     assert "additive: POST /jobs/v2 request body.made_up" in out
     assert out.count("unknown: there is no generated client") == 2
-    assert "at least 1.1.0" in out
+    assert out.startswith("Proposed version: 1.1.0 or higher (minor, now 1.0.0): ")
 
 
 def test_apply(project: Path, run: Run) -> None:
