@@ -235,3 +235,11 @@ def test_where_the_ledger_is_slow_more_turns_are_taken(
     assert len(worker._send_times) == 5
     worker.synchronize()
     assert len(worker._send_times) == 20
+
+
+def test_a_stored_pause_of_years_is_ignored(alone: Workers) -> None:
+    """An earlier version stored what a wrong `Retry-After` asked for."""
+    alone.kept = json.dumps({"paused_until": alone.now() + 1_764_100_000, "pauses": 1_764_100_000})
+    worker = alone.workers[0]
+    ticket = wait_for_turn(alone, worker)
+    assert worker.acquire(ticket, alone.clock) == 0

@@ -71,6 +71,42 @@ def test_json_is_all_that_is_on_stdout(here: Path, quick: MockServer) -> None:
     del here, quick
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_a_stored_pause_is_shown_and_ended(
+    here: Path, quick: MockServer, request: pytest.FixtureRequest, kind: str
+) -> None:
+    """Also one of years, which an earlier version stored after a wrong `Retry-After`."""
+    place = "l" if kind == "sqlite" else campaign(request.getfixturevalue("postgres_url"))
+    assert techforge("run", "c.csv", "--max-jobs", "1", "--ledger", place).exit_code == 6
+    assert "Paused" not in techforge("status", "--ledger", place).stderr
+    with Ledger(place, new=False) as ledger:
+        until = ledger.now() + 1_764_100_000
+        ledger.update_account_fact("pace", lambda state: (state or {}) | {"paused_until": until})
+        ledger._db.run(lambda db: db.execute("UPDATE jobs SET next_at = ?", (until,)))
+    said = techforge("status", "--ledger", place).stderr
+    assert "Paused until 20" in said
+    assert "techforge batch resume --unpause --ledger" in said
+    assert techforge("resume", "--unpause", "--ledger", place).exit_code == 0
+    assert quick.journal.count(operation="createJob") == 5
+    with Ledger(place, new=False) as ledger:
+        assert ledger.counts()[State.DONE] == 5
+        assert ledger.next_submission() is None
+    del here
+
+
+def test_an_outage_is_shown_as_a_pause(here: Path, postgres_url: str) -> None:
+    """`status` names the problem and the end."""
+    from techforge.batch.pause import pause_of  # noqa: PLC0415
+
+    with Ledger(campaign(postgres_url), "c") as ledger:
+        outage = {"until": ledger.now() + 5, "problem": "503", "by": None, "lease": 0.0}
+        ledger.update_account_fact("pace", lambda _: {"outage": outage})
+        pause = pause_of(ledger)
+        assert pause is not None
+        assert (pause.until, pause.reason) == (outage["until"], "the API does not work (503)")
+    del here
+
+
 def test_a_dry_run_sends_nothing(here: Path, quick: MockServer) -> None:
     """It says what would be sent, and how many jobs that is."""
     said = techforge("run", "c.csv", "--dry-run").stderr

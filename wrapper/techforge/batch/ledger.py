@@ -408,6 +408,18 @@ class Ledger:
 
         return self._db.run(work)
 
+    def next_submission(self) -> float | None:
+        """Return the earliest time at which a pending row may be submitted, or None without pending rows."""
+        statement = "SELECT min(next_at) FROM jobs WHERE campaign = ? AND state = 'pending'"
+        ((earliest,),) = self._db.read(statement, (self._id,))
+        return None if earliest is None else float(earliest)
+
+    def forget_delays(self) -> None:
+        """Let all pending rows be submitted, and all jobs be polled, immediately."""
+        statement = """UPDATE jobs SET next_at = 0
+            WHERE campaign = ? AND state IN ('pending', 'submitted') AND next_at > 0"""
+        self._db.run(lambda db: db.execute(statement, (self._id,)))
+
     def retry(self, state: State, keys: Collection[str] | None = None) -> int:
         """Mark rows as pending, and return how many.
 
@@ -687,8 +699,16 @@ class Ledger:
 
     def update_account_fact(self, name: str, change: Callable[[Any], Any]) -> None:
         """Replace a value of the campaign's account by `change(value)`, in one transaction."""
+        self._update(self._account_fact(name), change)
+
+    def get_account_fact(self, name: str) -> Any:
+        """Return a value that is stored for the campaign's account, or None."""
+        found = self._db.read("SELECT value FROM facts WHERE name = ?", (self._account_fact(name),))
+        return json.loads(found[0][0]) if found else None
+
+    def _account_fact(self, name: str) -> str:
         ours = self.campaign
-        self._update(f"{name} {ours.account or ''} {ours.api or ''}", change)
+        return f"{name} {ours.account or ''} {ours.api or ''}"
 
     def _update(self, name: str, change: Callable[[Any], Any]) -> None:
         lock = "FOR UPDATE" if self._db.skip_locked else ""

@@ -18,6 +18,7 @@ from attrs import define, field
 from techforge.batch.shared_breaker import SharedBreaker
 from techforge.policy.limiter import Limiter, Ticket
 from techforge.policy.lock import lock
+from techforge.policy.retry_after import MAX_RETRY_AFTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -99,6 +100,8 @@ class LedgerLimiter(Limiter):
         self._refill(now)
         # Drop unused tokens: with the reserved send times they would exceed the rate.
         self._tokens = min(self._tokens, 1.0)
+        if self._paused_until > now + MAX_RETRY_AFTER:
+            self._paused_until, self._pauses = now, 0.0  # an earlier version stored it
         start, rate = max(now, self._paused_until), self.rate
         send_times = [start + max(0.0, (i + 1 - self._tokens) / rate) for i in range(count)]
         self._tokens -= count if rate < math.inf else 0

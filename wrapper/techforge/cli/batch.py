@@ -25,6 +25,7 @@ from techforge.batch.campaign import open_campaign, open_when_ready
 from techforge.batch.database import postgres_url
 from techforge.batch.dispatch import default_dispatcher, enqueue
 from techforge.batch.options import Options
+from techforge.batch.pause import end_pause
 from techforge.batch.wording import counted
 from techforge.batch.worker import Bounds
 from techforge.cli import keys, signals
@@ -58,6 +59,7 @@ from techforge.cli.campaign_options import (
     Retryable,
     RetryServerErrors,
     SkipBad,
+    Unpause,
     WaitForLedger,
     Yes,
 )
@@ -80,6 +82,7 @@ from techforge.cli.campaign_output import (
     print_counts,
     print_json,
     print_note,
+    print_pause,
     row_fields,
     rows_are,
 )
@@ -219,6 +222,7 @@ def resume(
     ask_above: AskAbove = ASK_ABOVE,
     yes: Yes = False,
     after_failover: AfterFailover = False,
+    unpause: Unpause = False,
     as_json: AsJson = False,
 ) -> None:
     """Continue a campaign with the options of its last run."""
@@ -230,6 +234,8 @@ def resume(
                 count = ledger.confirm_failover()
                 print_note(f"Confirmed. {_unknown(count)}." if count else "Confirmed.")
             ledger.check_server()
+            if unpause:
+                end_pause(ledger)
             options = _SavedOptions.of(ledger.saved_options())
             order = Order(options.price, max_jobs, ask_above, is_approved=yes)
             if not order.approve(Loaded(waiting=ledger.counts()[State.PENDING])):
@@ -287,6 +293,7 @@ def status(
         check_loaded(ledger)
         if not as_json:
             print_counts(ledger.counts())
+            print_pause(ledger, command_line("resume --unpause", ledger_path, ledger))
             print_cost(ledger, _SavedOptions.of(ledger.saved_options()).price)
 
 

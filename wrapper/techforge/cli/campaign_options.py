@@ -82,6 +82,9 @@ WaitForLedger = Annotated[
         "many seconds.",
     ),
 ]
+Unpause = Annotated[
+    bool, typer.Option("--unpause", help="End a pause that is stored in the ledger, such as a Retry-After.")
+]
 AfterFailover = Annotated[
     bool,
     typer.Option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -13,6 +14,8 @@ from techforge._config import normalized_url
 from techforge._masking import mask
 from techforge.batch import Entry, Ledger, Loaded, State
 from techforge.batch.database import without_password
+from techforge.batch.pause import pause_of
+from techforge.batch.progress import duration
 from techforge.batch.wording import counted
 from techforge.cli import keys
 from techforge.cli.campaign_options import DEFAULT_LEDGER
@@ -104,6 +107,21 @@ def print_cost(ledger: Ledger, price: Decimal | None) -> None:
         f"; up to {price * possible} more for {counted(possible, 'job')} that may exist" if possible else ""
     )
     print_note(f"Cost at {price} per job: {price * known} for {counted(known, 'job')}{more}.")
+
+
+def print_pause(ledger: Ledger, command: str) -> None:
+    """Print the end and the reason of the campaign's pause, if there is one."""
+    pause = pause_of(ledger)
+    if pause is None:
+        return
+    seconds = pause.until - ledger.now()
+    try:
+        end = f"until {datetime.fromtimestamp(pause.until, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (OverflowError, ValueError, OSError):
+        end = "for longer than a calendar reaches"
+    print_note(
+        f"Paused {end} (for {duration(seconds)}), because {mask(pause.reason)}. To continue now: {command}"
+    )
 
 
 def rows_are(count: int) -> str:
