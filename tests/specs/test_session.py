@@ -3,15 +3,18 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
+
+import pytest
 
 import spec
 
 
-def test_the_session_on_a_fresh_clone(tmp_path: Path) -> None:
+def test_the_session_on_a_fresh_clone(tmp_path_factory: pytest.TempPathFactory) -> None:
     """The session installs all that it needs: the contract of the clone itself changes nothing, and fits."""
-    clone = tmp_path / "clone"
-    subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", spec.ROOT, clone], check=True)
+    # Not in tmp_path: the search for secrets would find those in the tests of the clone.
+    clone = tmp_path_factory.mktemp("fresh") / "clone"
+    command = ["git", "clone", "--quiet", "--no-hardlinks", str(spec.ROOT), str(clone)]
+    subprocess.run(command, check=True)
     command = [sys.executable, "scripts/dev.py", "spec", "--json", "openapi.json"]
 
     done = subprocess.run(command, cwd=clone, check=False, capture_output=True, encoding="utf-8")
