@@ -15,7 +15,8 @@ import pytest
 
 from techforge.mock import MockServer
 from techforge.mock import app as app_module
-from techforge.mock.contract import contract
+from techforge.mock import server as server_module
+from techforge.mock.contract import Contract, contract, read
 
 SIGN = "/storage/generate-signed-path"
 
@@ -46,6 +47,12 @@ def test_key_is_required(server: MockServer, web: httpx.Client, headers: list[tu
         assert answer.status_code == 401
         assert "x-api-key" in answer.json()["message"]
     assert not server.store._jobs
+
+
+@pytest.mark.parametrize("headers", [{}, {"x-mock-fault": "status=401"}])
+def test_a_401_has_a_challenge(server: MockServer, web: httpx.Client, headers: dict[str, str]) -> None:
+    """RFC 9110, section 15.5.2: a 401 must have WWW-Authenticate."""
+    assert web.get(server.url + SIGN, headers=headers).headers["www-authenticate"] == "ApiKey"
 
 
 def test_every_given_key_is_accepted() -> None:
@@ -143,6 +150,98 @@ def test_every_answer_has_a_request_id(api: httpx.Client, job: dict[str, Any]) -
     """Each answer, good or bad, has its own x-request-id."""
     answers = [api.post("/jobs/v2", json=job), api.post("/jobs/v2"), api.get("/jobs/v2"), api.get("/x")]
     assert len({answer.headers["x-request-id"] for answer in answers}) == 4
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/%6Aobs/v2", 202),  # RFC 3986, section 6.2.2.2: the same path
+        ("/jobs%2Fv2", 404),  # section 2.2: another path
+        ("/jobs/v2%20", 404),
+        ("/jobs/v2;a=b", 404),
+        ("/jobs/%2E/v2", 404),
+    ],
+)
+def test_spellings_of_a_path(api: httpx.Client, job: dict[str, Any], path: str, status: int) -> None:
+    """An encoded letter is that letter, but an encoded slash separates nothing."""
+    assert api.post(path, json=job).status_code == status
+
+
+PATHS = {
+    "/jobs/v2": ["post"],
+    "/jobs/{id}": ["get", "put"],
+    "/jobs/{id}/files/{file-name}.mp4": ["get"],
+    "/{first}/v2": ["get"],
+}
+
+
+def path_contract() -> Contract:
+    """Return a contract with path parameters."""
+    parameter = {"in": "path", "required": True}
+    names = {
+        "id": {"type": "integer"},
+        "file-name": {"type": "string", "minLength": 2},
+        "first": {"type": "string"},
+    }
+    responses = {"200": {"content": {"application/json": {"schema": {"type": "object"}}}}}
+    return read(
+        {
+            "components": {},
+            "paths": {
+                path: {
+                    "parameters": [
+                        parameter | {"name": name, "schema": schema}
+                        for name, schema in names.items()
+                        if f"{{{name}}}" in path
+                    ],
+                    **{
+                        method: {
+                            "operationId": f"{method} {path}",
+                            "responses": responses | {"400": responses["200"]},
+                        }
+                        for method in methods
+                    },
+                }
+                for path, methods in PATHS.items()
+            },
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "found"),
+    [
+        ("POST", "/jobs/v2", "post /jobs/v2"),
+        ("GET", "/jobs/v2", None),  # a concrete path comes first, whichever methods it has
+        ("GET", "/jobs/7", "get /jobs/{id}"),
+        ("GET", "/jobs/a%2Fb", "get /jobs/{id}"),
+        ("GET", "/jobs/", None),
+        ("GET", "/jobs/7/", None),
+        ("GET", "/jobs/7/files/a%20b.mp4", "get /jobs/{id}/files/{file-name}.mp4"),
+        ("GET", "/jobs/7/files/.mp4", None),
+        ("GET", "/a/v2", "get /{first}/v2"),
+    ],
+)
+def test_a_path_is_matched_by_its_template(method: str, path: str, found: str | None) -> None:
+    """Templates find their operations, and `Allow` has the methods of the same path."""
+    operation = path_contract().find(method, path)
+    assert (operation and operation.id) == found
+    assert path_contract().methods("/jobs/v2") == ["POST"]
+    assert path_contract().methods("/jobs/7") == ["GET", "PUT"]
+
+
+def test_path_parameters_are_decoded_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operation gets its path parameters; one that the schema does not allow is a 400."""
+    monkeypatch.setattr(server_module, "contract", path_contract)
+    monkeypatch.setattr(app_module.Api, "_carry_out", lambda _api, _operation, call: (200, dict(call.path)))
+    with MockServer(render=False) as server:
+        ask = f"{server.url}/jobs/{{}}/files/{{}}.mp4"
+        assert httpx.get(ask.format(7, "a%2Fb")).json() == {"id": "7", "file-name": "a/b"}
+        for job_id, name, wrong in (("x", "ab", "id"), ("7", "a", "file-name")):
+            answer = httpx.get(ask.format(job_id, name))
+            assert answer.status_code == 400
+            assert [error["field"] for error in answer.json()["errors"]] == [wrong]
+        assert httpx.post(f"{server.url}/jobs/7").headers["allow"] == "GET, PUT"
 
 
 def test_mock_holds_itself_to_the_contract(

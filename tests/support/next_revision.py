@@ -89,7 +89,7 @@ class _Api(Api):
         return {"message": "Job created", "job": head}
 
     def _row(self, call: _Call) -> dict[str, Any]:
-        row = self.rows.get(call.request.path_params["id"])
+        row = self.rows.get(call.path["id"])
         if row is None:
             return {"message": "Job not found"}
         given = call.body or {}
@@ -131,7 +131,7 @@ def _new_row(body: dict[str, Any]) -> dict[str, Any]:
 def _example(operation: Operation, call: _Call) -> dict[str, Any]:
     answer = DOCUMENT["paths"][operation.path][operation.method.lower()]["responses"]["200"]
     (example,) = answer["content"]["application/json"]["examples"].values()
-    wanted = call.request.path_params.get("projectId")
+    wanted = call.path.get("projectId")
     if wanted and wanted != example["value"]["data"]["projectId"]:
         raise _RefusedError(404, message="Project not found")
     return example["value"]

@@ -4,14 +4,15 @@ import hmac
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any, NoReturn
 
-from attrs import asdict, define, frozen
+from attrs import asdict, frozen
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Mount
 from starlette.types import Receive, Scope, Send
 
 from techforge.mock.contract import (
@@ -22,7 +23,7 @@ from techforge.mock.contract import (
     describe,
     problems,
 )
-from techforge.mock.gate import BODY_LIMIT
+from techforge.mock.gate import BODY_LIMIT, CHALLENGE, raw_path
 from techforge.mock.signing import Signer
 from techforge.mock.store import Store
 
@@ -50,6 +51,7 @@ class _Call:
     """A request that passed all checks of the contract."""
 
     request: Request
+    path: Mapping[str, str]
     query: Mapping[str, str]
     body: Any
 
@@ -66,14 +68,11 @@ class Api:
 
     def app(self, extra_routes: Sequence[BaseRoute] = ()) -> Starlette:
         """Return the application with the contract's paths and `extra_routes`."""
-        paths = dict.fromkeys(operation.path for operation in self.contract.operations)
-        app = Starlette(
-            routes=[*extra_routes, *(Route(path, _Path(self, path)) for path in paths)],
+        # No Route: Starlette decodes a path before it matches it, and adds HEAD to GET.
+        return Starlette(
+            routes=[*extra_routes, Mount("/", _Operations(self))],
             exception_handlers={HTTPException: _http_error},
         )
-        # The contract has no redirects.
-        app.router.redirect_slashes = False
-        return app
 
     async def answer(self, operation: Operation, request: Request) -> Response:
         """Run an operation, and return a response that the contract allows."""
@@ -87,7 +86,7 @@ class Api:
         except ContractBrokenError as error:
             _logger.exception("The mock broke the contract")
             status, body = 500, {"message": f"The mock broke the contract: {error}"}
-        return JSONResponse(body, status)
+        return JSONResponse(body, status, CHALLENGE if status == HTTPStatus.UNAUTHORIZED else None)
 
     def _carry_out(self, operation: Operation, call: _Call) -> tuple[int, dict[str, Any]]:
         match operation.id:
@@ -108,9 +107,10 @@ class Api:
 
     async def _checked(self, operation: Operation, request: Request) -> _Call:
         self._check_key(operation, request)
+        path = _checked_path(operation, request)
         query = _checked_query(operation, request)
         body = await _checked_body(operation, request) if operation.bodies else None
-        return _Call(request, query, body)
+        return _Call(request, path, query, body)
 
     def _check_key(self, operation: Operation, request: Request) -> None:
         for header in operation.key_headers:
@@ -122,20 +122,29 @@ class Api:
                 raise _RefusedError(401, message=f"The {header} header contains no valid API key.")
 
 
-@define(eq=False)
-class _Path:
-    """The endpoint of one path. It is an ASGI app, since Starlette adds HEAD to the GET of a function."""
+@frozen(eq=False)
+class _Operations:
+    """The endpoint of all paths."""
 
     api: Api
-    path: str
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        operation = self.api.contract.find(scope["method"], scope["path"])
+        path = raw_path(scope)
+        operation = self.api.contract.find(scope["method"], path)
         if operation is None:
-            allow = ", ".join(self.api.contract.methods(scope["path"]))
-            raise HTTPException(405, f"{self.path} allows only {allow}.", {"allow": allow})
+            allow = ", ".join(self.api.contract.methods(path))
+            if not allow:
+                raise HTTPException(404)
+            raise HTTPException(405, f"{scope['path']} allows only {allow}.", {"allow": allow})
         response = await self.api.answer(operation, Request(scope, receive))
         await response(scope, receive, send)
+
+
+def _checked_path(operation: Operation, request: Request) -> dict[str, str]:
+    path = operation.match(raw_path(request.scope)) or {}
+    if found := [each for p in operation.path_parameters for each in p.problems(path[p.name])]:
+        raise _RefusedError(400, *found)
+    return path
 
 
 def _checked_query(operation: Operation, request: Request) -> dict[str, str]:
@@ -147,7 +156,7 @@ def _checked_query(operation: Operation, request: Request) -> dict[str, str]:
             found.append(Problem(parameter.name, f"sent {len(values)} times; only once is allowed"))
         elif values:
             query[parameter.name] = values[0]
-            found += [Problem(parameter.name, p.message) for p in problems(parameter.schema, values[0])]
+            found += parameter.problems(values[0])
         elif parameter.required:
             found.append(Problem(parameter.name, "the query parameter is required"))
     if found:

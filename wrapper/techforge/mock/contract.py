@@ -3,19 +3,21 @@
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from attrs import field, frozen
 from jsonschema_rs import Draft202012Validator
-from starlette.routing import compile_path
 
 _Json = dict[str, Any]
 
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 _EXPRESSION = re.compile(r"\{\$(request|response)\.body#/(\w+)\}")
+_PARAMETER = re.compile(r"\{([^{}]+)\}")
 
 
 class ContractBrokenError(Exception):
@@ -32,11 +34,20 @@ class Problem:
 
 @frozen
 class Parameter:
-    """A query parameter."""
+    """A parameter in the path or in the query."""
 
     name: str
     required: bool
     schema: Draft202012Validator
+    is_text: bool
+
+    def problems(self, text: str) -> list[Problem]:
+        """Return all problems of a value."""
+        value: object = text
+        if not self.is_text:
+            with suppress(ValueError):
+                value = json.loads(text)
+        return [Problem(self.name, problem.message) for problem in problems(self.schema, value)]
 
 
 @frozen
@@ -48,16 +59,14 @@ class Operation:
     path: str
     key_headers: tuple[str, ...]
     query: tuple[Parameter, ...]
+    path_parameters: tuple[Parameter, ...]
     bodies: Mapping[str, Draft202012Validator]
     body_required: bool
     answers: Mapping[str, Mapping[str, Draft202012Validator]]
     output_path: str | None
     """The storage key of the output as a template of runtime expressions, if a link defines it."""
-    matches: Callable[[str], object] = field(repr=False, eq=False)
-
-    def serves(self, path: str) -> bool:
-        """Return whether this operation serves `path`."""
-        return self.matches(path) is not None
+    match: Callable[[str], dict[str, str] | None] = field(repr=False, eq=False)
+    """Returns the path parameters of a path as it was sent, or None if this operation does not serve it."""
 
     def check_answer(self, status: int, media_type: str, body: object) -> None:
         """Raise a `ContractBrokenError` if the contract does not allow this response."""
@@ -81,13 +90,19 @@ class Contract:
         """All headers for API keys, in lower case."""
         return {name for operation in self.operations for name in operation.key_headers}
 
-    def find(self, method: str, path: str) -> Operation | None:
+    def find(self, method: str, raw_path: str) -> Operation | None:
         """Return the operation of a request, or None."""
-        return next((o for o in self.operations if o.method == method and o.serves(path)), None)
+        return next((o for o in self._at(raw_path) if o.method == method), None)
 
-    def methods(self, path: str) -> list[str]:
+    def methods(self, raw_path: str) -> list[str]:
         """Return the methods that a path allows; an unknown path has none."""
-        return [operation.method for operation in self.operations if operation.serves(path)]
+        return [operation.method for operation in self._at(raw_path)]
+
+    def _at(self, raw_path: str) -> list[Operation]:
+        found = [operation for operation in self.operations if operation.match(raw_path) is not None]
+        # `/jobs/v2` comes before `/jobs/{id}`, whichever methods they have (OpenAPI 3.1, Paths Object).
+        path = min((operation.path for operation in found), key=lambda path: path.count("{"), default="")
+        return [operation for operation in found if operation.path == path]
 
     def output_path(self, request: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
         """Return the storage key that the contract's link derives from a job's request and response."""
@@ -136,28 +151,63 @@ def describe(found: Iterable[Problem]) -> str:
 def _operation(document: _Json, path: str, method: str, spec: _Json) -> Operation:
     body = _resolve(document, spec.get("requestBody", {}))
     answers = {status: _resolve(document, answer) for status, answer in spec["responses"].items()}
-    parameters = [_resolve(document, parameter) for parameter in spec.get("parameters", [])]
+    shared = document["paths"][path].get("parameters", [])
+    parameters = [_resolve(document, parameter) for parameter in (*shared, *spec.get("parameters", []))]
     links = [
         _resolve(document, link) for answer in answers.values() for link in answer.get("links", {}).values()
     ]
+
+    def parameters_in(place: str) -> tuple[Parameter, ...]:
+        return tuple(_parameter(document, each) for each in parameters if each["in"] == place)
+
     return Operation(
         id=spec["operationId"],
         method=method.upper(),
         path=path,
         # The security of an operation overrides that of the document.
         key_headers=_key_headers(document, (document | spec).get("security", [])),
-        query=tuple(
-            Parameter(p["name"], p.get("required", False), _schema(document, p["schema"]))
-            for p in parameters
-            if p["in"] == "query"
-        ),
+        query=parameters_in("query"),
+        path_parameters=parameters_in("path"),
         bodies=_schemas(document, body),
         body_required=body.get("required", False),
         answers={status: _schemas(document, answer) for status, answer in answers.items()},
         output_path=next(
             (link["parameters"]["path"] for link in links if "path" in link["parameters"]), None
         ),
-        matches=compile_path(path)[0].match,
+        match=_matcher(path),
+    )
+
+
+def _matcher(template: str) -> Callable[[str], dict[str, str] | None]:
+    """Return a function that reads the parameters out of a path."""
+    names = _PARAMETER.findall(template)
+    # An even part is literal, an odd one the name of a parameter.
+    parts = [
+        [re.escape(part) if at % 2 == 0 else "(.+)" for at, part in enumerate(_PARAMETER.split(segment))]
+        for segment in template.split("/")
+    ]
+    patterns = [re.compile("".join(part), re.DOTALL) for part in parts]
+
+    def match(raw_path: str) -> dict[str, str] | None:
+        # Split first: an encoded slash separates nothing (RFC 3986, section 2.2).
+        segments = [unquote(segment) for segment in raw_path.split("/")]
+        if len(segments) != len(patterns):
+            return None
+        found = [pattern.fullmatch(segment) for pattern, segment in zip(patterns, segments, strict=True)]
+        if not all(found):
+            return None
+        return dict(zip(names, (value for each in found if each for value in each.groups()), strict=True))
+
+    return match
+
+
+def _parameter(document: _Json, spec: _Json) -> Parameter:
+    schema = _resolve(document, spec["schema"])
+    return Parameter(
+        name=spec["name"],
+        required=spec.get("required", False),
+        schema=_schema(document, schema),
+        is_text=schema.get("type", "string") == "string",
     )
 
 

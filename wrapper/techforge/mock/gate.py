@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable
 from email.utils import formatdate
+from http import HTTPStatus
 
 from attrs import define, field, frozen
 from starlette.datastructures import Headers as RawHeaders
@@ -19,6 +20,8 @@ from techforge.mock.journal import Headers, Journal, Origin, Record
 FAULT_HEADER = "x-mock-fault"
 CONTROL = "/__mock__/"
 BODY_LIMIT = 1_000_000
+# RFC 9110, section 15.5.2, requires a challenge in each 401. No scheme is registered for API keys.
+CHALLENGE = {"www-authenticate": "ApiKey"}
 
 _HTML = (
     b"<!doctype html><html><head><title>Bad gateway</title></head><body><h1>Bad gateway</h1></body></html>"
@@ -33,7 +36,7 @@ class Gate:
     app: ASGIApp
     server: Origin
     operation_of: Callable[[str, str], str | None]
-    """Returns the operation for a method and a path."""
+    """Returns the operation for a method and a path as it was sent."""
     faults: Faults
     journal: Journal
     latency: float = 0.0
@@ -44,7 +47,7 @@ class Gate:
         if scope["path"].startswith(CONTROL):
             await self.app(scope, receive, send)
             return
-        operation = self.operation_of(scope["method"], scope["path"])
+        operation = self.operation_of(scope["method"], raw_path(scope))
         headers = _headers(scope)
         amend = self.journal.open(
             Record(
@@ -191,6 +194,8 @@ class _Exchange:
         elif fault.body == "broken-json":
             answer = Response(_half(answer), media_type=answer.headers.get("content-type"))
         answer.status_code = status
+        if status == HTTPStatus.UNAUTHORIZED:
+            answer.headers.update(CHALLENGE)
         if fault.retry_after:
             answer.headers["retry-after"] = _retry_after(fault.retry_after)
         return answer
@@ -213,6 +218,12 @@ class _Exchange:
         # If this returned earlier, uvicorn would report a missing response.
         while (await self.receive())["type"] != "http.disconnect":
             pass
+
+
+def raw_path(scope: Scope) -> str:
+    """Return the path as it was sent, before percent-decoding."""
+    path: bytes = scope["raw_path"]
+    return path.decode("ascii")
 
 
 def _half(answer: Response) -> bytes:

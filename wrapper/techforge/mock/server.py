@@ -297,8 +297,8 @@ def _url_of(sock: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _operation_of(method: str, path: str) -> str | None:
-    operation = contract().find(method, path)
+def _operation_of(method: str, raw_path: str) -> str | None:
+    operation = contract().find(method, raw_path)
     return operation.id if operation else None
 
 
