@@ -188,15 +188,16 @@ def test_overlapping_manifests_in_opposite_order_are_both_loaded(url: str) -> No
     start = threading.Barrier(2)
     with Ledger(url, "spring") as first, Ledger(url, "spring") as second:
 
-        def load(ledger: Ledger, several: list[str]) -> int:
+        def load(ledger: Ledger, several: list[str]) -> tuple[int, int]:
             start.wait()
-            return ledger.load(rows(*several)).new
+            loaded = ledger.load(rows(*several))
+            return loaded.new, loaded.known
 
         thread, results = in_thread(lambda: load(first, keys))
         other, more = in_thread(lambda: load(second, keys[::-1]))
         thread.join()
         other.join()
-        assert sorted(results + more) == [0, 3000]
+        assert sorted(results + more) == [(0, 3000), (3000, 0)]
         assert first.counts()[State.PENDING] == 3000
 
 

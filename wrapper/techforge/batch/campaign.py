@@ -421,7 +421,6 @@ class AsyncBatch:
         stay: bool = False,
     ) -> AsyncGenerator[Entry]:
         await asyncio.to_thread(ledger.restore)
-        await asyncio.to_thread(ledger.check_server)
         if ledger.is_shared:
             chosen = dispatcher or default_dispatcher(str(place), ledger.campaign.id)
             if not joins:
