@@ -91,7 +91,7 @@ def test_a_schema_of_other_programs_is_refused(parameter: str, schema: str) -> N
 
 
 @contextmanager
-def pgbouncer(url: str, mode: str, folder: Path) -> Generator[str]:
+def pgbouncer(url: str, mode: str, folder: Path, *, pool_size: int = 20) -> Generator[str]:
     """Start PgBouncer in front of a server, and yield the URL that leads through it."""
     program = shutil.which("pgbouncer")
     if program is None:
@@ -108,7 +108,7 @@ def pgbouncer(url: str, mode: str, folder: Path) -> Generator[str]:
     config.write_text(
         f"[databases]\n{parts.path[1:]} = user={parts.username} host={host} port={parts.port or 5432}\n"
         f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
-        f"pool_mode = {mode}\nignore_startup_parameters = options\n"
+        f"pool_mode = {mode}\ndefault_pool_size = {pool_size}\nignore_startup_parameters = options\n"
     )
     config.chmod(0o644)
     user = ["-u", "nobody"] if os.getuid() == 0 else []  # it refuses to run as root
@@ -165,6 +165,19 @@ def test_a_pooler_in_session_mode_keeps_the_settings(kind: str, url: str, tmp_pa
         assert ledger.apply(changes.claim(1, 1, 0.0, 1.0)) == [True]
     with Ledger(url) as ledger:
         assert ledger.counts()[State.POSTING] == 1
+
+
+def test_a_pooler_without_a_second_connection_is_not_waited_for(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PgBouncer lets a client wait for two minutes."""
+    monkeypatch.setattr("techforge.batch.postgres_session.POOLER_TIMEOUT", 0.5)
+    server, _, ledger = url.rpartition("campaign=")
+    with pgbouncer(server, "session", tmp_path, pool_size=1) as through:
+        started = time.monotonic()
+        with pytest.raises(LedgerUnavailableError, match="has no second connection"):
+            Ledger(f"{through}?campaign={ledger}")
+        assert time.monotonic() - started < 3
 
 
 def test_another_session_changes_nothing(url: str) -> None:
