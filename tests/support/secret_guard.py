@@ -128,9 +128,10 @@ class SecretGuard:
     def failed(self, error: BaseException) -> None:
         """Search an error, and the variables in its traceback."""
         self.look("errors", told_by(error))
-        # What the user's own frames hold of the input is in ours, too: arguments have to go somewhere.
         for place, name, value in frames_of(error):
-            self.look("variables", f"{place} {name} = {value}", of_input=False)
+            # Frames of other packages, such as json, have the input as it is sent.
+            ours = "/wrapper/techforge/" in place.replace("\\", "/")
+            self.look("variables", f"{place} {name} = {value}", of_input=ours)
 
     def returned(self, value: object) -> None:
         """Search a result; a `Video` and a `SignedUrl` hold their URL, which is their purpose, unshown."""

@@ -43,13 +43,18 @@ def http_url(field: str, url: object) -> str:
     if not isinstance(url, str):
         raise InvalidArgumentError(field, f"must be a str, not {type(url).__name__}; {fix}")
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(_without_query(url))
         valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         valid = False
     if not valid or not _has_no_blanks(url):
         raise InvalidArgumentError(field, f"is not an absolute http(s) URL with a host; {fix}")
     return url
+
+
+def _without_query(url: str) -> str:
+    """Return a URL for a variable: tracebacks show variables, and the query may have a signature."""
+    return url.partition("#")[0].partition("?")[0]
 
 
 def media_url(field: str, url: object, *, allow_private: bool) -> str:
@@ -80,9 +85,11 @@ def is_path(value: object) -> bool:
 def path_problem(value: object) -> str:
     """Return the message for a path that was passed as a URL."""
     # It may be a URL without its scheme, with a signature in its query.
-    name, query, _ = str(value).partition("?")
+    text = str(value)
+    name = _without_query(text) + "?" * ("?" in text)
+    del text
     return (
-        f"{name + query!r} is a path, not a URL that begins with https://. The API fetches media from the "
+        f"{name!r} is a path, not a URL that begins with https://. The API fetches media from the "
         "internet and cannot read files on this machine. Upload the file to a bucket or your website and "
         "pass its URL, for example a signed URL"
     )

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, TypeGuard, cast
 
-from techforge._masking import mask
+from techforge._masking import mask, printable
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _ID_IN_TEXT = re.compile(
@@ -45,7 +45,7 @@ def reason_in(body: bytes, *secrets: str) -> str:
         if isinstance(reason, dict):
             reason = cast("dict[str, Any]", reason).get("message")
         if reason:
-            text = mask(reason if isinstance(reason, str) else json.dumps(reason), *secrets)
+            text = printable(mask(reason if isinstance(reason, str) else json.dumps(reason), *secrets))
             return text if len(text) <= _REASON_LENGTH else text[:_REASON_LENGTH] + "…"
     return ""
 

@@ -9,6 +9,7 @@ from techforge._flows.download import DEFAULT_TIMEOUT as DOWNLOAD_TIMEOUT
 from techforge._flows.download import download_video
 from techforge._flows.wait import DEFAULT_TIMEOUT as WAIT_TIMEOUT
 from techforge._flows.wait import create_and_wait, poll_once, wait
+from techforge._masking import hide
 
 if TYPE_CHECKING:
     import os
@@ -55,6 +56,7 @@ class AsyncJobs:
         >>> job.status
         'queued'
         """
+        params = hide(params)  # they are variables of this frame
         return await self._session.run(create(self._session.settings, **params))
 
     async def wait(
@@ -127,6 +129,7 @@ class AsyncJobs:
         >>> video.job.status
         'done'
         """
+        params = hide(params)
         return await self._session.run(
             create_and_wait(
                 self._session.settings,

@@ -19,7 +19,7 @@ from techforge._drivers.deadline import Deadline
 from techforge._drivers.pool import Request
 from techforge._drivers.response import ReceivedResponse, UnreadableError, joined_headers
 from techforge._logging import log_attempt, logger
-from techforge._masking import SecretBytes, excerpt, mask
+from techforge._masking import SecretBytes, excerpt, mask, printable, secrets_in
 from techforge._responses import job_in, reason_in
 from techforge.errors import (
     GATEWAY,
@@ -94,6 +94,7 @@ class Facade:
         self._method = ""
         self._path = ""
         self._built = False
+        self._signatures: set[str] = set()
         self._reply: Reply | None = None
         self._started = time.monotonic()
         self.deadline = Deadline(self._started + command.timeout)
@@ -125,7 +126,8 @@ class Facade:
         for name, value in (headers or {}).items():
             sent[name.lower()] = value
         sent["x-api-key"] = command.api_key
-        content = None if json is None else _dumps(json)
+        self._signatures = {*secrets_in(json)}
+        content = None if json is None else SecretBytes(_dumps(json))
         self._built = True
         return Request(
             self._method,
@@ -146,12 +148,12 @@ class Facade:
             return reply
         error: APIError = status_error(
             reply.status_code,
-            reason_in(body, self._command.api_key),
+            reason_in(body, *self._secrets),
             method=self._method,
             path=self._path,
             request_id=self._request_id,
             retry_after=_retry_after(reply.headers),
-            body=excerpt(body, self._command.api_key),
+            body=excerpt(body, *self._secrets),
         )
         if not self._command.call.repeatable:
             self._mark_possible_job(error, reply)
@@ -185,7 +187,7 @@ class Facade:
             path=self._path,
             status_code=status_code,
             request_id=self._request_id,
-            body=excerpt(body, self._command.api_key),
+            body=excerpt(body, *self._secrets),
         )
         if not call.repeatable:
             error.job_id, error.job_status = reply.job() if reply else (None, None)
@@ -222,7 +224,7 @@ class Facade:
         self._log(f"{received.status_code}, {type(error).__name__}")
         failure = no_response_error(error, method=self._method, path=self._path, host=self._host)
         failure.status_code, failure.request_id = received.status_code, self._request_id
-        failure.body = excerpt(begun, self._command.api_key)
+        failure.body = excerpt(begun, *self._secrets)
         if not self._command.call.repeatable:
             failure.job_id, _ = self._reply.job()
         return failure
@@ -233,8 +235,14 @@ class Facade:
         return parts.netloc if parts.port else f"{parts.netloc}:{443 if parts.scheme == 'https' else 80}"
 
     @property
+    def _secrets(self) -> list[str]:
+        """What a response may quote: the key, and the signatures in the URLs of a submission."""
+        return [self._command.api_key, *sorted(self._signatures, key=len, reverse=True)]
+
+    @property
     def _request_id(self) -> str | None:
-        return self._reply.headers.get("x-request-id") if self._reply else None
+        request_id = self._reply.headers.get("x-request-id") if self._reply else None
+        return None if request_id is None else printable(request_id)
 
     def _log(self, result: object) -> None:
         log_attempt(
@@ -293,7 +301,7 @@ def no_response_error(
         cls, problem = APITimeoutError, f"no response in time from {host}"
     elif isinstance(error, UnreadableError):
         cls, problem = APIResponseError, "an unreadable response"
-    detail = mask(str(error))
+    detail = printable(mask(str(error)))
     return cls(
         f"{problem} ({type(error).__name__}{': ' + detail if detail else ''})",
         outcome=outcome,

@@ -13,7 +13,7 @@ from techforge._flow import CLIENT, Attempts, Flow, T, call
 from techforge._flows.probe import check
 from techforge._flows.request import request
 from techforge._logging import logger
-from techforge._masking import mask, mask_all
+from techforge._masking import hide, mask, mask_all, printable
 from techforge._responses import is_job_id, job_in
 from techforge.errors import (
     APIConnectionError,
@@ -56,6 +56,7 @@ def create(
         JobOutcomeUnknownError: a job may exist; it was not submitted again.
         APIError: no job was created, unless `job_may_exist` is True.
     """
+    image_url, audio_url, extra = hide(image_url), hide(audio_url), hide(extra)
     if version is not None and (isinstance(version, bool) or version not in _VERSIONS):
         allowed = ", ".join(map(str, _VERSIONS))
         raise InvalidArgumentError("version", f"{version!r} is not a model version; use one of {allowed}")
@@ -65,8 +66,8 @@ def create(
         raise InvalidArgumentError("extra", f"must be a mapping, not a {type(extra).__name__}")
     allow_private = settings.allows_private_media
     body = models.JobRequest(
-        image_url=_checks.media_url("image_url", image_url, allow_private=allow_private),
-        audio_url=_checks.media_url("audio_url", audio_url, allow_private=allow_private),
+        image_url=hide(_checks.media_url("image_url", image_url, allow_private=allow_private)),
+        audio_url=hide(_checks.media_url("audio_url", audio_url, allow_private=allow_private)),
         job_type=job_type,
         project_id=uuid4() if project_id is None else _checks.uuid("project_id", project_id),
         is_clone_required=_optional(is_clone_required),
@@ -95,7 +96,7 @@ def _optional(value: T | None) -> T | Unset:
 
 def _str_or_none(value: object) -> str | None:
     # The generated parser does not check types. str() of a str enum gives its value.
-    return str(value) if isinstance(value, str) else None
+    return printable(str(value)) if isinstance(value, str) else None
 
 
 def _submit(body: models.JobRequest, sent: dict[str, Any], settings: Settings) -> Flow[Job]:

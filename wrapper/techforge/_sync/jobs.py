@@ -10,6 +10,7 @@ from techforge._flows.download import DEFAULT_TIMEOUT as DOWNLOAD_TIMEOUT
 from techforge._flows.download import download_video
 from techforge._flows.wait import DEFAULT_TIMEOUT as WAIT_TIMEOUT
 from techforge._flows.wait import create_and_wait, poll_once, wait
+from techforge._masking import hide
 
 if TYPE_CHECKING:
     import os
@@ -56,6 +57,7 @@ class Jobs:
         >>> job.status
         'queued'
         """
+        params = hide(params)  # they are variables of this frame
         return self._session.run(create(self._session.settings, **params))
 
     def wait(
@@ -128,6 +130,7 @@ class Jobs:
         >>> video.job.status
         'done'
         """
+        params = hide(params)
         return self._session.run(
             create_and_wait(
                 self._session.settings,

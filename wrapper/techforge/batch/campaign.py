@@ -12,12 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from attrs import frozen
+from attrs import field, frozen
 
 from techforge._flows.create import create
 from techforge._flows.probe import probe
 from techforge._flows.wait import poll_once
 from techforge._logging import logger
+from techforge._masking import hide
 from techforge._session import AsyncSession
 from techforge.batch import changes
 from techforge.batch.account import Account
@@ -228,7 +229,7 @@ class _RowCheck:
         if facts <= self._checked:
             return None
         try:
-            create(self._settings, **row.params).close()
+            create(self._settings, **hide(row.params)).close()
         except InvalidArgumentError as error:
             value = str(row.params.get(error.field, ""))
             return BadRow(row.line, error.field, value, str(error).removeprefix(f"{error.field}: "))
@@ -239,6 +240,16 @@ class _RowCheck:
 
 _MEDIA = "image_url", "audio_url"
 _FILES = frozenset({*_MEDIA, "project_id"})
+
+
+@frozen
+class _Rows:
+    """A manifest of mappings, without a repr: tracebacks show variables, and its URLs may have signatures."""
+
+    rows: Iterable[Mapping[str, Any]] = field(repr=False)
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        return iter(self.rows)
 
 
 class AsyncBatch:
@@ -297,6 +308,8 @@ class AsyncBatch:
         ['done']
         """
         self._session.check_loop()
+        if manifest and not isinstance(manifest, str | os.PathLike):
+            manifest = _Rows(manifest)
         chosen = Options.of(options)
         chosen.make_folder()
         with (

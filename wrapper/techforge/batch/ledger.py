@@ -16,9 +16,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
-from attrs import frozen
+from attrs import field, frozen
 
 from techforge._logging import logger
+from techforge._masking import masked_repr
 from techforge.batch import changes, schema
 from techforge.batch.account import Campaign
 from techforge.batch.database import postgres_url
@@ -69,8 +70,8 @@ class Entry:
     n: int
     key: str
     line: int
-    params: dict[str, Any]
-    metadata: dict[str, Any]
+    params: dict[str, Any] = field(repr=masked_repr)
+    metadata: dict[str, Any] = field(repr=masked_repr)
     state: State
     attempts: int
     posted_at: float | None

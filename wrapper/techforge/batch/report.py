@@ -23,7 +23,7 @@ from pathlib import Path
 from string import Template
 from typing import IO, TYPE_CHECKING, Any
 
-from techforge._masking import mask, mask_all
+from techforge._masking import mask, mask_all, printable
 from techforge.batch.campaign import LEDGER
 from techforge.batch.ledger import Entry, Ledger, State
 from techforge.errors import InvalidArgumentError, TechForgeError
@@ -140,7 +140,12 @@ def _columns_and_rows(ledger: Ledger) -> tuple[list[str], Iterator[list[Any]]]:
             sent = None if entry.state is State.PENDING else entry.posted_at
             yield [
                 *(entry.key, entry.line, str(entry.state), entry.job_id, entry.project_id, entry.file),
-                *(entry.reason and mask(entry.reason), entry.attempts, _utc(sent), _utc(entry.ended_at)),
+                *(
+                    entry.reason and printable(mask(entry.reason)),
+                    entry.attempts,
+                    _utc(sent),
+                    _utc(entry.ended_at),
+                ),
                 *(_text(entry.metadata.get(name)) for name in metadata),
                 *(_text(mask_all(entry.params.get(name))) for name in params),
             ]
@@ -220,7 +225,7 @@ def _kind(entry: Entry) -> str:
 
 def _common(reason: str) -> str:
     """Return a reason without the parts that differ from row to row."""
-    common = _VARIABLE_PART.sub(lambda found: found["status"] or "…", mask(reason)[:2_000])
+    common = _VARIABLE_PART.sub(lambda found: found["status"] or "…", printable(mask(reason[:8_000]))[:2_000])
     return common if len(common) <= 300 else f"{common[:299]}…"
 
 
@@ -228,7 +233,7 @@ def _json(entry: Entry) -> str:
     """Return a row as JSON that is safe inside a script element."""
     own = {name: _text(value) for name, value in entry.metadata.items() if value is not None}
     row = (entry.key, entry.line, _kind(entry), entry.attempts, entry.job_id, entry.project_id, entry.file)
-    text = json.dumps([*row, entry.reason and mask(entry.reason), own], separators=(",", ":"))
+    text = json.dumps([*row, entry.reason and printable(mask(entry.reason)), own], separators=(",", ":"))
     return text.replace("<", "\\u003c")
 
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from attrs import Factory, field, frozen
 
-from techforge._masking import mask, mask_all
+from techforge._masking import mask, masked_repr, printable
 from techforge.batch.columns import COLUMNS, REQUIRED, UnfitValueError, check_metadata, type_name
 from techforge.batch.content import content_of
 from techforge.batch.spelling import closest
@@ -26,12 +26,6 @@ _QUERY = re.compile(r"[?#].*", re.DOTALL)
 _USERINFO = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*:/*)?.*@", re.DOTALL)
 
 
-def _printable(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def shown(value: object) -> str:
     """Return a value for a message: printable, at most 80 characters, without secrets."""
     if isinstance(value, bool):
@@ -43,12 +37,8 @@ def shown(value: object) -> str:
     # Cut long text first, because the patterns are slow on it. The 80 characters that are shown come from far
     # before the cut, so they cannot hold half a secret.
     text = _QUERY.sub("?***", mask(value[:8_000]))
-    text = _printable(_USERINFO.sub(r"\1***@", text))
+    text = printable(_USERINFO.sub(r"\1***@", text))
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
-
-
-def _masked_repr(value: object) -> str:
-    return repr(mask_all(value))
 
 
 def _content_of_row(row: "Row") -> str:
@@ -66,8 +56,8 @@ class Row:
     """
 
     key: str
-    params: dict[str, Any] = field(repr=_masked_repr)
-    metadata: dict[str, Any] = field(repr=_masked_repr)
+    params: dict[str, Any] = field(repr=masked_repr)
+    metadata: dict[str, Any] = field(repr=masked_repr)
     line: int
     content: str = field(default=Factory(_content_of_row, takes_self=True))
 

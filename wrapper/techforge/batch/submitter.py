@@ -9,7 +9,7 @@ from attrs import evolve
 
 from techforge._flows.create import create
 from techforge._logging import logger
-from techforge._masking import mask
+from techforge._masking import hide, mask
 from techforge.batch import changes
 from techforge.batch.ledger import State
 from techforge.errors import (
@@ -154,7 +154,7 @@ class Submitter:
             accepted.append((yield from create(evolve(self._settings, claim=claim), **params)))
             return accepted[0]
 
-        params: dict[str, Any] = {**row.params, "project_id": row.project_id}
+        params: dict[str, Any] = hide({**row.params, "project_id": row.project_id})
         try:
             return await self._run.session.run(submission())
         except (APIError, InvalidArgumentError, JobOutcomeUnknownError, _NotClaimed):

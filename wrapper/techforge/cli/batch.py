@@ -18,7 +18,7 @@ from uuid import UUID
 import typer
 from attrs import define, frozen
 
-from techforge._masking import mask
+from techforge._masking import mask, printable
 from techforge._session import session_of
 from techforge.batch import Entry, Ledger, Loaded, State, bar, write_report
 from techforge.batch.campaign import open_campaign, open_when_ready
@@ -419,7 +419,7 @@ def unknown(
             return
         for entry in ledger.entries(State.UNKNOWN):
             if not key or entry.key in key:
-                line = f"{entry.key}  project {entry.project_id}  {mask(entry.reason or '')}"
+                line = f"{entry.key}  project {entry.project_id}  {printable(mask(entry.reason or ''))}"
                 typer.echo(line)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from techforge._config import normalized_url
-from techforge._masking import mask
+from techforge._masking import mask, printable
 from techforge.batch import Entry, Ledger, Loaded, State
 from techforge.batch.database import without_password
 from techforge.batch.pause import pause_of
@@ -145,7 +145,7 @@ ROW_FIELDS = "key", "line", "state", "attempts", "job_id", "project_id", "file",
 def row_fields(entry: Entry) -> dict[str, Any]:
     """Return what a row shows to programs."""
     fields = {name: getattr(entry, name) for name in ROW_FIELDS} | {"metadata": entry.metadata}
-    return fields | {"reason": entry.reason and mask(entry.reason)}
+    return fields | {"reason": entry.reason and printable(mask(entry.reason))}
 
 
 def command_line(arguments: str, ledger_path: str, ledger: Ledger) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from attrs import define, evolve
 
-from techforge._masking import mask
+from techforge._masking import mask, printable
 from techforge.cli import signals
 from techforge.cli.exit_codes import STOPPED, ExitCode, code_of
 from techforge.errors import (
@@ -65,7 +65,7 @@ def note(text: str, colour: str | None = None) -> None:
     """Print a message to stderr; stdout is for results."""
     # If stderr is closed, the result on stdout must still be printed.
     with suppress(OSError):
-        typer.secho(text, err=True, fg=None if os.environ.get("NO_COLOR") else colour)
+        typer.secho(printable(text, "\n\t"), err=True, fg=None if os.environ.get("NO_COLOR") else colour)
 
 
 def print_json(facts: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from techforge._masking import printable
 from techforge.cli.client import connected
 from techforge.cli.messages import SubmissionProgress, print_json, reporting_errors
 
@@ -36,4 +37,4 @@ def sign(
             expires_at = signed.expires_at.isoformat() if signed.expires_at else None
             print_json({"path": signed.path, "url": str(signed.url), "expires_at": expires_at})
         else:
-            typer.echo(str(signed.url))
+            typer.echo(printable(str(signed.url)))
