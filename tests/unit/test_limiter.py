@@ -78,13 +78,13 @@ def test_a_limit_is_found_among_random_429s(rate: float) -> None:
 
 
 def test_a_refused_call_does_not_return_at_once() -> None:
-    """While there is no limit, a call that got a 429 waits about as long as its request took."""
+    """While there is no limit, a call that got a 429 waits at least as long as its request took."""
     limiter = Limiter()
     first, second = limiter.ticket(), limiter.ticket()
     assert limiter.acquire(first, 0.0) == limiter.acquire(second, 0.0) == 0
     limiter.record_accepted(second, 0.1)
     limiter.record_refused(first, 0.2, None, 0.5)
-    assert limiter.acquire(first, 0.2) == pytest.approx(0.2)
+    assert limiter.acquire(first, 0.2) == pytest.approx(0.3)
     assert limiter.acquire(limiter.ticket(), 0.2) == 0
 
 

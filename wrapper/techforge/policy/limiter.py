@@ -171,8 +171,9 @@ class Limiter:
                 if retry_after or is_refused_always or self._excess == self._max_excess:
                     self._cut_rate(now, jitter)
             if self._floor == math.inf:
-                # No limit slows this call down: wait as long as its request took.
-                ticket.not_before = now + (now - ticket.sent_at) * (0.5 + jitter)
+                # No limit slows this call down: wait at least as long as its request took.
+                pause = now - ticket.sent_at if self._accepted else 1 / INITIAL_RATE
+                ticket.not_before = now + pause * (1 + jitter)
 
     def release(self, ticket: Ticket) -> None:
         """Remove a ticket from the queue: its call has ended, or the outcome of its request is unknown."""
