@@ -279,6 +279,7 @@ def test_nothing_is_sent_that_cannot_end_well(here: Path, quick: MockServer) -> 
     ):
         said = techforge("video", "create", *MEDIA, *wrong)
         assert said.exit_code == 2, (wrong, said.stderr)
+        assert "Project:" not in said.stderr
     assert techforge("video", "create", "--image", "cdn.example.com/i.png", *MEDIA[2:]).exit_code == 2
     assert quick.journal.count() == 0
 

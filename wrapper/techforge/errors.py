@@ -144,7 +144,7 @@ class APIError(TechForgeError):
         self.project_id: str | None = None
 
     def __str__(self) -> str:
-        facts = [f"attempts: {self.attempts}"]
+        facts = [f"attempts: {self.attempts}"] if self.attempts != 1 else []
         if self.request_id:
             facts.append(f"request id: {self.request_id}")
         if self.retry_after is not None:
@@ -152,7 +152,8 @@ class APIError(TechForgeError):
         if self.job_id:
             facts.append(f"job: {self.job_id}")
         request = f"{self.method} {self.path}: " if self.method else ""
-        return f"{request}{self.message} ({', '.join(facts)}). {self.advice}".strip()
+        details = f" ({', '.join(facts)})" if facts else ""
+        return f"{request}{self.message}{details}. {self.advice}".strip()
 
     @property
     def advice(self) -> str:
@@ -358,7 +359,8 @@ class JobOutcomeUnknownError(JobError):
     def __init__(self, error: APIError, *, sent: Mapping[str, Any], project_id: str) -> None:
         job_id = error.job_id
         super().__init__(
-            f"{error.method} {error.path}: {error.message} (attempts: {error.attempts}). "
+            f"{error.method} {error.path}: {error.message}"
+            + (f" (attempts: {error.attempts}). " if error.attempts != 1 else ". ")
             + (
                 f"The response contains a job id: continue with jobs.from_ids({job_id!r}, {project_id!r})."
                 if job_id

@@ -23,6 +23,13 @@ _SCHEMES = tuple(
         ("signature expires", "ossaccesskeyid security-token"),
         # CloudFront
         ("signature key-pair-id", "signature expires policy key-pair-id hash-algorithm"),
+        # CDNs: Bunny, KeyCDN; Akamai; Alibaba. A `token` alone may be what names the file, so it stays.
+        ("token expires", "token expires token_path"),
+        ("token expire", "token expire"),
+        ("hdnts", "hdnts"),
+        ("hdnea", "hdnea"),
+        ("__token__", "__token__"),
+        ("auth_key", "auth_key"),
         # Azure; every shared access signature has `sv`.
         ("sig", "sig se"),
         ("sig sv", "sp sv st sr spr sip ss srt skoid sktid skt ske sks skv saoid suoid scid sdd si"),

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from techforge.batch.options import Options
 
 
+RECENT_JOBS = 10_000
+"""Compare the id of a new job with so many earlier ones."""
+
+
 class NoProgressError(TechForgeError):
     """Nothing succeeded for `give_up_after` seconds, so the run ended.
 
@@ -59,6 +63,7 @@ class RunState:
     """The exception that caused `problem`."""
     _failing_since: float | None = field(init=False, default=None)
     _next_attempt: float = field(init=False, default=0.0)
+    _recent_jobs: dict[str, str] = field(init=False, factory=dict[str, str])
     unanswered: dict[asyncio.Task[Any], str] = field(init=False, factory=dict[asyncio.Task[Any], str])
     """The tasks of claimed rows whose response is not recorded yet, with the keys of the rows."""
     is_stopped: bool = field(init=False, default=False)
@@ -165,6 +170,18 @@ class RunState:
         """Note that the current task sends a request. A run that is stopped waits for its response."""
         if (task := asyncio.current_task()) is not None:
             self.unanswered[task] = key
+
+    def note_job(self, key: str, job_id: str) -> None:
+        """Warn if the API named the same job for another row of this run."""
+        other = self._recent_jobs.setdefault(job_id, key)
+        if other != key:
+            logger.warning(
+                "the API named the same job for the rows %r and %r: %s. Only one of them gets its video. A "
+                "proxy between you and the API may repeat a response",
+                *(other, key, job_id),
+            )
+        if len(self._recent_jobs) > RECENT_JOBS:
+            del self._recent_jobs[next(iter(self._recent_jobs))]
 
     def fail(self, error: BaseException) -> None:
         """Stop the run with an error, for example of a full disk. The caller gets the error."""

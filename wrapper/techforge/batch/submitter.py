@@ -203,6 +203,7 @@ class Submitter:
         run.submitted_count += 1
         run.record_progress()
         self._run.write_journal(row, job.id)
+        self._run.note_job(row.key, job.id)
         note = f"job {job.id} was accepted for row {row.key!r}"
         change = changes.submitted(row.n, row.attempts, job.id, run.ledger.now() + self._first_poll_delay())
         try:

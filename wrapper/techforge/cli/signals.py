@@ -94,7 +94,11 @@ def _wake_main_thread() -> None:
     main, (reader, writer) = threading.main_thread().ident or 0, os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    signal.signal(signal.SIGURG, lambda *_: None)
+
+    def ignore(*_: object) -> None:
+        """Do nothing: the signal only interrupts a call."""
+
+    signal.signal(signal.SIGURG, ignore)
 
     def wake() -> None:
         while number := os.read(reader, 1):

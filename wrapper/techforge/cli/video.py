@@ -13,7 +13,9 @@ from uuid import uuid4
 import typer
 
 from techforge import Video, _checks
+from techforge._flows.create import create as create_flow
 from techforge._partfile import PartFile
+from techforge._session import session_of
 from techforge.cli.client import MockJobs, connected, mock_jobs
 from techforge.cli.messages import SubmissionProgress, note, print_json, reporting_errors
 from techforge.cli.progress import RecordedSchedule, downloading, size, waiting
@@ -182,6 +184,7 @@ def download(
 
 
 def _submit(client: TechForge, progress: SubmissionProgress, params: dict[str, Any]) -> Job:
+    create_flow(session_of(client).settings, **params).close()  # a wrong argument is found before
     note(f"Project: {progress.project_id}")
     progress.has_sent = True
     with postponed(
