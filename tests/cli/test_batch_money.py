@@ -154,7 +154,7 @@ def test_many_jobs_need_an_answer(here: Path, mock: MockServer) -> None:
     stopped = techforge("run", "A.csv")
     assert stopped.exit_code == 2
     assert "add --yes, or --max-jobs" in stopped.stderr.lower()
-    assert (posts(mock), techforge("status").exit_code) == (0, 2)
+    assert (posts(mock), techforge("status").exit_code) == (0, 12)
     assert techforge("run", "A.csv", "--ask-above", "0", "--max-jobs", "1").exit_code == 6
     assert techforge("run", "A.csv", "--max-jobs", "2").exit_code == 6
     assert posts(mock) == 3
