@@ -33,6 +33,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m techf
         faults = [fault for spec in options.fault for fault in parse_faults(spec)]
     except ValueError as error:
         parser.error(f"argument --fault: {error}")
+    if options.webhook_secret and not options.webhook:
+        parser.error("--webhook-secret needs --webhook")
     if options.failure_rate:
         faults += parse_faults(f"status=503;share={options.failure_rate};times=0")
     server = MockServer(
@@ -46,6 +48,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m techf
         ttl=options.ttl,
         api_keys=options.api_key or [TEST_API_KEY],
         latency=options.latency,
+        webhook=options.webhook,
+        webhook_secret=options.webhook_secret,
     )
     try:
         asyncio.run(_serve(server, as_json=options.json))
@@ -119,6 +123,8 @@ def _parser(program: str) -> argparse.ArgumentParser:
         help="seconds until a signed URL expires (%(default)g)",
     )
     add("--api-key", action="append", metavar="KEY", help=f"accept this key; repeatable ({TEST_API_KEY})")
+    add("--webhook", type=_url, metavar="URL", help="send a POST to this URL when a job ends")
+    add("--webhook-secret", metavar="SECRET", help="sign webhooks with this secret; docs/mock.md says how")
     add("--json", action="store_true", help="print the URLs and the key as one line of JSON instead")
     return parser
 
@@ -130,6 +136,12 @@ def _number(text: str, maximum: float = math.inf) -> float:
             f"{text} is not from 0 to {maximum}" if maximum < math.inf else f"{text} is less than 0"
         )
     return value
+
+
+def _url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"{text} is not an http or https URL")
+    return text
 
 
 def _share(text: str) -> float:

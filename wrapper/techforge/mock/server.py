@@ -29,6 +29,7 @@ from techforge.mock.journal import Journal
 from techforge.mock.renderer import tiny_video
 from techforge.mock.signing import Signer
 from techforge.mock.store import Pace, Plan, Store
+from techforge.mock.webhook import Webhook
 from techforge.mock.worker import Workers
 from techforge.models import Job
 from techforge.tracking import JobState
@@ -69,6 +70,8 @@ class MockServer:
         ttl: float = 300.0,
         api_keys: Sequence[str] = (TEST_API_KEY,),
         latency: float = 0.0,
+        webhook: str | None = None,
+        webhook_secret: str | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -84,6 +87,7 @@ class MockServer:
             clock=clock,
             wall_clock=wall_clock,
         )
+        self._webhook = Webhook(webhook, webhook_secret) if webhook else None
         self._host = host
         self._ports = (port, storage_port)
         self._urls: list[str] = []
@@ -186,6 +190,9 @@ class MockServer:
                 await stack.enter_async_context(_listening(app, self._host, port))
                 for app, port in zip(apps, self._ports, strict=True)
             ]
+            if self._webhook:
+                task = asyncio.create_task(self._webhook.run(self.store))
+                stack.callback(task.cancel)
             yield self
 
     def _run(self, started: "Future[None]") -> None:

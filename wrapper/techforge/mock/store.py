@@ -101,6 +101,8 @@ class Store:
     """The plans for the next jobs."""
     _jobs: dict[str, _Job] = field(factory=dict[str, _Job], init=False, repr=False)
     _owners: dict[str, _Job] = field(factory=dict[str, _Job], init=False, repr=False)
+    _running: dict[str, _Job] = field(factory=dict[str, _Job], init=False, repr=False)
+    """The jobs whose end was not taken yet."""
     _objects: dict[str, StoredObject] = field(factory=dict[str, StoredObject], init=False, repr=False)
     _lock: RLock = field(factory=RLock, init=False, repr=False)
 
@@ -118,7 +120,7 @@ class Store:
             pace=plan.pace or self.pace,
         )
         with self._lock:
-            self._jobs[job.id] = self._owners[job.output_path] = job
+            self._jobs[job.id] = self._running[job.id] = self._owners[job.output_path] = job
         job.render.add_done_callback(partial(_report, job.id))
         return job.id
 
@@ -127,6 +129,14 @@ class Store:
         with self._lock:
             job = self._jobs.get(job_id)
             return self._poll(job) if job else None
+
+    def take_ended(self) -> list[JobView]:
+        """Return each job that has ended, once. This does not count as a poll."""
+        with self._lock:
+            ended = [job for job in self._running.values() if self._status(job)[0] in {"done", "failed"}]
+            for job in ended:
+                del self._running[job.id]
+            return [self._view(job) for job in ended]
 
     def find_object(self, path: str) -> StoredObject | None:
         """Return an object. If it is the output of a job, this counts as a poll of that job."""
@@ -159,13 +169,18 @@ class Store:
         """Delete all jobs and objects."""
         with self._lock:
             self._jobs.clear()
+            self._running.clear()
             self._owners.clear()
             self._objects.clear()
             self.plans.clear()
 
     def _poll(self, job: _Job) -> JobView:
-        status, message = self._status(job)
+        view = self._view(job)
         job.polls += 1
+        return view
+
+    def _view(self, job: _Job) -> JobView:
+        status, message = self._status(job)
         if status == "done" and job.output_path not in self._objects:
             self.put(job.output_path, job.render.result())
         return JobView(job.id, job.project_id, status, message, job.output_path)
