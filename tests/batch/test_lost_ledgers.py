@@ -89,6 +89,17 @@ def test_an_older_copy_buys_nothing_twice(mock: MockServer, tmp_path: Path) -> N
     assert {state for state, _ in states(ledger).values()} == {"done"}
 
 
+def test_a_ledger_that_was_moved_and_then_restored(mock: MockServer, tmp_path: Path) -> None:
+    """The journal that the campaign wrote at the old place counts at the new one."""
+    ledger, moved = tmp_path / "ledger.sqlite", tmp_path / "moved.sqlite"
+    run(mock, ledger, rows(4), max_jobs=1)
+    shutil.copy(ledger, tmp_path / "backup")
+    run(mock, ledger, None, max_jobs=1)
+    shutil.move(tmp_path / "backup", moved)
+    run(mock, moved, None)
+    assert posts(mock) == 4
+
+
 def test_new_content_under_an_old_key_is_a_new_order(mock: MockServer, tmp_path: Path) -> None:
     """A new ledger with other content under the same keys is another campaign."""
     ledger = tmp_path / "ledger.sqlite"
@@ -106,7 +117,7 @@ def test_a_claim_without_response_in_the_journal_is_unknown(mock: MockServer, tm
     with Ledger(ledger, new=False) as opened:
         journal = opened.open_journal()
         (entry,) = opened.entries()
-    content = next(iter(Journal(str(ledger), "default", mock.url).submissions())).content
+    content = next(iter(Journal(str(ledger), "default", mock.url).submissions(UUID))).content
     ledger.unlink()
     path = journal.path
     assert path is not None
@@ -296,7 +307,7 @@ def test_a_journal_is_private_and_refuses_planted_files(
         assert journal.write(Submission("a", "content", 1))
         journal.close()
         assert not (tmp_path / "victim").exists()
-    assert len(list(journal.submissions())) == 3
+    assert len(list(journal.submissions(UUID))) == 3
 
 
 def test_a_full_state_folder_moves_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,8 +326,22 @@ def test_a_full_state_folder_moves_the_journal(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(os, "write", full)
     assert journal.write(Submission("a", "content", 1, "job"))
     assert journal.path != first
-    assert list(journal.submissions()) == [Submission("a", "content", 1, "job")]
+    assert list(journal.submissions(UUID)) == [Submission("a", "content", 1, "job")]
     assert journal.campaign_uuid() == UUID
+
+
+def test_no_room_for_a_journal_stops_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without room anywhere, opening and writing report that, and raise nothing."""
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    journal = Journal("/ledger", "a", None)
+    journal.open(UUID)
+    assert not journal.write(Submission("a", "content", 1, "job"))
+    assert journal.path is None
 
 
 def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ import stat
 import tempfile
 from contextlib import suppress
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from attrs import astuple, frozen
 
@@ -54,15 +55,15 @@ class Journal:
     >>> journal.write(claim), journal.write(evolve(claim, job_id="a job's id"))
     (True, True)
     >>> journal.close()
-    >>> [each.job_id for each in journal.submissions()]
+    >>> [each.job_id for each in journal.submissions("7f0f5a3e-0000-4000-8000-000000000000")]
     [None, "a job's id"]
     """
 
     def __init__(self, place: str, campaign: str, api: str | None) -> None:
         self._header = {"ledger": place, "campaign": campaign, "api": api}
         digest = blake2b(json.dumps(self._header).encode(), digest_size=8).hexdigest()
-        readable = re.sub(r"[^A-Za-z0-9_-]+", "-", campaign)[:40]
-        self._name = f"{readable}-{digest}.jsonl"
+        self._readable = re.sub(r"[^A-Za-z0-9_-]+", "-", campaign)[:40]
+        self._name = f"{self._readable}-{digest}.jsonl"
         self._untried: list[Path] = []
         self._descriptor: int | None = None
         self.path: Path | None = None
@@ -78,7 +79,7 @@ class Journal:
 
     def write(self, submission: Submission) -> bool:
         """Append a line. Return False if no journal can be written."""
-        return self._append(astuple(submission))
+        return self._append(_line(astuple(submission)))
 
     def close(self) -> None:
         """Close the file. Closing it again does nothing."""
@@ -86,8 +87,7 @@ class Journal:
         if descriptor is not None:
             os.close(descriptor)
 
-    def _append(self, line: Any) -> bool:
-        data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+    def _append(self, data: bytes) -> bool:
         while self._descriptor is not None:
             try:
                 if os.write(self._descriptor, data) == len(data):
@@ -111,38 +111,64 @@ class Journal:
         if self._descriptor is None:
             logger.warning("no journal can be written, so only the ledger knows which rows were submitted")
         else:
-            os.write(self._descriptor, b"\n")  # end a line that a full disk or a crash cut off
-            self._append(self._header)
+            # The first newline ends a line that a full disk or a crash cut off.
+            self._append(b"\n" + _line(self._header))
 
     # --- reading ------------------------------------------------------------------------------------
 
     def file(self) -> Path | None:
         """Return the file that exists, or None."""
-        return next((folder / self._name for folder in _folders() if (folder / self._name).exists()), None)
+        return next(iter(self._files()), None)
 
     def campaign_uuid(self) -> str | None:
         """Return the UUID of the campaign that last wrote the journal, or None."""
-        headers = [line for line in self._lines() if isinstance(line, dict)]
-        return next((line["uuid"] for line in reversed(headers) if isinstance(line.get("uuid"), str)), None)
+        uuid: str | None = None
+        for path in self._files():
+            for line in _lines(path):
+                match line:
+                    case {"uuid": str(found)}:
+                        uuid = found
+                    case _:
+                        pass
+        return uuid
 
-    def submissions(self) -> Iterator[Submission]:
-        """Yield the lines, oldest first, including those of other processes."""
-        for line in self._lines():
-            match line:
-                case [str(key), str(content), int(attempt), str() | False | None as job_id]:
-                    yield Submission(key, content, attempt, job_id)
-                case _:
-                    pass
+    def submissions(self, campaign_uuid: str) -> Iterator[Submission]:
+        """Yield the lines, oldest first, also those written while the ledger was at another place."""
+        for path in [*self._files(), *self._files_elsewhere(campaign_uuid)]:
+            for line in _lines(path):
+                match line:
+                    case [str(key), str(content), int(attempt), str() | False | None as job_id]:
+                        yield Submission(key, content, attempt, job_id)
+                    case _:
+                        pass
 
-    def _lines(self) -> Iterator[Any]:
-        for folder in _folders():
-            with suppress(OSError):
-                if not _is_private(folder):
-                    continue
-                with open(_open(folder / self._name, os.O_RDONLY), "rb") as file:
-                    for line in file:
-                        with suppress(ValueError):  # a line that was cut off
-                            yield json.loads(line)
+    def _files(self) -> list[Path]:
+        return [path for folder in _folders() if (path := folder / self._name).exists()]
+
+    def _files_elsewhere(self, campaign_uuid: str) -> list[Path]:
+        """Return the campaign's journals of other places, by the first line of each."""
+        return [
+            path
+            for folder in _folders()
+            for path in folder.glob(f"{self._readable}-*.jsonl")
+            if path.name != self._name
+            for first in islice(_lines(path), 1)
+            if isinstance(first, dict) and cast("dict[str, Any]", first).get("uuid") == campaign_uuid
+        ]
+
+
+def _lines(path: Path) -> Iterator[Any]:
+    """Yield what the lines of a journal contain, except those that were cut off."""
+    with suppress(OSError):
+        if _is_private(path.parent):
+            with open(_open(path, os.O_RDONLY), "rb") as file:
+                for line in file:
+                    with suppress(ValueError):
+                        yield json.loads(line)
+
+
+def _line(content: Any) -> bytes:
+    return json.dumps(content, separators=(",", ":")).encode() + b"\n"
 
 
 def _folders() -> list[Path]:

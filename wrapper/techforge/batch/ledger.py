@@ -522,16 +522,14 @@ class Ledger:
         if self._db.place is None:
             return 0, 0
         journal = self._journal(self.campaign.name, self.campaign.api)
-        uuid = journal.campaign_uuid()
-        if uuid is None:
-            return 0, 0
+        ours = self.campaign.uuid
         lost: dict[str, Submission] = {}
-        for lines in _pages(journal.submissions()):
+        for lines in _pages(journal.submissions(ours)):
             known = self._last_submissions({line.key for line in lines})
             for line in lines:
                 if line.key in known and known[line.key].has_lost(line, lost.get(line.key)):
                     lost[line.key] = line
-        if lost and uuid != self.campaign.uuid:
+        if lost and journal.campaign_uuid() not in {None, ours}:
             raise LedgerError(
                 f"another ledger at {self.name} had a campaign {self.campaign.name!r} that submitted "
                 f"{len(lost)} of these rows. Restore that ledger, or give this campaign another name: "
