@@ -321,8 +321,8 @@ def test_the_time_limits_of_a_role_are_replaced(url: str, role: str) -> None:
         schema = split_url(url)[1]
         db.execute(f"GRANT ALL ON SCHEMA {schema} TO {role}".encode())
         db.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {role}".encode())
-        db.execute(f"ALTER ROLE {role} SET statement_timeout = '1ms'".encode())
-        db.execute(f"ALTER ROLE {role} SET lock_timeout = '1ms'".encode())
+        db.execute(f"ALTER ROLE {role} SET statement_timeout = '150ms'".encode())
+        db.execute(f"ALTER ROLE {role} SET lock_timeout = '150ms'".encode())
         db.execute(f"GRANT TEMPORARY ON DATABASE postgres TO {role}".encode())
         with Ledger(as_role(url, role)) as ledger:
             assert ledger._db.read("SHOW statement_timeout") == [("30s",)]
