@@ -286,6 +286,13 @@ def bench_pace(session: nox.Session) -> None:
     session.run("python", "benchmarks/pace.py", *session.posargs, env={"PYTHONPATH": "scripts"})
 
 
+@nox.session(name="bench-specs", tags=["benchmarks"])
+def bench_specs(session: nox.Session) -> None:
+    """Measure how long the comparison of two contracts takes, by their size."""
+    install(session, *group("changes"))
+    session.run("python", "benchmarks/specs.py", *session.posargs, env={"PYTHONPATH": "scripts"})
+
+
 @nox.session(tags=["checks"])
 def docs(session: nox.Session) -> None:
     """Build the documentation site into site/ and check its links."""

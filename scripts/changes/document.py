@@ -72,13 +72,13 @@ class Document:
         used = {(path[1], path[2]) for path in map(steps, self.references) if len(path) > 2}
         return used | {("securitySchemes", name) for name in self._schemes}
 
-    def operations(self, section: str) -> Node:
-        """Return the operations in `paths` or `webhooks` by method and path, with what they inherit."""
+    def operations(self, items: Node) -> Node:
+        """Return the operations of path items by method and path, with what they inherit."""
         found: Node = {}
-        for path, node in self.source.get(section, {}).items():
+        for path, node in items.items():
             item: Node = self.resolve(node)[0]
-            if section == "paths" and not path.startswith("/"):
-                found[path] = {path: item}  # an extension
+            if path.startswith("x-"):
+                found[path] = {path: item}
                 continue
             found[path] = {key: value for key, value in item.items() if key not in {*METHODS, "parameters"}}
             for method in item.keys() & set(METHODS):
@@ -88,7 +88,7 @@ class Document:
                 security: list[Node] = own.get("security", self.source.get("security")) or [{}]
                 found[f"{method.upper()} {path}"] = {
                     **own,
-                    "parameters": {_parameter_name(each): each | {"name": ""} for each in parameters},
+                    "parameters": {_parameter_name(each): _serialized(each) for each in parameters},
                     "security": {self._requirement(each): "" for each in security},
                 }
         return found
@@ -114,9 +114,20 @@ def steps(reference: str) -> list[str]:
     return [step.replace("~1", "/").replace("~0", "~") for step in unquote(reference).split("/")[1:]]
 
 
+def reference_to(schema: str) -> str:
+    """Return the reference to a schema among the components."""
+    return "#/components/schemas/" + schema.replace("~", "~0").replace("/", "~1")
+
+
 def _parameter_name(parameter: Node) -> str:
     place, name = str(parameter.get("in")), str(parameter.get("name"))
     return f"{place} {name.lower() if place == 'header' else name}"
+
+
+def _serialized(parameter: Node) -> Node:
+    """Return a parameter without its name, and with the defaults of how it is written into a request."""
+    style = parameter.get("style", "form" if parameter.get("in") in {"query", "cookie"} else "simple")
+    return {"explode": style == "form"} | parameter | {"style": style, "name": ""}
 
 
 def references(node: Any) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """The rules for contracts: what each change of openapi.json means to those who call the API.
 
-Clients may be allowed to send more, and may be answered less; the reverse breaks them. A client knows the
+A request may be allowed more, and a response may contain less; the reverse breaks clients. A client knows the
 class of every status (RFC 9110, section 15), so an error status may come or go. A change without a rule is
 breaking until a person has judged it.
 """
@@ -40,7 +40,14 @@ alternative added        | additive | breaking | yes   | {key} added: {new}
 alternative removed      | breaking | additive | yes   | {key} removed: {old}
 condition added          | breaking | additive | yes   | {key} added: {new}
 condition removed        | additive | breaking | yes   | {key} removed: {old}
-alternatives changed     | breaking | breaking | yes   | {key} changed; judge it by hand
+schema replaced          | breaking | breaking | yes   | {new} instead of {old}
+serialization changed    | breaking | breaking | no    | {key} {fate}
+more permitted           | additive | additive | no    | {key} now holds
+less permitted           | breaking | breaking | no    | {key} no longer holds
+read only                | breaking | doc-only | no    | now read-only
+no longer read only      | additive | doc-only | no    | no longer read-only
+write only               | doc-only | breaking | no    | now write-only
+no longer write only     | doc-only | additive | no    | no longer write-only
 default changed          | breaking | doc-only | no    | default {fate}
 documentation changed    | doc-only | doc-only | no    | {key} {fate}
 deprecated               | additive | additive | no    | now deprecated
@@ -68,14 +75,17 @@ header added             | additive | additive | no    | header added
 header removed           | breaking | breaking | no    | header removed
 link added               | additive | additive | no    | link added
 link removed             | breaking | breaking | no    | link removed
+link changed             | breaking | breaking | no    | {key} {fate}
 callback added           | additive | additive | no    | callback added
 callback removed         | breaking | breaking | no    | callback removed
 security needs more      | breaking | breaking | no    | security: now needs {new}
 security needs less      | additive | additive | no    | security: no longer needs {old}
 security accepts more    | additive | additive | no    | security: also accepts {new}
 security accepts less    | breaking | breaking | no    | security: no longer accepts {old}
+scheme changed           | breaking | breaking | no    | {key} {fate}
 server added             | additive | additive | no    | server {name} added
 server removed           | breaking | breaking | no    | server {name} removed
+server changed           | breaking | breaking | no    | {key} {fate}
 unused component changed | doc-only | doc-only | no    | {fate}; no operation uses it
 """
 """`sent` and `answered`: what it means in a request, and in a response. `typed`: whether the types of the
@@ -109,6 +119,10 @@ class At:
     """Whether the client sends what is there; otherwise it receives it."""
     typed: bool = False
     """Whether generated code has types for what is there."""
+    followed: frozenset[str] = frozenset()
+    """The documents ("old", "new") whose references led here, while the other document's led elsewhere."""
+    operation: str = ""
+    """The operation that it belongs to."""
 
     def inside(self, suffix: str) -> "At":
         """Return a place below this one."""

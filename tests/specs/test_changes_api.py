@@ -4,6 +4,7 @@
 
 import copy
 import json
+import runpy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from jsonschema_rs import Draft202012Validator
 from ruamel.yaml import YAML
 
-from changes.api import compare
+from changes.api import Comparison, compare
 from changes.normal import normal
 from changes.rules import RULES, At
 
@@ -108,7 +109,8 @@ $A | {anyOf: [$A, $NULL]} | type changed from object to null or object | +!
 {anyOf: [$A, $T]} | {anyOf: [$N, $A]} | type changed from string to number | !!
 $T | {type: string, anyOf: [{minLength: 2}, {maxLength: 1}]} | anyOf added: anything, anything | !+
 {type: string, anyOf: [{minLength: 2}, {maxLength: 1}]} | $T | anyOf removed: anything, anything | +!
-{anyOf: [$A, $B]} | {anyOf: [$T]} | anyOf changed; $JUDGE | !!
+{format: int32} | {format: int64} | format changed from int32 to int64 | +!
+{format: double} | {format: float} | format changed from double to float | !+
 {allOf: [$A]} | {allOf: [$A, $B]} | .b: new optional field | ++
 {allOf: [$A, $B]} | {allOf: [$A]} | .b: field removed | !!
 $A | {allOf: [$A, {properties: {a: {maxLength: 1}}}]} | .a: maxLength added: 1 | !+
@@ -119,8 +121,18 @@ $A | {allOf: [$A, {properties: {a: {maxLength: 1}}}]} | .a: maxLength added: 1 |
 {} | {example: b} | example added | ..
 {} | {deprecated: true} | now deprecated | ++
 {deprecated: true} | {} | deprecated removed | ..
-{} | {if: {}} | something else added: if; $JUDGE | !!
-{x-a: 1} | {x-a: 2} | something else changed: x-a; $JUDGE | !!
+{} | {then: {maxLength: 1}} | then added: {"maxLength": 1} | !+
+{prefixItems: [$T]} | {} | prefixItems removed: {"type": "string"} | +!
+{dependentRequired: {a: [b]}} | {dependentRequired: {a: [c]}} | dependentRequired changed from {"a": ["b"]} to {"a": ["c"]} | !!
+{} | {readOnly: true} | now read-only | !.
+{readOnly: true} | {} | no longer read-only | +.
+{} | {writeOnly: true} | now write-only | .!
+{writeOnly: true} | {} | no longer write-only | .+
+{oneOf: [$A, $B]} | {oneOf: [$A, $B], discriminator: {propertyName: a}} | discriminator added | ..
+{} | {xml: {name: a}} | xml added | ..
+{} | {madeUp: 1} | madeUp added | ..
+{x-a: 1} | {x-a: 2} | x-a changed | ..
+{} | {$dynamicAnchor: a} | something else added: $dynamicAnchor; $JUDGE | !!
 {enum: [1, 2]} | {enum: [2, 1]} | written differently, with the same meaning | ..
 """
 
@@ -269,7 +281,11 @@ sign > parameters > 0 > name | key | !$SIGN query key: new required parameter; !
 sign > parameters > 0 > in | header | !$SIGN header path: new required parameter; !$SIGN query path: parameter removed (renamed to header path?)
 sign > parameters > 0 > required | - | +$SIGN query path: no longer required
 sign > parameters > 0 > schema | $N | !$SIGN query path: type changed from string to number
-sign > parameters > 0 > style | form | !$SIGN query path: something else added: style, $JUDGE
+sign > parameters > 0 > style | form | .the document: written differently, with the same meaning
+sign > parameters > 0 > style | spaceDelimited | !$SIGN query path: explode changed; !$SIGN query path: style changed
+sign > parameters > 0 > explode | false | !$SIGN query path: explode changed
+sign > parameters > 0 > allowReserved | true | +$SIGN query path: allowReserved now holds
+create > requestBody > content > application/json > encoding | {a: {style: form}} | !$CREATE request body: encoding added
 create > requestBody > required | - | +$CREATE request: no longer required
 create > requestBody | - | !$CREATE request: body removed
 sign > requestBody | {content: {}} | +$SIGN request: body added
@@ -285,15 +301,17 @@ sign > responses > 200 > headers | {ETag: {schema: $T}} | +$SIGN 200 header ETag
 components > headers > RetryAfter > required | true | +$SIGN 429 header Retry-After: now required; +$CREATE 429 header Retry-After: now required
 create > responses > 202 > links | - | !$CREATE 202 link signOutput: link removed
 create > responses > 202 > links > x | {} | +$CREATE 202 link x: link added
-create > responses > 202 > links > signOutput > operationId | createJob | !$CREATE 202 link signOutput: something else changed: operationId, $JUDGE
+create > responses > 202 > links > signOutput > operationId | createJob | !$CREATE 202 link signOutput: operationId changed
 create > security | [{apiKey: [], tenant: []}] | !$CREATE: security: now needs unknown scheme tenant
 create > security | [] | +$CREATE: security: $LOST header x-api-key
 create > security | [{apiKey: []}, {tenant: []}] | +$CREATE: security: also accepts unknown scheme tenant
 components > securitySchemes > apiKey > name | x-key | +$SIGN: security: $LOST header x-api-key; +$CREATE: security: $LOST header x-api-key; !$SIGN: security: now needs header x-key; !$CREATE: security: now needs header x-key
 components > securitySchemes > apiKey > bearerFormat | JWT | .components.securitySchemes.apiKey: bearerFormat added
+components > securitySchemes > apiKey > flows | {} | !components.securitySchemes.apiKey: flows added
 components > securitySchemes > tenant | {type: apiKey, in: header, name: x} | .components.securitySchemes.tenant: added, no operation uses it
 servers > 0 > url | https://api.example.com | +the document: server https://api.example.com added; !the document: server https://api.techforgeinnovate.com removed
 servers > 0 > description | x | .the document server https://api.techforgeinnovate.com: description changed
+servers > 0 > variables | {a: {default: b}} | !the document server https://api.techforgeinnovate.com: variables added
 create > servers | [{url: "https://jobs.example.com"}] | +$CREATE: server https://jobs.example.com added
 info > version | 2.0.0 | .the document: info changed
 webhooks | {done: {post: {}}} | +webhook POST done: webhook added
@@ -341,21 +359,47 @@ def test_what_else_has_a_rule() -> None:
     """Removing a callback or a webhook, or a way to be authorized, breaks those who use it."""
     post = {"callbacks": {"done": {}}, "security": [{"a": []}, {"b": []}]}
     hook = {"done": {"post": {"requestBody": {"content": {"application/json": {"schema": TEXT}}}}}}
-    old = {"openapi": "3.1.0", "paths": {"/x": {"post": post}}, "webhooks": hook}
+    get = {"parameters": [{"name": "a", "in": "query", "allowReserved": True}]}
+    old = {"openapi": "3.1.0", "paths": {"/x": {"post": post, "get": get}}, "webhooks": hook}
     new = copy.deepcopy(old)
     new["paths"]["/x"]["post"] = {"security": [{"a": []}]}
+    new["paths"]["/x"]["get"] = {"parameters": [{"name": "a", "in": "query"}]}
     del new["webhooks"]
     assert sorted(lines(old, new)) == [
+        "breaking: GET /x query a: allowReserved no longer holds",
         "breaking: POST /x callback done: callback removed",
         "breaking: POST /x: security: no longer accepts unknown scheme b",
         "breaking: webhook POST done: webhook removed",
     ]
-    # The service sends the body of a webhook.
-    new = copy.deepcopy(old)
-    body = new["webhooks"]["done"]["post"]["requestBody"]["content"]["application/json"]
-    body["schema"] = {"type": ["string", "null"]}
-    (line,) = lines(old, new)
-    assert line.startswith("breaking: webhook POST done request body: type changed")
+
+
+def test_what_the_service_sends() -> None:
+    """A client receives the body of a webhook and of a callback: a wider one breaks it, a narrower one does not."""
+    old, new = (
+        {"requestBody": {"content": {"application/json": {"schema": {"type": types}}}}}
+        for types in ("string", ["string", "null"])
+    )
+    for before, after, impact in ((old, new, "breaking"), (new, old, "additive")):
+        one, other = (
+            {
+                "openapi": "3.1.0",
+                "paths": {"/x": {"post": {"callbacks": {"done": {"{$url}": {"post": each}}}}}},
+                "webhooks": {"done": {"post": each}},
+            }
+            for each in (before, after)
+        )
+        assert [line.partition(" body: type changed")[0] for line in lines(one, other)] == [
+            f"{impact}: POST /x callback done POST {{$url}} request",
+            f"{impact}: webhook POST done request",
+        ]
+
+
+def test_other_alternatives() -> None:
+    """Of two lists of different length, the alternatives that came and that went are both reported."""
+    ((old, new),) = table("{anyOf: [$A, $B]} | {anyOf: [$T, $N, {type: array}]}")
+    for answer, impacts in ((False, ["additive", "breaking"]), (True, ["additive", "breaking"])):
+        found = lines(document(read(old), answer=answer), document(read(new), answer=answer))
+        assert [line.partition(":")[0] for line in found] == impacts, found
 
 
 def test_every_rule_has_an_example(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,7 +413,105 @@ def test_every_rule_has_an_example(monkeypatch: pytest.MonkeyPatch) -> None:
         compare(CONTRACT, edited(where, value))
     test_a_moved_operation()
     test_what_else_has_a_rule()
+    test_other_schemas_in_the_same_place()
     assert used == RULES.keys()
+
+
+def test_a_schema_is_compared_where_it_is_defined() -> None:
+    """A schema that many places use is reported once, by its name, with the number of operations."""
+    page = {"type": "object", "properties": {"items": {"type": "array", "items": TREE}, "next": TREE}}
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Page"}}}
+    get = {"responses": {"200": {"content": content}, "400": {"content": content}}}
+    old = {
+        "openapi": "3.1.0",
+        "paths": {"/a": {"get": get, "post": {"requestBody": {"content": content}}}, "/b": {"get": get}},
+        "components": {"schemas": {"Page": page, "Tree": {"properties": {"name": TEXT, "child": TREE}}}},
+    }
+    new = copy.deepcopy(old)
+    del new["components"]["schemas"]["Tree"]["properties"]["name"]["type"]
+    new["components"]["schemas"]["Page"]["properties"]["more"] = {}
+    assert lines(old, new) == [
+        "additive: POST /a request body.more: new optional field",
+        "additive: components.schemas.Page.more: new optional field; in responses of 2 operations",
+        "additive: components.schemas.Tree.name: type changed from string to anything; in requests of 1 operation",
+        "breaking: components.schemas.Tree.name: type changed from string to anything; in responses of 2 operations",
+    ]
+    # mypy sees what is in a success.
+    assert [change.silent for change in compare(old, new)] == [False] * 4
+
+
+def test_other_schemas_in_the_same_place() -> None:
+    """A schema in place of another is compared with it; what both consist of is not: there may be no end to it."""
+    schemas = {
+        "One": {"properties": {"a": TEXT, "b": {"$ref": "#/components/schemas/Two"}}},
+        "Two": {"properties": {"a": TEXT, "b": {"$ref": "#/components/schemas/One"}}},
+        "Three": {"properties": {"a": {"type": "number"}, "b": {"$ref": "#/components/schemas/Three"}}},
+    }
+    old, new = (
+        document({"$ref": f"#/components/schemas/{name}"}) | {"components": {"schemas": schemas}}
+        for name in ("One", "Three")
+    )
+    assert lines(old, new) == [
+        "breaking: POST /x request body.a: type changed from string to number",
+        "breaking: POST /x request body.b: Three instead of Two",
+    ]
+
+
+def test_renamed_schemas() -> None:
+    """Schemas with other names and the same fields are no change, also if they refer to each other."""
+    leaf = {"properties": {"parent": TREE, "name": TEXT}}
+    old = document(TREE)
+    old["components"] = {
+        "schemas": {"Tree": {"properties": {"leaf": {"$ref": "#/components/schemas/Leaf"}}}, "Leaf": leaf}
+    }
+    new = json.loads(json.dumps(old).replace("Tree", "Tree2").replace("Leaf", "Leaf2"))
+    assert {line.partition(":")[0] for line in lines(old, new)} == {"doc-only"}
+    new["components"]["schemas"]["Leaf2"]["properties"]["name"] = {"type": "number"}
+    assert [line for line in lines(old, new) if not line.startswith("doc-only")] == [
+        "breaking: components.schemas.Leaf2.name: type changed from string to number; in requests of 1 operation"
+    ]
+
+
+def test_the_work_grows_with_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice as many schemas that all refer to each other take twice as many steps."""
+    counts: list[int] = []
+    walk = Comparison.walk
+
+    def counted(*arguments: Any) -> Any:
+        counts[-1] += 1
+        return walk(*arguments)
+
+    monkeypatch.setattr(Comparison, "walk", counted)
+    path = Path(__file__).parents[2] / "benchmarks" / "specs.py"
+    benchmark = runpy.run_path(str(path))
+    for schemas in (100, 200, 400):
+        counts.append(0)
+        old = benchmark["generate"](schemas)
+        assert len(compare(old, benchmark["change"](old))) > schemas / 4
+    assert counts[2] < 2.5 * counts[1] < 6.25 * counts[0]
+
+
+def test_a_single_use_is_reported_there() -> None:
+    """A schema that one place uses is reported at that place, through others that one place uses."""
+    old = document(TREE)
+    old["components"] = {"schemas": {"Tree": {"items": {"$ref": "#/components/schemas/Leaf"}}, "Leaf": TEXT}}
+    new = copy.deepcopy(old)
+    new["components"]["schemas"]["Leaf"] = {"type": "number"}
+    assert lines(old, new) == ["breaking: POST /x request body[]: type changed from string to number"]
+
+
+def test_schemas_that_contain_each_other() -> None:
+    """Two schemas that contain each other are compared once each."""
+    leaf = {"properties": {"parent": TREE, "name": TEXT}}
+    old = document(TREE)
+    old["components"] = {
+        "schemas": {"Tree": {"properties": {"leaf": {"$ref": "#/components/schemas/Leaf"}}}, "Leaf": leaf}
+    }
+    new = copy.deepcopy(old)
+    new["components"]["schemas"]["Leaf"]["properties"]["name"] = {"type": "number"}
+    assert lines(old, new) == [
+        "breaking: components.schemas.Leaf.name: type changed from string to number; in requests of 1 operation"
+    ]
 
 
 @pytest.mark.parametrize("names", [("X-Tenant", "x-tenant")])

@@ -68,7 +68,7 @@ files   ~models/job_request.py ~api/jobs/create_job.py
 # the create answer holds a job
 api     breaking: CREATE 202 body.jobId: field removed
 api     breaking: CREATE 202 body.status: field removed
-api     breaking: CREATE 202 link signOutput: something else changed: parameters; judge it by hand
+api     breaking: CREATE 202 link signOutput: parameters changed
 api     additive: CREATE 202 body.job: new required field
 api     additive: CREATE 202 body.message: now required
 sdk     breaking: models.JobAccepted.job_id: removed
