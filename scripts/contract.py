@@ -21,6 +21,9 @@ REPORTS = ROOT / "reports" / "contract"
 
 # Where `python -m techforge.mock` listens unless it is told otherwise.
 USUAL_URL = "http://127.0.0.1:8642"
+# So short that a check can wait for the end of a signed URL.
+URL_SECONDS = 4
+MOCK_OPTIONS = ("--no-render", "--job-polls", "0", "--ttl", str(URL_SECONDS))
 CASE = re.compile(r"Test Case ID: (\w+)")
 REPLAY = "python3 scripts/dev.py -s contract -- replay"
 
@@ -65,7 +68,7 @@ def mock() -> Generator[tuple[str, str]]:
         # A mistake in the mock is a traceback for each of thousands of requests.
         with (
             log.open("wb") as stderr,
-            mock_server("--no-render", "--job-polls", "0", stderr=stderr) as (_, server),
+            mock_server(*MOCK_OPTIONS, stderr=stderr) as (_, server),
         ):
             yield server["url"], server["api_key"]
     finally:
@@ -77,7 +80,11 @@ def schemathesis(arguments: list[str], url: str) -> int:
     """Run schemathesis, and pass on what it says."""
     command = [sys.executable, "-m", "schemathesis.cli", *arguments]
     path = os.pathsep.join(filter(None, [str(CHECKS), os.environ.get("PYTHONPATH")]))
-    environment = os.environ | {"PYTHONPATH": path, "PYTHONUTF8": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": path,
+        "PYTHONUTF8": "1",
+        "CONTRACT_URL_SECONDS": str(URL_SECONDS),
+    }
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, encoding="utf-8"
     ) as process:

@@ -1,5 +1,7 @@
 """Test the contract tests: each mutant is a mock server with one deviation, and they must find it.
 
+Other servers differ from the mock in what the contract permits: they must pass.
+
     python3 scripts/dev.py contract-mutants               a sample; each commit tries another one
     python3 scripts/dev.py contract-mutants --seed SEED   the sample of that seed, to repeat a failure
     python3 scripts/dev.py contract-mutants --all         the whole catalogue
@@ -18,6 +20,7 @@ import random
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import chdir, redirect_stderr, redirect_stdout
@@ -26,11 +29,12 @@ from typing import Any, Literal
 
 from attrs import asdict, frozen
 
-from contract import CHECKS, REPORTS, ROOT, suite
+from contract import CHECKS, REPORTS, ROOT, URL_SECONDS, suite
 from dev import default_seed
 
 REPORT = REPORTS.with_name("contract-mutants.json")
 ORIGINAL = "the unmodified server"
+PERMITTED = "permitted"
 AT_ONCE = 2
 SAMPLE_SIZE = 80
 # A fork of a process that has imported all of this is ready at once.
@@ -59,6 +63,7 @@ class Trial:
     """How the contract tests did on one server."""
 
     name: str
+    family: str
     failed: list[str]
     """The checks that found something."""
     error: str
@@ -71,7 +76,7 @@ class Trial:
         """The outcome; what is in capitals is none to be content with."""
         if self.error:
             return "ERROR"
-        if self.name == ORIGINAL:
+        if self.family in {ORIGINAL, PERMITTED}:
             return "REFUSED" if self.failed else "passed"
         return "killed" if self.failed else "SURVIVED"
 
@@ -89,13 +94,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--all", action="store_true", help="try the whole catalogue")
     parser.add_argument("--seed", help="of the sample (default: the commit)")
     options = parser.parse_args(arguments)
-    mutants = catalogue(json.loads((ROOT / "openapi.json").read_text("utf-8")))
+    mutants = servers(json.loads((ROOT / "openapi.json").read_text("utf-8")))
     if options.texts or options.all:
         names = chosen(mutants, options.texts)
     else:
         seed = options.seed or default_seed()
         names = sampled(mutants, seed)
-        print(f"Trying a sample: {len(names) - 1} of {len(mutants)} mutants. To repeat it:")
+        print(f"Trying a sample: {len(names) - 1} of {len(mutants)} servers. To repeat it:")
         print(f"    python3 scripts/dev.py contract-mutants --seed {seed}", flush=True)
     return report(tried(names), len(names))
 
@@ -110,9 +115,13 @@ def catalogue(document: Any) -> dict[str, Any]:
     """Return the mutants of the server that a document describes, by name."""
     sys.path.append(str(CHECKS))
     mutants = importlib.import_module("mutants").catalogue(document)
-    if idle := [mutant.name for mutant in mutants if mutant.document == document]:
-        sys.exit(f"These mutants change nothing, so no test can find them: {', '.join(idle)}")
     return {mutant.name: mutant for mutant in mutants}
+
+
+def servers(document: Any) -> dict[str, Any]:
+    """Return the mutants, and the servers that do what the contract permits, by name."""
+    mutants = catalogue(document)
+    return {each.name: each for each in importlib.import_module("deviations").variations()} | mutants
 
 
 def chosen(mutants: Iterable[str], texts: Sequence[str]) -> list[str]:
@@ -136,28 +145,32 @@ def tried(names: Sequence[str]) -> Iterator[Trial]:
 def try_one(name: str) -> Trial:
     """Run the contract tests against a server, up to the first failure."""
     started, output = time.monotonic(), io.StringIO()
+    family = ""
     with redirect_stdout(output), redirect_stderr(output):
         try:
-            failed, errors = verdict(name)
+            family, failed, errors = verdict(name)
         except Exception as error:  # noqa: BLE001 - whatever it is, it says nothing about the mutant
             failed, errors = [], [f"{type(error).__name__}: {error}"]
-    return Trial(name, failed, ", ".join(errors), time.monotonic() - started, output.getvalue())
+    return Trial(name, family, failed, ", ".join(errors), time.monotonic() - started, output.getvalue())
 
 
-def verdict(name: str) -> tuple[list[str], list[str]]:
-    """Return the checks that have failed on a server, and what else has gone wrong."""
+def verdict(name: str) -> tuple[str, list[str], list[str]]:
+    """Return the family of a server, the checks that have failed on it, and what else has gone wrong."""
     # The tests of this script need no schemathesis.
     from schemathesis.cli import schemathesis  # noqa: PLC0415
 
     from techforge.mock import MockServer  # noqa: PLC0415
 
     document = json.loads((ROOT / "openapi.json").read_text("utf-8"))
-    server_of = MockServer if name == ORIGINAL else catalogue(document)[name].serving
+    mutant = servers(document).get(name)
+    family = mutant.family if mutant else ORIGINAL
+    server_of = mutant.serving if mutant else MockServer
     status = None
+    os.environ |= {"CONTRACT_URL_SECONDS": str(URL_SECONDS), "CONTRACT_STOP": "1"}
     with tempfile.TemporaryDirectory() as folder:
         run, events = Path(folder, "run.json"), Path(folder, "events.ndjson")
         # Where schemathesis keeps its memory is relative: a trial has its own.
-        with chdir(folder), server_of(render=False, job_polls=0) as server:
+        with chdir(folder), server_of(render=False, job_polls=0, ttl=URL_SECONDS) as server:
             arguments = [*suite(server.url, server.api_key), "--max-failures", "1", "--no-color"]
             arguments += ["--report-json-path", str(run), "--report-ndjson-path", str(events)]
             try:
@@ -166,9 +179,19 @@ def verdict(name: str) -> tuple[list[str], list[str]]:
                 status = end.code
         errors = [each["title"] for each in json.loads(run.read_text("utf-8"))["errors"]]
         failed = failed_checks(events.read_text("utf-8"))
+    errors += without_effect(mutant) if mutant else []
     if bool(status) != bool(failed) and not errors:
         errors = [f"schemathesis ends with {status}, which does not fit the checks that failed"]
-    return failed, errors
+    return family, failed, errors
+
+
+def without_effect(mutant: Any) -> list[str]:
+    """Return an error if a mutant has answered each request as the unmodified server does.
+
+    It was not killed, and it has not survived: it does nothing, or no check sends what it reacts to.
+    """
+    idle = mutant.family != PERMITTED and not mutant.effects
+    return ["no response differed from the unmodified server's"] if idle else []
 
 
 def failed_checks(events: str) -> list[str]:
@@ -194,7 +217,12 @@ def report(trials: Iterable[Trial], count: int) -> int:
     wrong = [trial for trial in done if trial.verdict.isupper()]
     for trial in wrong:
         print(f"\nWhat schemathesis said of {trial.name}:\n{trial.output}")
-    mutants = [trial for trial in done if trial.name != ORIGINAL]
+    families = dict.fromkeys(trial.family for trial in done)
+    print()
+    for family in families:
+        verdicts = Counter(trial.verdict for trial in done if trial.family == family)
+        print(f"{family:30} {', '.join(f'{count} {verdict}' for verdict, count in verdicts.items())}")
+    mutants = [trial for trial in done if trial.family not in {ORIGINAL, PERMITTED}]
     killed = sum(trial.verdict == "killed" for trial in mutants)
     print(f"\n{killed} of {len(mutants)} killed. What schemathesis said: {REPORT}")
     if wrong:

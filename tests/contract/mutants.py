@@ -7,129 +7,47 @@ do beyond that is in `_behaviours`, by hand.
 import json
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
-from http import HTTPStatus
 from typing import Any
-from unittest import mock
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs, quote, urlencode
 
-from attrs import evolve, field, frozen
-from odd_bodies import DEPTH, resolved, validator
+from attrs import evolve, frozen
+from deviations import behaviours, deviations
+from mutant_server import JSON, Answer, Ask, Json, Mutant, Request, Say, is_json, is_utf8, where
+from odd_bodies import DEPTH, resolved, sample, validator
 
 import techforge.mock.server
-from techforge.mock import MockServer
 from techforge.mock.app import Api
 from techforge.mock.contract import Contract, problems, read
 from techforge.mock.signing import SignatureRefusedError, Signer
 from techforge.mock.store import Store
-
-Json = Any
-JSON = "application/json"
-
-
-@frozen
-class Request:
-    """What the server is asked."""
-
-    method: str
-    path: str
-    query: str
-    headers: dict[str, str]
-    body: bytes
-
-    def with_query(self, **query: str) -> "Request":
-        """Return the request with more in its query."""
-        return evolve(self, query="&".join(filter(None, [self.query, urlencode(query)])))
-
-    def with_header(self, name: str, value: str) -> "Request":
-        """Return the request with another header, or with another value of it."""
-        return evolve(self, headers=self.headers | {name: value})
-
-
-@frozen
-class Answer:
-    """What the server says to it."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Json:
-        """The body, read."""
-        return json.loads(self.body)
-
-    def with_json(self, value: Json) -> "Answer":
-        """Return the answer with another body."""
-        return evolve(self, body=json.dumps(value).encode())
-
-    def with_header(self, name: str, value: str) -> "Answer":
-        """Return the answer with another header, or with another value of it."""
-        return evolve(self, headers=self.headers | {name: value})
-
-    def without_header(self, name: str) -> "Answer":
-        """Return the answer without a header."""
-        return evolve(self, headers={key: value for key, value in self.headers.items() if key != name})
-
-
-Ask = Callable[[Request], Request]
-Say = Callable[[Request, Answer], Answer]
-
-
-@frozen
-class Mutant:
-    """One deviation: the name says which."""
-
-    name: str
-    document: Json = None
-    """What the server holds requests to in the place of the contract."""
-    ask: Ask = lambda request: request
-    """What the server takes a request for."""
-    say: Say = lambda _request, answer: answer
-    """What it makes of its own answer."""
-    options: dict[str, Any] = field(factory=dict)
-    patches: tuple[tuple[object, str, object], ...] = ()
-    storage: Say = lambda _request, answer: answer
-    """What storage makes of its own answer."""
-
-    @contextmanager
-    def serving(self, **options: Any) -> Iterator[MockServer]:
-        """Run the mutated server."""
-        with ExitStack() as stack:
-            for target, name, value in self.patches:
-                stack.enter_context(mock.patch.object(target, name, value))
-            if self.document:
-                changed = read(self.document)
-                stack.enter_context(
-                    mock.patch.object(techforge.mock.server, "contract", return_value=changed)
-                )
-            server = MockServer(**(options | self.options))
-            api, storage = server._gates
-            server._gates = (_Layer(api, self.ask, self.say), _Layer(storage, _same, self.storage))
-            yield stack.enter_context(server)
 
 
 def catalogue(document: Json) -> list[Mutant]:
     """Return every mutant of the server that `document` describes."""
     mutants = []
     for operation in _operations(document):
-        mutants += [
-            *_statuses(operation),
-            *_bodies(document, operation),
-            *_headers(document, operation),
-            *_keys(operation),
-            *_accepted(document, operation),
-            *_refused(document, operation),
-            *_parameters(document, operation),
-            *_http(operation),
-        ]
-    return [*mutants, *_behaviours()]
+        families = {
+            "statuses": _statuses(operation),
+            "bodies of responses": _bodies(document, operation),
+            "headers of responses": _headers(document, operation),
+            "keys": _keys(operation),
+            "invalid requests accepted": _accepted(document, operation),
+            "valid requests refused": _refused(document, operation),
+            "parameters": _parameters(document, operation),
+            "methods, paths, media types": _http(operation),
+        }
+        mutants += [evolve(each, family=family) for family, some in families.items() for each in some]
+        mutants += deviations(operation)
+    mutants += [evolve(each, family="behaviour") for each in _behaviours()]
+    # A contract without these operations has none of their mutants.
+    return [*mutants, *behaviours()]
 
 
 # What follows from the document.
 
+METHODS = ("GET", "PUT", "POST", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE")
 SUCCESSES = ("200", "201", "202", "204")
 NEVER = (302, 403, 409, 422, 500, 503)
 """Statuses that no contract asks for without a reason."""
@@ -274,7 +192,7 @@ def _statuses(operation: "_Operation") -> Iterator[Mutant]:
             if str(status) != documented:
                 yield Mutant(
                     f"{operation.id}: {status} instead of {documented}",
-                    say=_where(here, lambda answer, status=status: evolve(answer, status=status)),
+                    say=where(here, lambda answer, status=status: evolve(answer, status=status)),
                 )
 
 
@@ -292,10 +210,10 @@ def _bodies(document: Json, operation: "_Operation") -> Iterator[Mutant]:
             "does not say what it is": lambda answer: answer.without_header("content-type"),
         }
         for what, change in changes.items():
-            yield Mutant(f"{name} {what}", say=_where(here, change))
+            yield Mutant(f"{name} {what}", say=where(here, change))
         for node in operation.response_nodes[status]:
             for what, change in _wrong_values(document, node):
-                yield Mutant(f"{name}: {node.name} {what}", say=_where(here, change))
+                yield Mutant(f"{name}: {node.name} {what}", say=where(here, change))
 
 
 def _wrong_values(document: Json, node: "_Node") -> Iterator[tuple[str, Callable[[Answer], Answer]]]:
@@ -322,18 +240,18 @@ def _headers(document: Json, operation: "_Operation") -> Iterator[Mutant]:
                 if not _allows(document, schema, value):
                     yield Mutant(
                         f"{operation.id}: {status}: {header} is {value!r}",
-                        say=_where(here, lambda answer, n=name, v=value: answer.with_header(n, v)),
+                        say=where(here, lambda answer, n=name, v=value: answer.with_header(n, v)),
                     )
             # The contract leaves the header open; the mock promises it to whoever asks for it.
             yield Mutant(
                 f"{operation.id}: {status}: {header} is left out",
-                say=_where(here, lambda answer, n=name: answer.without_header(n)),
+                say=where(here, lambda answer, n=name: answer.without_header(n)),
             )
             for value in ("0", "86400", "Wed, 21 Oct 2015 07:28:00 GMT"):
                 if _allows(document, schema, value):
                     yield Mutant(
                         f"{operation.id}: {status}: {header} is not what was asked for, but {value}",
-                        say=_where(
+                        say=where(
                             here, lambda a, n=name, v=value: a.with_header(n, v) if n in a.headers else a
                         ),
                     )
@@ -473,13 +391,13 @@ def _allows(document: Json, schema: Json, value: Json) -> bool:
 
 def _http(operation: "_Operation") -> Iterator[Mutant]:
     """What HTTP asks for: methods, paths and media types."""
-    for method in ("GET", "PUT", "POST", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE"):
+    for method in METHODS:
         if method not in operation.methods:
             yield Mutant(
                 f"{operation.id}: {method} is answered, too",
                 ask=lambda request, method=method: (
                     evolve(request, method=operation.method)
-                    if request.path == operation.path and request.method == method
+                    if operation.at(request.path) and request.method == method
                     else request
                 ),
             )
@@ -492,20 +410,24 @@ def _http(operation: "_Operation") -> Iterator[Mutant]:
         yield Mutant(
             f"{operation.id}: another method brings {what}",
             say=lambda request, answer, change=change: (
-                change(answer) if request.path == operation.path and answer.status == 405 else answer
+                change(answer) if operation.at(request.path) and answer.status == 405 else answer
             ),
         )
-    for what, accepted in {
-        "a longer path": lambda path: path.startswith(operation.path + "/"),
-        "a path in capitals": lambda path: path.lower() == operation.path,
-        "a shorter path": lambda path: path == operation.path.rpartition("/")[0],
-        "a path with two slashes": lambda path: path == "/" + operation.path,
-        "a path with .json": lambda path: path == operation.path + ".json",
+    for what, real in {
+        "a longer path": lambda path: path.rpartition("/")[0],
+        "a path in capitals": lambda path: path.lower(),
+        "a shorter path": lambda path: (
+            operation.example_path if path == operation.example_path.rpartition("/")[0] else path
+        ),
+        "a path with two slashes": lambda path: path.removeprefix("/"),
+        "a path with .json": lambda path: path.removesuffix(".json"),
     }.items():
         yield Mutant(
             f"{operation.id}: {what} is answered, too",
-            ask=lambda request, accepted=accepted: (
-                evolve(request, path=operation.path) if accepted(request.path) else request
+            ask=lambda request, real=real: (
+                evolve(request, path=real(request.path))
+                if not operation.is_known(request.path) and operation.at(real(request.path))
+                else request
             ),
         )
     yield from _media(operation)
@@ -514,8 +436,7 @@ def _http(operation: "_Operation") -> Iterator[Mutant]:
 def _media(operation: "_Operation") -> Iterator[Mutant]:
     if "examples" not in operation.body.get("content", {}).get(JSON, {}):
         return
-    (example, *_) = operation.body["content"][JSON]["examples"].values()
-    valid = json.dumps(example["value"]).encode()
+    valid = operation.example
 
     def accept(what: str, accepts: Callable[[Request], bool]) -> Mutant:
         def ask(request: Request) -> Request:
@@ -529,28 +450,28 @@ def _media(operation: "_Operation") -> Iterator[Mutant]:
         return request.headers.get("content-type", "")
 
     def ends(suffix: bytes) -> Callable[[Request], bool]:
-        return lambda request: request.body.endswith(suffix) and not _is_json(request.body)
+        return lambda request: request.body.endswith(suffix) and not is_json(request.body)
 
     def has(part: bytes) -> Callable[[Request], bool]:
-        return lambda request: part in request.body and not _is_json(request.body)
+        return lambda request: part in request.body and not is_json(request.body)
 
     yield accept("JSON may say that it is text", lambda request: media_type(request).startswith("text/"))
     yield accept("JSON may say that it is a form", lambda request: "form" in media_type(request))
     yield accept("JSON may say that it is something+json", lambda request: "+json" in media_type(request))
     yield accept("JSON need not say what it is", lambda request: not media_type(request))
     yield accept("no body will do", lambda request: not request.body)
-    yield accept("malformed JSON will do", lambda request: request.body and not _is_json(request.body))
+    yield accept("malformed JSON will do", lambda request: request.body and not is_json(request.body))
     yield accept(
         "JSON may break off", lambda request: request.body.startswith(b"{") and request.body[-1:] != b"}"
     )
     yield accept("NaN is a number", has(b": NaN"))
     yield accept("Infinity is a number", has(b"Infinity"))
     yield accept("01 is a number", has(b": 01"))
-    yield accept("JSON may be followed by more", lambda request: _is_json(request.body[:-1]))
+    yield accept("JSON may be followed by more", lambda request: is_json(request.body[:-1]))
     yield accept("JSON may have a comma at its end", ends(b",}"))
     yield accept("JSON may have comments", has(b"/*"))
     yield accept(
-        "JSON may be Latin-1", lambda request: not _is_utf8(request.body) and b"\0" not in request.body
+        "JSON may be Latin-1", lambda request: not is_utf8(request.body) and b"\0" not in request.body
     )
     yield accept("JSON may be UTF-16", lambda request: b"\0" in request.body)
     yield accept("JSON may have a byte order mark", lambda request: request.body.startswith(b"\xef\xbb\xbf"))
@@ -576,12 +497,12 @@ def _media(operation: "_Operation") -> Iterator[Mutant]:
 
 def _behaviours() -> Iterator[Mutant]:
     def create(what: str, change: Callable[[Answer], Answer]) -> Mutant:
-        return Mutant(f"createJob: {what}", say=_where(_success("/jobs/v2"), change))
+        return Mutant(f"createJob: {what}", say=where(_success("/jobs/v2"), change))
 
     def sign(what: str, change: Callable[[Json], Json]) -> Mutant:
         return Mutant(
             f"generateSignedPath: {what}",
-            say=_where(
+            say=where(
                 _success("/storage/generate-signed-path"),
                 lambda answer: answer.with_json(change(answer.json)),
             ),
@@ -619,7 +540,10 @@ def _behaviours() -> Iterator[Mutant]:
             ),
         ),
     )
-    yield Mutant("createJob: no job is ever done", options={"job_polls": 10**6})
+    yield Mutant(
+        "createJob: no job is ever done",
+        patches=((Store, "find_object", lambda _store, _path: None),),
+    )
     yield Mutant(
         "generateSignedPath: signs what is not there",
         patches=((Api, "_sign", _sign_anything),),
@@ -645,7 +569,10 @@ def _behaviours() -> Iterator[Mutant]:
     yield sign("the URL has expired in the past", expire(hours=-1))
     yield sign("the URL works for ever", expire(days=365_000))
     yield sign("the URL expires at once", expire(seconds=0))
-    yield Mutant("generateSignedPath: the signed URL works no more", options={"ttl": -60.0})
+    yield Mutant(
+        "generateSignedPath: the signed URL works no more",
+        storage=lambda _, answer: evolve(answer, status=403) if answer.status < 300 else answer,
+    )
     yield Mutant("storage: no signature is checked", patches=((Signer, "check", lambda *_: None),))
     yield Mutant("storage: any signature will do", patches=((Signer, "check", _check_presence),))
     yield Mutant("storage: the expiry is not signed", patches=((Signer, "_signature", _sign_path_only),))
@@ -744,16 +671,36 @@ class _Operation:
     path: str
     methods: set[str]
     """All methods of its path."""
+    example_path: str
+    """Its path with an example of each parameter."""
     query_nodes: list["_Node"]
     body: Json
     body_nodes: list["_Node"]
     responses: dict[str, Json]
     response_nodes: dict[str, list["_Node"]]
     keys: list[Json]
+    served: Contract
+    """All operations of the document."""
 
     def serves(self, request: Request) -> bool:
         """Whether a request means this operation."""
-        return (request.method, request.path) == (self.method, self.path)
+        found = self.served.find(request.method, request.raw_path)
+        return found is not None and found.id == self.id
+
+    def at(self, path: str) -> bool:
+        """Whether a path is that of this operation."""
+        found = self.served.find(self.method, quote(path))
+        return found is not None and found.id == self.id
+
+    def is_known(self, path: str) -> bool:
+        """Whether any operation has a path."""
+        return bool(self.served.methods(quote(path)))
+
+    @property
+    def example(self) -> bytes:
+        """A valid body."""
+        (example, *_) = self.body["content"][JSON]["examples"].values()
+        return json.dumps(example["value"]).encode()
 
 
 @frozen
@@ -791,8 +738,11 @@ class _Node:
 
 
 def _operations(document: Json) -> Iterator[_Operation]:
+    served = read(document)
     for path, item in document["paths"].items():
-        for method, spec in item.items():
+        methods = {name.upper() for name in item if name.upper() in METHODS}
+        for method in map(str.lower, sorted(methods)):
+            spec = item[method]
             at = ("paths", path, method)
             responses = {
                 status: _locate(document, (*at, "responses", status)) for status in spec["responses"]
@@ -802,7 +752,11 @@ def _operations(document: Json) -> Iterator[_Operation]:
                 id=spec["operationId"],
                 method=method.upper(),
                 path=path,
-                methods={name.upper() for name in item},
+                methods=methods,
+                example_path=_example_path(
+                    document, path, [*item.get("parameters", []), *spec.get("parameters", [])]
+                ),
+                served=served,
                 query_nodes=list(_query_nodes(document, at)),
                 body=_at(document, _locate(document, (*at, "requestBody"))) if "requestBody" in spec else {},
                 body_nodes=_nodes_of(document, (*at, "requestBody")) if "requestBody" in spec else [],
@@ -814,6 +768,17 @@ def _operations(document: Json) -> Iterator[_Operation]:
                     for name in choice
                 ],
             )
+
+
+def _example_path(document: Json, path: str, parameters: list[Json]) -> str:
+    for each in parameters:
+        parameter = resolved(document, each)
+        if parameter["in"] == "path":
+            shown = [each["value"] for each in parameter.get("examples", {}).values()]
+            known = [*shown, *(parameter[key] for key in ("example",) if key in parameter)]
+            value = next(iter(known), None) or sample(document, parameter["schema"])
+            path = path.replace(f"{{{parameter['name']}}}", quote(str(value), safe=""))
+    return path
 
 
 def _query_nodes(document: Json, at: _Pointer) -> Iterator[_Node]:
@@ -892,10 +857,6 @@ def _put(body: Json, path: tuple[str, ...], value: Json) -> Json:
 # Changing requests and answers.
 
 
-def _same(request: Request) -> Request:
-    return request
-
-
 def _answers(operation: _Operation, status: str) -> Callable[[Request, Answer], bool]:
     """Tell the operation's answers with a status, or with one of a range such as 5XX."""
     return lambda request, answer: (
@@ -911,10 +872,6 @@ def _success(path: str) -> Callable[[Request, Answer], bool]:
     return lambda request, answer: request.path == path and answer.status < 300
 
 
-def _where(here: Callable[[Request, Answer], bool], change: Callable[[Answer], Answer]) -> Say:
-    return lambda request, answer: change(answer) if here(request, answer) else answer
-
-
 def _every(count: int, change: Ask) -> Ask:
     number = iter(range(1, 10**9))
     return lambda request: request if next(number) % count else change(request)
@@ -928,7 +885,7 @@ def _crash(operation: _Operation, contract: Contract, changed: Contract) -> Say:
     )
 
     def say(request: Request, answer: Answer) -> Answer:
-        if operation.serves(request) and answer.status == 400 and _is_json(request.body):
+        if operation.serves(request) and answer.status == 400 and is_json(request.body):
             body = json.loads(request.body)
             if problems(refused, body) and not problems(allowed, body):
                 return evolve(answer, status=500)
@@ -941,7 +898,7 @@ def _without_floats(operation: _Operation, node: _Node) -> Ask:
     """Take what is written as 1.0 for something else than a number."""
 
     def ask(request: Request) -> Request:
-        if not operation.serves(request) or not _is_json(request.body):
+        if not operation.serves(request) or not is_json(request.body):
             return request
         body = json.loads(request.body)
         value = body
@@ -952,76 +909,3 @@ def _without_floats(operation: _Operation, node: _Node) -> Ask:
         return request
 
     return ask
-
-
-def _is_json(body: bytes) -> bool:
-    def refuse(name: str) -> None:
-        raise ValueError(name)
-
-    try:
-        json.loads(body, parse_constant=refuse)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_utf8(body: bytes) -> bool:
-    try:
-        body.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-class _Layer:
-    """An ASGI app around another that changes what goes in and what comes out."""
-
-    def __init__(self, app: Any, ask: Ask, say: Say) -> None:
-        self.app, self.ask, self.say = app, ask, say
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer a request."""
-        body, more = b"", True
-        while more:
-            message = await receive()
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-        asked = Request(
-            method=scope["method"],
-            path=scope["path"],
-            query=scope["query_string"].decode("latin-1"),
-            headers={key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]},
-            body=body,
-        )
-        taken = self.ask(asked)
-        if taken != asked:
-            scope = scope | {
-                "method": taken.method,
-                "path": taken.path,
-                "query_string": taken.query.encode("latin-1"),
-                "headers": [(k.encode("latin-1"), v.encode("latin-1")) for k, v in taken.headers.items()],
-            }
-        unread = [{"type": "http.request", "body": taken.body}]
-        sent: list[Any] = []
-
-        async def give() -> Any:
-            return unread.pop() if unread else await receive()
-
-        async def keep(message: Any) -> None:
-            sent.append(message)
-
-        await self.app(scope, give, keep)
-        start = sent[0]
-        own = Answer(
-            status=start["status"],
-            headers={key.decode("latin-1"): value.decode("latin-1") for key, value in start["headers"]},
-            body=b"".join(message.get("body", b"") for message in sent[1:]),
-        )
-        said = self.say(asked, own)
-        if said.status == HTTPStatus.NO_CONTENT:
-            said = evolve(said, body=b"").without_header("content-length")
-        elif said.body != own.body:
-            said = said.with_header("content-length", str(len(said.body)))
-        headers = [(key.encode("latin-1"), value.encode("latin-1")) for key, value in said.headers.items()]
-        await send({"type": "http.response.start", "status": said.status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if asked.method == "HEAD" else said.body})

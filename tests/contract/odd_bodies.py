@@ -71,6 +71,26 @@ def variations(document: Json, schema: Json, valid: Json) -> Iterator[tuple[str,
             yield f"{name} is {shown}", _put(document, schema, valid, path, value)
 
 
+def choices(document: Json, schema: Json, valid: Json) -> Iterator[tuple[str, Json]]:
+    """Yield valid bodies that a server may treat differently: listed values, optional fields, ids."""
+    is_valid = validator(document, schema).is_valid
+    yield "nothing is changed", valid
+    for what, body in variations(document, schema, valid):
+        if what.endswith((" is left out", " has an unknown field", "only what is required")) and is_valid(
+            body
+        ):
+            yield what, body
+    for path, node in places(document, schema):
+        kinds = types(document, node)
+        some = (
+            [True, False] if "boolean" in kinds else FORMATS["uuid"] if node.get("format") == "uuid" else []
+        )
+        for value in node.get("enum", some):
+            body = _put(document, schema, valid, path, value)
+            if is_valid(body):
+                yield f"{'.'.join(map(str, path))} is {json.dumps(value)}", body
+
+
 def places(document: Json, schema: Json, path: Path = ()) -> Iterator[tuple[Path, Json]]:
     """Yield the schema, and those of its fields and items, each with where its value is in the body."""
     node = resolved(document, schema)
