@@ -13,7 +13,7 @@ from attrs import evolve, field, frozen
 
 import techforge.mock.server
 from techforge.mock import MockServer
-from techforge.mock.contract import Contract, contract, problems, read
+from techforge.mock.contract import Contract, problems, read
 
 Json = Any
 JSON = "application/json"
@@ -121,12 +121,13 @@ class Mutant:
                 stack.enter_context(mock.patch.object(target, name, changed))
             for target, name, value in self.wire:
                 stack.enter_context(mock.patch.object(target, name, value))
+            judged = None
             if self.document:
                 served = read(self.document)
+                judged = (techforge.mock.server.contract(), served)
                 stack.enter_context(mock.patch.object(techforge.mock.server, "contract", return_value=served))
             server = MockServer(**options)
             api, storage = server._gates
-            judged = (contract(), read(self.document)) if self.document else None
             server._gates = (
                 _Layer(api, self.ask, self.say, note, judged),
                 _Layer(storage, _same, self.storage, note),
@@ -230,15 +231,13 @@ class _Layer:
             raw_path=scope["raw_path"].decode("latin-1"),
             lines=lines,
         )
+        if self.judged and len({is_valid(each, asked) for each in self.judged}) > 1:
+            self.note(str(asked))
         taken = self.ask(asked)
         own = await self._own(scope, receive, taken, changed=taken != asked)
         said = self.say(asked, own)
-        if (
-            said != own
-            or (taken != asked and _gist(await self._own(scope, receive, asked)) != _gist(own))
-            or (self.judged and len({is_valid(each, asked) for each in self.judged}) > 1)
-        ):
-            self.note(f"{asked.method} {asked.path}")
+        if said != own or (taken != asked and _gist(await self._own(scope, receive, asked)) != _gist(own)):
+            self.note(str(asked))
         if said.status in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}:
             said = evolve(said, body=b"").without_header("content-length")
         elif said.body != own.body and asked.method != "HEAD":
