@@ -13,6 +13,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+import contract_target
 from mock_process import mock_server
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,7 +40,12 @@ def suite(url: str, api_key: str) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Run schemathesis against a mock server; the result is its exit code."""
+    """Run schemathesis against a mock server, or against `--target`; the result is its exit code."""
+    if any(argument.partition("=")[0] == "--target" for argument in arguments):
+        return contract_target.main(arguments)
+    if any(argument.startswith(("-u", "--url", "--origin")) for argument in arguments):
+        print("contract: nothing was sent: use --target for another server: it limits jobs.", file=sys.stderr)
+        return 2
     if arguments[:1] != ["replay"]:
         shutil.rmtree(REPORTS, ignore_errors=True)
     with mock() as (url, key):

@@ -28,7 +28,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, TextIO
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
@@ -38,6 +38,7 @@ from openapi_core import Config, OpenAPI
 from openapi_core.testing import MockRequest, MockResponse
 from openapi_core.validation.request.exceptions import RequestBodyValidationError
 
+from money_rule import carries_value
 from techforge import ConfigurationError, Job, __version__
 from techforge._masking import mask
 from techforge._responses import job_in
@@ -115,17 +116,6 @@ FREE = [
     get("no path", "400"),
     get("an unknown object", "404", UNKNOWN_OBJECT),
 ]
-
-
-def carries_value(body: bytes | None) -> bool:
-    """Return whether a body has anything that a job could be made of."""
-    try:
-        content: object = json.loads(body or b"null")
-    except ValueError:
-        return re.search(rb"\w", body or b"") is not None
-    if isinstance(content, dict):
-        return any(value is not None for value in cast("dict[str, object]", content).values())
-    return content not in (None, [])
 
 
 # The responses
