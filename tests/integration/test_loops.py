@@ -186,7 +186,9 @@ def test_trio_is_refused(call: str, mock: MockServer, media: dict[str, str]) -> 
     """Under trio, every call says that it needs asyncio, and what to do instead. Nothing is sent."""
     trio = pytest.importorskip("trio")
     client = AsyncTechForge(mock.api_key, base_url=mock.url)
-    with pytest.raises(ConfigurationError, match=r"event loop of asyncio.*trio\.to_thread\.run_sync") as caught:
+    with pytest.raises(
+        ConfigurationError, match=r"event loop of asyncio.*trio\.to_thread\.run_sync"
+    ) as caught:
         trio.run(CALLS[call], client, media)
     assert caught.value.__cause__ is None
     assert mock.journal.count() == 0

@@ -48,7 +48,7 @@ def example(cls: type[TechForgeError]) -> TechForgeError:
             failure, sent={"crop": True}, project_id=PROJECT_ID
         ),
         InvalidArgumentError: lambda: InvalidArgumentError("crop", "is wrong"),
-        JobsNotRecordedError: lambda: JobsNotRecordedError("disk full", {"a": JOB.id}, "/tmp/journal"),
+        JobsNotRecordedError: lambda: JobsNotRecordedError("disk full", {"a": JOB.id}, "journal.jsonl"),
     }
     if cls in special:
         return special[cls]()
