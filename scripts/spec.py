@@ -78,13 +78,14 @@ class Report:
 
     @property
     def proposal(self) -> Proposal:
-        """The next version: changes of the SDK decide; those of the API alone are at most minor."""
+        """The next version: changes of the SDK decide, and those of the API that it cannot hide."""
         return propose(__version__, [*self.sdk, *for_sdk(self.api)])
 
     @property
     def fits(self) -> bool:
         """Whether the wrapper works with the generated code as it is."""
-        return self.fresh is not None and not self.todo and not self.wrapper
+        breaking = any(change.work and change.impact is Impact.BREAKING for change in self.api)
+        return self.fresh is not None and not self.todo and not self.wrapper and not breaking
 
     def as_json(self) -> dict[str, Any]:
         """Return the report for programs; the level of a change is what it means to its own audience."""
@@ -103,14 +104,27 @@ class Report:
                 for audience, found in (("api", self.api), ("sdk", self.sdk))
                 for change in found
             ],
-            "wrapper": self.wrapper,
+            "wrapper": [*self.wrapper, *self.work],
             "todo": self.todo,
         }
 
     @property
+    def work(self) -> list[str]:
+        """What to change in the wrapper where mypy does not see it, with the places that require it."""
+        places: dict[str, list[str]] = {}
+        for change in self.api:
+            if change.work:
+                places.setdefault(f"{change.what}: {change.work}", []).append(change.where)
+        return [f"{', '.join(where)}: {work}" for work, where in places.items()]
+
+    @property
     def silent(self) -> list[Change]:
-        """Changes that may concern the wrapper, and that mypy cannot see."""
-        return [change for change in self.api if change.silent and change.impact is not Impact.DOC_ONLY]
+        """Breaking changes that mypy cannot see, and that have no rule for the wrapper."""
+        return [
+            change
+            for change in self.api
+            if change.silent and not change.work and change.impact is Impact.BREAKING
+        ]
 
     def __str__(self) -> str:
         unknown = "unknown: there is no generated client"
@@ -122,6 +136,7 @@ class Report:
             "The wrapper": ["its types do not fit; mypy says:", *self.wrapper]
             if self.wrapper
             else ["its types fit" if self.fresh else unknown],
+            "To be changed in the wrapper, where mypy does not see it": self.work,
             "mypy cannot see these: check by hand whether the wrapper has to change": _lines(self.silent),
         }
         sections = ["\n  ".join([title, *lines]) for title, lines in parts.items() if lines]

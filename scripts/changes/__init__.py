@@ -24,6 +24,10 @@ class Change:
     """For example `removed`, or `type changed from string to integer`."""
     silent: bool = False
     """Whether the types of generated code do not show it."""
+    absorbed: bool = False
+    """Whether the SDK hides it from its users, unless its public types show it."""
+    work: str = ""
+    """What has to change in the wrapper, where no type shows it."""
 
     def __str__(self) -> str:
         return f"{self.impact}: {self.where}: {self.what}"

@@ -1,6 +1,6 @@
 """Check that the version of a checkout is high enough for what changed since the last release.
 
-Changes of the SDK decide; changes of openapi.json count as additive at most (`version.for_sdk`). The last
+Changes of the SDK decide, and changes of openapi.json that the SDK cannot hide (`version.for_sdk`). The last
 release is the newest tag `v*` among HEAD's ancestors; pre-releases and the checkout's own tag do not count.
 """
 

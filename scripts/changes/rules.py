@@ -89,7 +89,26 @@ server changed           | breaking | breaking | no    | {key} {fate}
 unused component changed | doc-only | doc-only | no    | {fate}; no operation uses it
 """
 """`sent` and `answered`: what it means in a request, and in a response. `typed`: whether the types of the
-generated code show it, in a request or in a success; if not, its users have to be told."""
+generated code show it, in a request or in a success."""
+
+ABSORBED = {"operation moved", "server removed", "server changed"}
+"""What the SDK hides from its users although it is in a request. It also hides what is in a response, unless
+a public type shows it. It cannot hide that the server no longer accepts a request."""
+
+_SECURITY = (
+    "an option in `_config.py`, sent by `_drivers/facade.py`, not sent to storage, and masked in every repr"
+)
+WORK = {
+    "operation added": "nothing offers it yet: a flow and a method, if users need it",
+    "operation moved": "the import in `_flows/`, and the path in error messages",
+    "security needs more": _SECURITY,
+    "security accepts less": _SECURITY,
+    "scheme changed": "`auth.py`, if it affects how the key is sent",
+    "server removed": "`LIVE_URL` in `_config.py` and `LIVE_HOST` in `auth.py`",
+    "error added": "`errors.py`, if users should tell it apart",
+    "error removed": "`wait` relies on the 404 of signing",
+}
+"""What to change in the wrapper."""
 
 
 @frozen
@@ -133,4 +152,5 @@ class At:
         row = RULES[rule]
         impact = row.sent if self.sent else row.answered
         silent = not (row.typed and self.typed) and impact is not Impact.DOC_ONLY
-        return Change(impact, self.place, row.message.format_map(words), silent)
+        absorbed = not self.sent or rule in ABSORBED
+        return Change(impact, self.place, row.message.format_map(words), silent, absorbed, WORK.get(rule, ""))

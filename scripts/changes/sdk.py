@@ -2,17 +2,19 @@
 
 griffe finds the calls that break; the table below judges the rest. attrs classes and typed dicts have no
 `__init__` to read, so their fields are its parameters; in generated code all by keyword, since the contract
-decides the order of fields. What a function does, and which errors it raises, is not compared.
+decides the order of fields. The fields of a model that only requests contain are compared as parameters only:
+users write them, and do not read them. What a function does, and which errors it raises, is not compared.
 """
 
 import difflib
 import inspect
+from collections.abc import Iterable
 from pathlib import Path
 
 import griffe
 
 from changes import Change, Impact
-from changes.surface import FIELDS, Surface, Type, has_base, type_of
+from changes.surface import FIELDS, MODELS, PACKAGES, Surface, Type, has_base, successes, type_of
 
 _KINDS_OF_CALL = {"async", "classmethod", "staticmethod"}
 _INIT = ".__init__"
@@ -42,6 +44,7 @@ parameter retyped   | breaking | retyped: {old} to {new}
 default             | breaking | default changed from {old} to {new}
 result widened      | breaking | result widened: {old} to {new}
 result narrowed     | additive | result narrowed: {old} to {new}
+errors widened      | additive | result of errors widened: {old} to {new}
 result retyped      | breaking | result retyped: {old} to {new}
 attribute widened   | breaking | widened: {old} to {new}
 attribute narrowed  | additive | narrowed: {old} to {new}
@@ -177,18 +180,29 @@ class _Comparison:
                 self._note(place, "parameter optional")
             elif before != after and not parameter.required:
                 self._note(place, "default", old=before, new=after)
-        self._retyped(where, "result", old.returns, new.returns)
+        first = self._old.alternatives(_parsed(old.returns))
+        second = self._new.alternatives(_parsed(new.returns))
+        if first < second and successes(old) == successes(new) != []:
+            self._note(where, "errors widened", old=_joined(first), new=_joined(second))
+        else:
+            self._retyped(where, "result", old.returns, new.returns)
 
     def _attribute(self, where: str, old: griffe.Attribute, new: griffe.Attribute) -> None:
         owner = new.parent
         # The keys of a typed dict are compared as parameters.
         if owner is not None and has_base(owner, "typing.TypedDict"):
             return
-        self._retyped(where, "attribute", type_of(old), type_of(new))
+        if not (owner is not None and self._only_sent(owner)):
+            self._retyped(where, "attribute", type_of(old), type_of(new))
         constant = isinstance(owner, griffe.Module) and new.annotation is None and new.name != "__version__"
         before, after = self._old.text(old.value), self._new.text(new.value)
         if before != after and (constant or (owner is not None and has_base(owner, "enum."))):
             self._note(where, "value", old=before, new=after)
+
+    def _only_sent(self, owner: griffe.Object) -> bool:
+        """Return whether a class is a model that no response contains."""
+        received = self._old.received | self._new.received
+        return owner.canonical_path.startswith(MODELS) and owner.canonical_path not in received
 
     def _bases(self, where: str, old: griffe.Class, new: griffe.Class) -> None:
         for base in _direct(self._old, old) - _ancestors(self._new, new):
@@ -202,8 +216,21 @@ class _Comparison:
         before, after = self._old.alternatives(old), self._new.alternatives(new)
         if before != after:
             how = "widened" if before < after else "narrowed" if after < before else "retyped"
-            types = {"old": " | ".join(sorted(before)), "new": " | ".join(sorted(after))}
-            self._note(where, f"{what} {how}", **types)
+            self._note(where, f"{what} {how}", old=_joined(before), new=_joined(after))
+
+
+def _joined(types: Iterable[str]) -> str:
+    return " | ".join(sorted(types))
+
+
+def _parsed(result: Type) -> Type:
+    """Return what a generated function parses; it may return that inside a `Response`."""
+    if (
+        isinstance(result, griffe.ExprSubscript)
+        and result.canonical_path == f"{PACKAGES['generated']}.types.Response"
+    ):
+        return result.slice
+    return result
 
 
 def _parent(where: str) -> str:

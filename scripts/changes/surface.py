@@ -4,13 +4,17 @@ Public are the names in `__all__` of modules without a leading underscore, the m
 the members of all these, and the members of an attribute's class (`client.jobs` has those of `Jobs`).
 """
 
+import ast
 import logging
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import griffe
 
 PACKAGES = {"wrapper": "techforge", "generated": "techforge_api"}
+OPERATIONS, MODELS = "techforge_api.api.", "techforge_api.models."
 FIELDS = "fields"
 """The label of an `__init__` whose parameters are the fields of its class."""
 
@@ -45,7 +49,7 @@ class Surface:
             return
         for submodule in module.modules.values():
             self._export(submodule)
-        if module.exports is None and not module.path.startswith("techforge_api.api."):
+        if module.exports is None and not module.path.startswith(OPERATIONS):
             return
         exports = module.exports
         if exports is None:
@@ -86,6 +90,25 @@ class Surface:
             return _resolved(self._collection[path], path)
         except (KeyError, LookupError):
             return None
+
+    @cached_property
+    def received(self) -> set[str]:
+        """The paths of the classes that users may receive, as results or in fields of results."""
+        todo: list[Type] = [
+            thing.returns
+            for thing in self.things.values()
+            if isinstance(thing, griffe.Function) and not thing.canonical_path.startswith(MODELS)
+        ]
+        found: set[str] = set()
+        while todo:
+            type_ = todo.pop()
+            for name in type_.iterate() if isinstance(type_, griffe.Expr) else ():
+                cls = self._find(name.canonical_path) if isinstance(name, griffe.Expr) else None
+                if isinstance(cls, griffe.Class) and cls.canonical_path not in found:
+                    found.add(cls.canonical_path)
+                    members = cls.members.values()
+                    todo += [type_of(member) for member in members if isinstance(member, griffe.Object)]
+        return found
 
     def alternatives(self, type_: Type) -> frozenset[str]:
         """Return the members of a union; of any other type, itself."""
@@ -141,6 +164,25 @@ def type_of(thing: griffe.Object) -> Type:
             return method.parameters[value.name].annotation
         return None
     return thing.annotation
+
+
+def successes(function: griffe.Function) -> list[str]:
+    """Return the code of a generated operation that reads a 2xx or any status; none for other functions."""
+    parse = (
+        function.parent.members.get("_parse_response") if isinstance(function.parent, griffe.Module) else None
+    )
+    if not function.canonical_path.startswith(OPERATIONS) or not isinstance(parse, griffe.Function):
+        return []
+    (tree,) = ast.parse(parse.source).body
+    return [ast.dump(each) for each in cast("ast.FunctionDef", tree).body if not _is_for_errors(each)]
+
+
+def _is_for_errors(statement: ast.stmt) -> bool:
+    """Return whether a statement is the case of a status outside 2xx."""
+    if not isinstance(statement, ast.If):
+        return False
+    statuses = [each.value for each in ast.walk(statement.test) if isinstance(each, ast.Constant)]
+    return bool(statuses) and not any(200 <= int(cast("int", status)) < 300 for status in statuses)
 
 
 def has_base(cls: griffe.Object, prefix: str, *, direct: bool = False) -> bool:

@@ -46,12 +46,15 @@ def level_of(impact: Impact, current: str) -> Level:
 
 
 def for_sdk(contract: Iterable[Change]) -> list[Change]:
-    """Return changes of the contract as they count for the SDK's version: as additive at most.
+    """Return changes of the contract as they count for the SDK's version.
 
-    What breaks Python code is a change of the SDK; otherwise a server with the new contract is an addition.
+    A request that is no longer accepted breaks programs that use the SDK. What the SDK hides breaks them only
+    if a public type shows it, and that is a change of the SDK.
     """
     return [
-        evolve(change, impact=Impact.ADDITIVE) if change.impact is Impact.BREAKING else change
+        evolve(change, impact=Impact.ADDITIVE)
+        if change.impact is Impact.BREAKING and change.absorbed
+        else change
         for change in contract
     ]
 

@@ -128,6 +128,24 @@ def test_json(project: Path, run: Run) -> None:
     assert (code, json.loads(out)["level"], json.loads(out)["changes"]) == (0, "none", [])
 
 
+@pytest.mark.parametrize(
+    ("security", "level", "fits"),
+    [([{"bearer": []}], "major", False), ([{"apiKey": []}, {"bearer": []}], "minor", True)],
+)
+def test_another_way_to_authenticate(run: Run, security: Any, level: str, fits: bool) -> None:
+    """In place of the key it is breaking, and the report names the work; beside the key it is an addition."""
+
+    def edit(document: dict[str, Any]) -> None:
+        document["components"]["securitySchemes"]["bearer"] = {"type": "http", "scheme": "bearer"}
+        for item in document["paths"].values():
+            for operation in item.values():
+                operation["security"] = security
+
+    report = json.loads(run(edited(edit), "--json")[1])
+    assert (report["level"], report["fits"]) == (level, fits)
+    assert any("sent by `_drivers/facade.py`" in line for line in report["wrapper"]) is not fits
+
+
 def test_breaking_changes_come_first(run: Run) -> None:
     """Breaking changes are on top, with file and line where the wrapper no longer fits."""
     document = copy.deepcopy(WITH_A_FIELD)
