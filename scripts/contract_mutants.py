@@ -226,7 +226,7 @@ def report(trials: Iterable[Trial], count: int) -> int:
     killed = sum(trial.verdict == "killed" for trial in mutants)
     print(f"\n{killed} of {len(mutants)} killed. What schemathesis said: {REPORT}")
     if wrong:
-        print("Close each hole with a check in tests/contract/extra_checks.py, not by dropping the mutant:")
+        print("Close each hole with a check in tests/contract/, not by dropping the mutant:")
         print(*wrong, sep="\n")
     return 1 if wrong else 0
 

@@ -426,8 +426,9 @@ def _paths(operation: Any) -> Iterator[Mutant]:
         "one letter in capitals": lambda raw: raw.lower() == real and sum(map(str.isupper, raw)) == 1,
         "another extension": lambda raw: raw in {real + ".xml", real + ".html"},
         "encoded twice": lambda raw: unquote(unquote(raw)) == real and "%25" in raw,
-        "- for _ or _ for -": lambda raw: raw.replace("_", "-") == real and raw != real,
     }
+    if "-" in real:
+        spellings["_ for -"] = lambda raw: raw.replace("_", "-") == real and raw != real
     for what, spelt in spellings.items():
         yield Mutant(
             f"a path with {what} is served",
@@ -467,11 +468,11 @@ def _redirects(operation: Any) -> Iterator[Mutant]:
 
 def behaviours() -> Iterator[Mutant]:
     """Return the mutants that do not keep what the operations promise together."""
-    for mutant in (*_new_statuses(), *_lost_jobs(), *_replaced_jobs(), *_repeated_ids()):
+    for mutant in (*_new_statuses(), *_lost_jobs(), *_replaced_jobs(), *_repeated_ids(), *_refused_jobs()):
         yield evolve(mutant, name=f"createJob: {mutant.name}", family="jobs")
     for mutant in (*_lookups(), *_parameter_names()):
         yield evolve(mutant, name=f"generateSignedPath: {mutant.name}", family="lookups")
-    for mutant in (*_expiries(), *_other_urls(), *_revoked_urls(), *_ranges()):
+    for mutant in (*_expiries(), *_other_urls(), *_revoked_urls(), *_ranges(), *_signatures()):
         yield evolve(mutant, family="signed URLs")
 
 
@@ -531,6 +532,67 @@ def _lost_jobs() -> Iterator[Mutant]:
     yield lost("with an unknown field", lambda b: "x_unknown" in b)
     yield lost("with another project than the example's", lambda b: "468ea7a0-66e1" not in b["project_id"])
     yield lost("with a project in capitals", lambda b: b["project_id"] != b["project_id"].lower())
+
+
+def _refused_jobs() -> Iterator[Mutant]:
+    def answered(what: str, when: Callable[[Json], object], status: int) -> Mutant:
+        def say(request: Request, answer: Answer) -> Answer:
+            if _is_create(request) and answer.status == 202 and when(json.loads(request.body)):
+                return answer.with_json({"message": "refused"}).with_status(status)
+            return answer
+
+        return Mutant(what, say=say)
+
+    def image(pattern: str) -> Callable[[Json], object]:
+        return lambda body: re.search(pattern, body["image_url"])
+
+    for what, pattern in {
+        "on this host": r"//(127\.|localhost|\[::1\])",
+        "with a port": r"//[^/]+:[0-9]+",
+        "with a user": "//[^/]+@",
+        "with an IPv6 address": r"//\[",
+        "without a path": "^https?://[^/]+$",
+        "of the scheme data": "^data:",
+        "of more than 2000 characters": ".{2000}",
+    }.items():
+        yield answered(f"a URL {what} is refused", image(pattern), 400)
+    yield answered("the same URL twice is refused", lambda b: b["image_url"] == b["audio_url"], 400)
+    yield answered("more than 500 values are refused", lambda b: len(b.get("values", ())) > 500, 400)
+    yield answered("an integer of 20 digits brings 500", lambda b: b.get("output_size", 0) > 10**19, 500)
+    yield answered("a number above 1e100 brings 500", lambda b: b.get("dynamic_scale", 0) > 1e100, 500)
+    yield answered(
+        "version 4 with a clone is refused",
+        lambda b: (b.get("version"), b.get("is_clone_required")) == (4, True),
+        400,
+    )
+    yield answered(
+        "no crop and no clone is refused",
+        lambda b: (b.get("crop"), b.get("is_clone_required")) == (False, False),
+        400,
+    )
+
+    def taken(what: str, pattern: bytes) -> Mutant:
+        def ask(request: Request) -> Request:
+            if not _is_create(request) or not re.search(pattern, request.body) or not is_json(request.body):
+                return request
+            body = json.loads(request.body)
+            return evolve(request, body=json.dumps(body | {"image_url": "https://example.com/"}).encode())
+
+        return Mutant(what, ask=ask)
+
+    yield taken(
+        "a URL with letters that are not ASCII is taken", rb'"image_url": "https://[^"]*(\\u|[\x80-\xff])'
+    )
+    yield taken("a URL with half an escape is taken", rb'"image_url": "https://[^"]*%[^0-9A-Fa-f]')
+    yield taken("a URL with < and > is taken", rb'"image_url": "https://[^"]*[<>]')
+    yield Mutant(
+        "a key of more than 2000 characters brings 414",
+        say=lambda request, answer: (
+            answer.with_json({}).with_status(414)
+            if _is_sign(request) and len(request.query) > 2000
+            else answer
+        ),
+    )
 
 
 def _replaced_jobs() -> Iterator[Mutant]:
@@ -808,6 +870,51 @@ def _ranges() -> Iterator[Mutant]:
     yield Mutant(
         "storage: Content-Range names other bytes",
         storage=where(ranged, lambda a: a.with_header("content-range", "bytes 5-9/999999")),
+    )
+
+
+def _signatures() -> Iterator[Mutant]:
+    def checking(alike: Callable[[str, str], bool]) -> Callable[..., None]:
+        def check(signer: Signer, path: str, expires: str | None, signature: str | None) -> None:
+            if not expires or not signature or not alike(signature, signer._signature(path, expires)):
+                raise SignatureRefusedError("The signature does not match.")
+            if signer.clock() >= int(expires):
+                raise SignatureRefusedError("The URL has expired.")
+
+        return check
+
+    for what, alike in {
+        "the first half of a signature will do": lambda given, right: given[:32] == right[:32],
+        "the last character of a signature is not compared": lambda given, right: given[:-1] == right[:-1],
+        "a signature may break off": lambda given, right: right.startswith(given),
+    }.items():
+        yield Mutant(f"storage: {what}", patches=((Signer, "check", checking(alike)),))
+    _signature = Signer._signature
+    yield Mutant(
+        "storage: an expiry may be brought forward",
+        patches=(
+            (Signer, "_signature", lambda signer, path, at: _signature(signer, path, str(int(at) // 60))),
+        ),
+    )
+    yield Mutant(
+        "storage: a range is sent although the object is not that of If-Range",
+        storage=lambda request, answer: (
+            evolve(answer, body=answer.body[:1])
+            .with_status(206)
+            .with_header("content-range", f"bytes 0-0/{len(answer.body)}")
+            if "if-range" in request.headers and answer.status == 200
+            else answer
+        ),
+    )
+    yield Mutant(
+        "storage: a range behind the end brings 500",
+        storage=lambda _, answer: answer.with_status(500) if answer.status == 416 else answer,
+    )
+    yield Mutant(
+        "storage: a range behind the end brings nothing",
+        storage=lambda _, answer: (
+            evolve(answer, body=b"").with_status(206) if answer.status == 416 else answer
+        ),
     )
 
 

@@ -17,13 +17,13 @@ Path = tuple[str | int, ...]
 VALUES: dict[str, list[Json]] = {
     "null": [None],
     "boolean": [True, False],
-    "integer": [0, 1, -1, 1.0, 2, 99, 2**31, 2**63],
-    "number": [0.5, -1.5, 1e18, 1e-9],
+    "integer": [0, 1, -1, 1.0, 2, 99, 2**31, 2**63, 10**20],
+    "number": [0.5, -1.5, 1e18, 1e-9, 1e200],
     "string": [
         *("x", "7", "true", "", " ", "null", "-1.5", "x" * 1000, "CAPITALS", "two\nlines", "<&\"'\\>"),
         *("naïve 你好", "שלום", "😀"),
     ],
-    "array": [["x"], [], [1], [None], [[]], ["x", "x"], ["x"] * 200],
+    "array": [["x"], [], [1], [None], [[]], ["x", "x"], ["x"] * 200, ["x"] * 1000],
     "object": [{"x": "x"}, {}],
 }
 """Values of each type."""
@@ -34,6 +34,19 @@ FORMATS: dict[str, list[str]] = {
     "uri": [
         *("http://example.com/", "HTTPS://EXAMPLE.COM/A", "https://example.com/a.png?b=c&d=%20#e"),
         *("https://example.com/" + "x" * 1000, "s3://bucket/key", "urn:example:a"),
+        *(
+            "http://127.0.0.1/a",
+            "http://localhost/a",
+            "https://example.com:8443/a",
+            "https://a:b@example.com/a",
+        ),
+        *(
+            "http://[::1]/a",
+            "https://example.com",
+            "data:image/png;base64,AAAA",
+            "https://example.com/" + "x" * 8000,
+        ),
+        *("https://example.com/ä", "https://example.com/%zz", "https://example.com/<a>"),
         *("example.com/a.png", "/a.png", "//example.com/a.png", "https://example.com/a b", "https://", ":"),
     ],
     "uuid": [

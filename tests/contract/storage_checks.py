@@ -171,6 +171,7 @@ def nearly(name: str) -> Iterator[str]:
         name.replace("-", ""),
     )
     yield from (f"{folder[:-1]}/{file}", name.replace(".", "\uff0e"), f"{name}.", f"{name}.bak", f"{name}~")
+    yield "x" * 7000
 
 
 @schemathesis.check
@@ -221,6 +222,16 @@ def a_part_is_a_part(url: str, whole: bytes) -> None:
             named = part.headers.get("content-range")
             assert named == f"bytes {first}-{last}/{len(whole)}", told(f"Content-Range is {named}", part)
             assert part.content == whole[first : last + 1], told("These are other bytes", part)
+    # Section 13.1.5: this is a part of another object.
+    changed = fetched(url, **{"range": "bytes=0-0", "if-range": '"another"'})
+    assert (changed.status_code, changed.content) == (200, whole), told(
+        "If-Range is another object's", changed
+    )
+    behind = fetched(url, range=f"bytes={len(whole)}-")
+    named = behind.headers.get("content-range")
+    assert (behind.status_code, behind.content) == (200, whole) or (
+        behind.status_code == 416 and named in {None, f"bytes */{len(whole)}"}
+    ), told("A range behind the end brings something else", behind)
 
 
 def forged(signed: str) -> Iterator[str]:
@@ -230,8 +241,10 @@ def forged(signed: str) -> Iterator[str]:
     yield urlunsplit(url._replace(path=f"{url.path}.bak"))
     query = parse_qsl(url.query)
     for at, (name, value) in enumerate(query):
-        other = str(int(value) + 3600) if value.isdecimal() else value[::-1]
-        yield urlunsplit(url._replace(query=urlencode([*query[:at], (name, other), *query[at + 1 :]])))
+        half, last = len(value) // 2, "1" if value[-1] == "0" else "0"
+        texts = (value[::-1], value[:-1], value[:half], value[:half] + value[half:][::-1], value[:-1] + last)
+        for other in (str(int(value) + 3600), str(int(value) - 1)) if value.isdecimal() else texts:
+            yield urlunsplit(url._replace(query=urlencode([*query[:at], (name, other), *query[at + 1 :]])))
 
 
 @probe
