@@ -188,11 +188,24 @@ def minimums(session: nox.Session) -> None:
     session.run(*PARALLEL, *(session.posargs or folders), env=environment | ORDER)
 
 
+@nox.session(python=NEWEST, tags=["nightly"])
+def newest(session: nox.Session) -> None:
+    """Run the tests with the newest versions that pyproject.toml allows, on the newest Python."""
+    # No pins: what is new today is what this is for. So the environment is never up to date, either.
+    extras = ".[cli,distributed,mock,parquet]"
+    tools = [*group("core-tests"), *group("bench-workers")]
+    session.install("--upgrade", "--upgrade-strategy", "eager", "--editable", extras, *tools)
+    session.run("python", "-m", "pip", "list")
+    folders = [f"tests/{name}" for name in ("unit", "integration", "mock", "cli")]
+    session.run(*PARALLEL, *(session.posargs or folders), env=ORDER)
+
+
 @nox.session(tags=["checks"])
 def contract(session: nox.Session) -> None:
-    """Test the mock server against openapi.json with schemathesis."""
+    """Test the mock server, or another one with `--target URL`, against openapi.json with schemathesis."""
     install(session, "--editable", ".[mock]", *group("contract"))
-    session.run("python", "scripts/contract.py", *session.posargs)
+    # Interrupted, it has a report to finish: it names the jobs that exist.
+    session.run("python", "scripts/contract.py", *session.posargs, interrupt_timeout=5)
 
 
 @nox.session(name="contract-mutants", tags=["checks"])
@@ -227,8 +240,9 @@ def spec(session: nox.Session) -> None:
 
 @nox.session(tags=["nightly"], python=False)
 def nightly(session: nox.Session) -> None:
-    """Run all slow suites: every mutant, every Python, chaos, soak and, with Chromium, the site."""
+    """Run the slow suites: all mutants, all Pythons, newest versions, chaos, soak, the site in Chromium."""
     session.notify("contract-mutants", ["--all"])
+    session.notify("newest")
     for python in PYTHONS:
         session.notify(f"tests-{python}", [*PARALLEL[1:], "tests"])
     session.notify("chaos")
