@@ -27,6 +27,7 @@ import changes.sdk
 import regenerate
 from changes import Change, Impact
 from changes.candidate import BadCandidateError, read
+from changes.limits import limits, new_operations
 from changes.version import Proposal, for_sdk, level_of, propose
 from regenerate import RefusedError
 from techforge import __version__
@@ -73,6 +74,8 @@ class Report:
     """mypy's errors; empty if the types fit."""
     todo: list[str] = field(factory=list[str])
     """What to do before the candidate can be applied."""
+    failing: list[str] = field(factory=list[str])
+    """The checks that fail once the candidate is applied, and why."""
     fresh: Path | None = None
     """The client generated from it; None if the generator failed."""
 
@@ -106,6 +109,7 @@ class Report:
             ],
             "wrapper": [*self.wrapper, *self.work],
             "todo": self.todo,
+            "failing": self.failing,
         }
 
     @property
@@ -137,6 +141,7 @@ class Report:
             if self.wrapper
             else ["its types fit" if self.fresh else unknown],
             "To be changed in the wrapper, where mypy does not see it": self.work,
+            "Checks that fail after --apply, until the code follows": self.failing,
             "mypy cannot see these: check by hand whether the wrapper has to change": _lines(self.silent),
         }
         sections = ["\n  ".join([title, *lines]) for title, lines in parts.items() if lines]
@@ -163,7 +168,10 @@ def _lines(found: list[Change]) -> list[str]:
 def examine(candidate: dict[str, Any], folder: Path) -> Report:
     """Return what a candidate changes; write its client and a copy of the wrapper into a folder."""
     contract = json.loads((ROOT / "openapi.json").read_text(encoding="utf-8"))
-    report = Report(changes.api.compare(contract, candidate))
+    known = limits(contract)
+    failing = [line for line in limits(candidate) if line not in known]
+    failing += new_operations(contract, candidate)
+    report = Report(changes.api.compare(contract, candidate), failing=failing)
     tolerant, todo = regenerate.tolerant(candidate)
     fresh = folder / "generated"
     try:
@@ -185,6 +193,8 @@ def examine(candidate: dict[str, Any], folder: Path) -> Report:
 def _shortened(problem: str) -> str:
     """Return a message of the generator without the parts of the document that it quotes."""
     words = re.sub(r"^\{$.*?^\}$", "", problem, flags=re.MULTILINE | re.DOTALL)
+    # The generator prints a status as the repr of an object.
+    words = re.sub(r"status code <\S+ object at \w+>", "a status", words)
     return "\n    ".join(line for line in words.splitlines() if line and "open an issue" not in line)
 
 

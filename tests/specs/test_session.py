@@ -27,4 +27,5 @@ def test_the_session_on_a_fresh_clone(tmp_path_factory: pytest.TempPathFactory) 
         "changes": [],
         "wrapper": [],
         "todo": [],
+        "failing": [],
     }

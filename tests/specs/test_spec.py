@@ -13,6 +13,7 @@ import pytest
 import regenerate
 import spec
 from changes import candidate
+from changes.limits import limits, new_operations
 
 CONTRACT = json.loads((regenerate.ROOT / "openapi.json").read_text(encoding="utf-8"))
 Run = Callable[..., tuple[int, str, str]]
@@ -122,6 +123,7 @@ def test_json(project: Path, run: Run) -> None:
         ],
         "wrapper": [],
         "todo": [],
+        "failing": [],
     }
     assert "CHANGELOG.md are written" in error
     code, out, _ = run(project / "openapi.json", "--json")
@@ -187,6 +189,67 @@ def test_what_to_do_first(project: Path, run: Run, edit: Callable[[Any], None], 
     assert regenerate.files(project) == before
 
 
+def schemas(**changed: Any) -> dict[str, Any]:
+    """Return the contract with other schemas; None removes one."""
+    contract = edited(lambda c: c["components"]["schemas"].update(changed))
+    contract["components"]["schemas"] = {k: v for k, v in contract["components"]["schemas"].items() if v}
+    return contract
+
+
+def changed_operation(**changes: Any) -> dict[str, Any]:
+    """Return the contract with other parts of the operation that signs."""
+    return edited(lambda c: c["paths"]["/storage/generate-signed-path"]["get"].update(changes))
+
+
+TEXT = {"type": "string"}
+SIGN = "GET /storage/generate-signed-path"
+OTHER_ERROR = {"required": ["title"], "properties": {"title": TEXT}}
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        (CONTRACT, []),
+        (WITH_A_FIELD, []),
+        (changed_operation(security=[{}, {"b": []}]), [f"{SIGN}: the mock checks keys in headers only"]),
+        (
+            changed_operation(parameters=[{"name": "x", "in": "header", "schema": TEXT}]),
+            [f"{SIGN}: the mock does not check header x"],
+        ),
+        (
+            changed_operation(requestBody={"content": {"multipart/form-data": {"schema": {}}}}),
+            [f"{SIGN}: the mock and `_drivers/facade.py` do not send or read multipart/form-data"],
+        ),
+        (
+            changed_operation(
+                responses={"200": {"description": "x", "content": {"video/mp4": {"schema": {}}}}}
+            ),
+            [f"{SIGN} 200: the mock answers in JSON"],
+        ),
+        (
+            changed_operation(
+                responses={
+                    "400": {"description": "x", "content": {"application/json": {"schema": OTHER_ERROR}}}
+                }
+            ),
+            [f"{SIGN} 400: the mock's errors do not contain title"],
+        ),
+        (changed_operation(operationId="signPath"), [f"{SIGN}: the mock answers 501"]),
+        (
+            schemas(Error={"properties": {"message": {"nullable": True}}}) | {"openapi": "3.0.3"},
+            ["the mock reads schemas as OpenAPI 3.1"],
+        ),
+    ],
+)
+def test_what_will_fail(document: dict[str, Any], words: list[str]) -> None:
+    """The report names what the mock and the facade do not support, before the candidate is applied."""
+    known = limits(CONTRACT)
+    found = [line for line in limits(document) if line not in known] + new_operations(CONTRACT, document)
+    assert [line.startswith(f"contract: {each}") for line, each in zip(found, words, strict=True)] == [
+        True
+    ] * len(words)
+
+
 def test_a_candidate_that_the_generator_cannot_read(run: Run) -> None:
     """Without generated code the report still has the changes of the API."""
     code, out, _ = run(WITH_A_FIELD | {"openapi": "3.2.0"})
@@ -231,13 +294,6 @@ def test_an_apply_that_cannot_write(project: Path, run: Run, monkeypatch: pytest
     assert error.startswith("spec: nothing is written: ")
     assert error.count("\n") == 1
     assert regenerate.files(project) == before
-
-
-def schemas(**changed: Any) -> dict[str, Any]:
-    """Return the contract with other schemas; None removes one."""
-    contract = edited(lambda c: c["components"]["schemas"].update(changed))
-    contract["components"]["schemas"] = {k: v for k, v in contract["components"]["schemas"].items() if v}
-    return contract
 
 
 @pytest.mark.parametrize(
