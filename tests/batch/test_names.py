@@ -79,11 +79,12 @@ def test_the_same_when_a_campaign_continues(batch: Any, quick: MockServer, tmp_p
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipes of this kind")
-def test_a_planted_part_does_not_stop_a_campaign(batch: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a.mp4.part", "a.mp4.part.json"])
+def test_a_planted_part_does_not_stop_a_campaign(batch: Any, tmp_path: Path, name: str) -> None:
     """The row says why it has no file, and the others have theirs."""
     (tmp_path / "out").mkdir()
-    os.mkfifo(tmp_path / "out" / "a.mp4.part")
+    os.mkfifo(tmp_path / "out" / name)
     ended = {row.key: row for row in batch.run(rows("a", "b"), ledger=tmp_path / "l", out=tmp_path / "out")}
     assert (ended["a"].state, ended["a"].file) == (State.DONE, None)
-    assert "a.mp4.part' is not a regular file" in str(ended["a"].reason)
+    assert f"{name}' is not a regular file" in str(ended["a"].reason)
     assert ended["b"].file is not None

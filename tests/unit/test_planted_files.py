@@ -82,10 +82,11 @@ def test_a_planted_file(victim: Path, suffix: str, kind: str, overwrite: bool) -
 
 
 @pytest.mark.parametrize("kind", ["a pipe", "a link", "a device", "a directory", "a socket"])
-def test_what_is_in_the_way_is_named(victim: Path, kind: str) -> None:
-    """The message says what to do."""
-    PLANTS[kind](victim.with_name("v.mp4.part"), victim)
-    with pytest.raises(InvalidArgumentError, match=r"v\.mp4\.part' is .*; remove it, or choose another name"):
+@pytest.mark.parametrize("name", ["v.mp4.part", "v.mp4.part.json"])
+def test_what_is_in_the_way_is_named(victim: Path, name: str, kind: str) -> None:
+    """The message says what to do. It is an error that a campaign does not retry."""
+    PLANTS[kind](victim.with_name(name), victim)
+    with pytest.raises(InvalidArgumentError, match=f"{name}' is .*; remove it, or choose another name"):
         downloaded(victim.with_name("v.mp4"))
 
 

@@ -125,7 +125,8 @@ class PartFile:
 
     def _open(self) -> None:
         with suppress(FileNotFoundError):
-            self.metadata.lstat()  # fails if the name is too long; it is longer than that of the part
+            # First, because this name is the longer one: it may be too long for the file system.
+            _check_regular(self.metadata, self.metadata.lstat().st_mode)
         file = os.fdopen(_open_regular(self.part, os.O_RDWR | os.O_CREAT), "r+b", 0)
         try:
             self._lock(file)
