@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,8 +18,7 @@ from techforge.cli.app import app
 from techforge.mock import MockServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
 COMMAND = [sys.executable, "-c", "from techforge.cli import main; main()", "batch"]
 
@@ -292,11 +292,13 @@ def test_no_file_of_another_campaign_is_replaced(here: Path, mock: MockServer) -
     manifest(here, "A.csv", "1")
     manifest(here, "B.csv", "1")
     techforge("run", "A.csv", "--out", "v")
+    (here / "v" / "1.mp4").write_bytes(b"the mock's videos are all the same")
     before = (here / "v" / "1.mp4").stat()
     ran = techforge("run", "B.csv", "--out", "v")
+    assert ran.exit_code == 11
     assert "not downloaded, because v/1.mp4 exists" in ran.stderr
     assert (
-        "1 video not downloaded to v. Download with: techforge batch fetch --out v --campaign B" in ran.stderr
+        "Download to another folder with: techforge batch fetch --out OTHER-FOLDER --campaign B" in ran.stderr
     )
     assert (here / "v" / "1.mp4").stat().st_mtime_ns == before.st_mtime_ns
     taken = techforge("fetch", "--out", "v", "--campaign", "B")
@@ -304,6 +306,29 @@ def test_no_file_of_another_campaign_is_replaced(here: Path, mock: MockServer) -
     assert techforge("fetch", "--out", "w", "--campaign", "B").exit_code == 0
     assert techforge("fetch", "--out", "v", "--campaign", "A").exit_code == 0
     assert posts(mock) == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+@pytest.mark.parametrize(
+    "plant",
+    [Path.touch, os.mkfifo, lambda path: path.symlink_to("/dev/null")],
+    ids=["file", "pipe", "device"],
+)
+def test_a_file_in_the_way_is_not_success(here: Path, plant: Callable[[Path], object]) -> None:
+    """The exit code is 11, and the advice is another folder, until the video is in one."""
+    manifest(here, "A.csv", "1", "2")
+    (here / "v").mkdir()
+    plant(here / "v" / "1.mp4")
+    for command in (["run", "A.csv", "--out", "v"], ["resume"]):
+        ran = techforge(*command)
+        assert ran.exit_code == 11
+        assert (
+            "1 video not downloaded: another file is in its place (reason: techforge batch rows --state done)."
+            " Download to another folder with: techforge batch fetch --out OTHER-FOLDER\n" in ran.stderr
+        )
+        assert "fetch --out v" not in ran.stderr
+    assert techforge("fetch", "--out", "OTHER-FOLDER").exit_code == 0
+    assert techforge("resume").exit_code == 0
 
 
 def test_a_later_folder_is_empty_and_says_so(here: Path, mock: MockServer) -> None:

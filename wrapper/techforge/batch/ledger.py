@@ -649,11 +649,12 @@ class Ledger:
         ((known, possible),) = self._db.read(statement, (self._id,))
         return int(known or 0), int(possible or 0)
 
-    def count_without_file(self) -> int:
-        """Return the number of finished videos that were not downloaded."""
-        statement = "SELECT count(*) FROM jobs WHERE campaign = ? AND state = 'done' AND file IS NULL"
-        ((count,),) = self._db.read(statement, (self._id,))
-        return int(count)
+    def count_without_file(self) -> tuple[int, int]:
+        """Return the number of finished videos without a file, and of those that another file blocked."""
+        statement = """SELECT count(*), count(reason)
+            FROM jobs WHERE campaign = ? AND state = 'done' AND file IS NULL"""
+        ((missing, blocked),) = self._db.read(statement, (self._id,))
+        return int(missing), int(blocked)
 
     def row_of(self, key: str) -> Entry | None:
         """Return a row, or None.

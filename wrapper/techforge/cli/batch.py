@@ -78,6 +78,7 @@ from techforge.cli.campaign_output import (
     command_line,
     open_ledger,
     plain_counts,
+    print_blocked,
     print_cost,
     print_counts,
     print_json,
@@ -577,10 +578,13 @@ def _finish(
             f"{counted(counts[State.SKIPPED], 'row')} skipped. "
             f"List with: {command_line('rows --state skipped', ledger_path, ledger)}"
         )
-    missing = ledger.count_without_file()
-    if out and missing:
+    missing, blocked = ledger.count_without_file()
+    if blocked:
+        print_blocked(blocked, ledger_path, ledger)
+    if out and missing > blocked:
         fetch_command = command_line(f"fetch --out {shlex.quote(out)}", ledger_path, ledger)
-        print_note(f"{counted(missing, 'video')} not downloaded to {out}. Download with: {fetch_command}")
+        videos = counted(missing - blocked, "video")
+        print_note(f"{videos} not downloaded to {out}. Download with: {fetch_command}")
     left = counts[State.PENDING] + counts[State.POSTING] + counts[State.SUBMITTED]
     if counts[State.PENDING] and (bounds.last or bounds.failed):
         next_command = "resume"
@@ -592,15 +596,17 @@ def _finish(
         print_note(
             f"{counted(left, 'row')} left. Continue with: {command_line(next_command, ledger_path, ledger)}"
         )
-    raise typer.Exit(_code(counts, left))
+    raise typer.Exit(_code(counts, left, blocked))
 
 
-def _code(counts: dict[State, int], left: int) -> int:
+def _code(counts: dict[State, int], left: int, blocked: int) -> int:
     if counts[State.UNKNOWN]:
         return ExitCode.UNKNOWN
     if counts[State.FAILED] or counts[State.SKIPPED]:
         return ExitCode.FAILED
-    return ExitCode.NOT_YET if left else ExitCode.DONE
+    if left:
+        return ExitCode.NOT_YET
+    return ExitCode.FILE if blocked else ExitCode.DONE
 
 
 def _assign_job(ledger: Ledger, assignment: str) -> None:

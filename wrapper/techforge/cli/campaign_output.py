@@ -98,6 +98,18 @@ def print_counts(counts: dict[State, int]) -> None:
             typer.echo(f"{state:10} {count:>10,}")
 
 
+def print_blocked(count: int, ledger_path: str, ledger: Ledger) -> None:
+    """Print that videos were not downloaded because of other files, and where to download them."""
+    places = "its place" if count == 1 else "their places"
+    files = "another file is" if count == 1 else "other files are"
+    rows_command = command_line("rows --state done", ledger_path, ledger)
+    fetch_command = command_line("fetch --out OTHER-FOLDER", ledger_path, ledger)
+    print_note(
+        f"{counted(count, 'video')} not downloaded: {files} in {places} (reason: {rows_command}). "
+        f"Download to another folder with: {fetch_command}"
+    )
+
+
 def print_cost(ledger: Ledger, price: Decimal | None) -> None:
     """Print the cost of the jobs, if the user gave a price."""
     if price is None:
