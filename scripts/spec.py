@@ -28,6 +28,7 @@ import regenerate
 from changes import Change, Impact
 from changes.candidate import BadCandidateError, read
 from changes.limits import limits, new_operations
+from changes.tolerance import as_yaml, proposals
 from changes.version import Proposal, for_sdk, level_of, propose
 from regenerate import RefusedError
 from techforge import __version__
@@ -76,6 +77,8 @@ class Report:
     """What to do before the candidate can be applied."""
     failing: list[str] = field(factory=list[str])
     """The checks that fail once the candidate is applied, and why."""
+    overlay: list[dict[str, Any]] = field(factory=list[dict[str, Any]])
+    """Actions that make generated code read the responses of new operations tolerantly."""
     fresh: Path | None = None
     """The client generated from it; None if the generator failed."""
 
@@ -110,6 +113,7 @@ class Report:
             "wrapper": [*self.wrapper, *self.work],
             "todo": self.todo,
             "failing": self.failing,
+            "overlay": self.overlay,
         }
 
     @property
@@ -141,6 +145,10 @@ class Report:
             if self.wrapper
             else ["its types fit" if self.fresh else unknown],
             "To be changed in the wrapper, where mypy does not see it": self.work,
+            "Added to generator-overlay.yaml by --apply; check it": [
+                f"{next(iter(action.keys() - {'target', 'description'}))} {action['target']}"
+                for action in self.overlay
+            ],
             "Checks that fail after --apply, until the code follows": self.failing,
             "mypy cannot see these: check by hand whether the wrapper has to change": _lines(self.silent),
         }
@@ -173,6 +181,9 @@ def examine(candidate: dict[str, Any], folder: Path) -> Report:
     failing += new_operations(contract, candidate)
     report = Report(changes.api.compare(contract, candidate), failing=failing)
     tolerant, todo = regenerate.tolerant(candidate)
+    overlay = proposals(contract, tolerant)
+    report = evolve(report, overlay=overlay)
+    tolerant, _ = regenerate.relaxed(tolerant, overlay)
     fresh = folder / "generated"
     try:
         regenerate.generate(tolerant, folder)
@@ -214,7 +225,7 @@ def check_wrapper(folder: Path) -> list[str]:
 
 
 def apply(candidate: dict[str, Any], report: Report, folder: Path) -> str:
-    """Write openapi.json, generated/ and CHANGELOG.md, all or none; return what to do next."""
+    """Write openapi.json, generated/, CHANGELOG.md and the overlay, all or none; return what to do next."""
     contract, changelog = ROOT / "openapi.json", ROOT / "CHANGELOG.md"
     text = json.dumps(candidate, indent=2, ensure_ascii=False) + "\n"
     if text.encode() == contract.read_bytes():
@@ -225,12 +236,18 @@ def apply(candidate: dict[str, Any], report: Report, folder: Path) -> str:
     (folder / "next").mkdir()
     fresh[contract].write_text(text, encoding="utf-8")
     fresh[changelog].write_text(_with_entry(changelog.read_text(encoding="utf-8"), report), encoding="utf-8")
+    if report.overlay:
+        overlay = ROOT / "generator-overlay.yaml"
+        fresh[overlay] = folder / "next" / overlay.name
+        text = overlay.read_text(encoding="utf-8") + as_yaml(report.overlay)
+        fresh[overlay].write_text(text, encoding="utf-8")
     fresh[regenerate.GENERATED / regenerate.PACKAGE] = report.fresh / regenerate.PACKAGE
     regenerate.swap(fresh, aside=folder / "old")
     return (
-        "openapi.json, generated/ and CHANGELOG.md are written. Next: CONTRIBUTING.md,"
-        ' "When the contract changes", from step 3 on.\n'
-        "Before you take another candidate in its place: `git restore openapi.json generated CHANGELOG.md`."
+        f"openapi.json, generated/{', generator-overlay.yaml' * bool(report.overlay)} and CHANGELOG.md are"
+        ' written. Next: CONTRIBUTING.md, "When the contract changes", from step 3 on.\n'
+        "Before you take another candidate in its place: "
+        "`git restore openapi.json generated generator-overlay.yaml CHANGELOG.md`."
     )
 
 

@@ -28,4 +28,5 @@ def test_the_session_on_a_fresh_clone(tmp_path_factory: pytest.TempPathFactory) 
         "wrapper": [],
         "todo": [],
         "failing": [],
+        "overlay": [],
     }

@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -124,6 +125,7 @@ def test_json(project: Path, run: Run) -> None:
         "wrapper": [],
         "todo": [],
         "failing": [],
+        "overlay": [],
     }
     assert "CHANGELOG.md are written" in error
     code, out, _ = run(project / "openapi.json", "--json")
@@ -264,7 +266,7 @@ def test_apply(project: Path, run: Run) -> None:
     code, out, _ = run(WITH_A_FIELD, "--apply")
     assert code == 0
     assert "CONTRIBUTING.md" in out
-    assert "git restore openapi.json generated CHANGELOG.md" in out
+    assert "git restore openapi.json generated generator-overlay.yaml CHANGELOG.md" in out
     assert (project / "openapi.json").read_text() == json.dumps(WITH_A_FIELD, indent=2) + "\n"
     model = project / "generated" / "techforge_api" / "models" / "job_request.py"
     assert "made_up: str | Unset" in model.read_text(encoding="utf-8")
@@ -278,6 +280,56 @@ def test_apply(project: Path, run: Run) -> None:
     changelog = (project / "CHANGELOG.md").read_text()
     assert changelog.count("## Unreleased\n") == 1
     assert changelog.index("Only documentation") < changelog.index("body.made_up") < changelog.index("## 1.0")
+
+
+def two_operations(document: dict[str, Any]) -> None:
+    """Add `GET /jobs/{id}` and `GET /credits`, whose responses are strict."""
+    words, apart = {"type": "string", "enum": ["a", "b"]}, {"$ref": "#/components/schemas/JobStatus"}
+    fields = {
+        "id": TEXT | {"format": "uuid"},
+        "status": apart,
+        "kind": words,
+        "created_at": TEXT | {"format": "date-time"},
+    }
+    document["components"]["schemas"]["JobRow"] = {
+        "type": "object",
+        "required": [*fields],
+        "properties": fields,
+    }
+    document["components"]["schemas"]["Credits"] = {
+        "type": "object",
+        "properties": {"left": {"type": "number"}},
+    }
+    for path, name, tag in (("/jobs/{id}", "JobRow", "jobs"), ("/credits", "Credits", "account")):
+        content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+        parameter = {"name": "id", "in": "path", "required": True, "schema": TEXT}
+        document["paths"][path] = {
+            "get": {
+                "operationId": f"get{name}",
+                "tags": [tag],
+                "parameters": [parameter] if "{" in path else [],
+                "responses": {"200": {"description": "x", "content": content}},
+            }
+        }
+
+
+def test_new_operations(project: Path, run: Run) -> None:
+    """`--apply` relaxes the responses of new operations: another word or id costs no response."""
+    code, out, _ = run(edited(two_operations), "--apply")
+    assert code == 0, out
+    assert "GET /credits, GET /jobs/{id}: operation added: nothing offers it yet" in out
+    assert "generator-overlay.yaml and CHANGELOG.md are written" in out
+    program = """
+from techforge_api.models import Credits, JobRow, JobStatus
+row = {"id": "AB-1", "status": "PAUSED", "kind": "c", "created_at": "yesterday"}
+assert JobRow.from_dict(dict(row)).to_dict() == row
+assert JobRow.from_dict(row | {"status": "queued"}).status is JobStatus.QUEUED
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=project / "generated", check=True)
+    # The overlay is valid, and every action changes something.
+    contract = regenerate.tolerant_contract()
+    assert "format" not in contract["components"]["schemas"]["JobRow"]["properties"]["id"]
+    assert "nothing is written" in run(project / "openapi.json", "--apply")[1]
 
 
 def test_an_apply_that_cannot_write(project: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
