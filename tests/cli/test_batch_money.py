@@ -323,8 +323,8 @@ def test_a_file_in_the_way_is_not_success(here: Path, plant: Callable[[Path], ob
         ran = techforge(*command)
         assert ran.exit_code == 11
         assert (
-            "1 video not downloaded: another file is in its place (reason: techforge batch rows --state done)."
-            " Download to another folder with: techforge batch fetch --out OTHER-FOLDER\n" in ran.stderr
+            "1 video not downloaded: another file is in its place (reason: techforge batch rows --state "
+            "done). Download to another folder with: techforge batch fetch --out OTHER-FOLDER\n" in ran.stderr
         )
         assert "fetch --out v" not in ran.stderr
     assert techforge("fetch", "--out", "OTHER-FOLDER").exit_code == 0

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +20,6 @@ from techforge.mock import MockServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 MEDIA = ("--image", "https://cdn.example.com/i.png", "--audio", "https://cdn.example.com/a.mp3")
@@ -202,3 +202,35 @@ def test_a_closed_stdout_ends_other_commands(slow: MockServer) -> None:
     assert "Traceback" not in said
     assert "BrokenPipe" not in said
     del slow
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has this device")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("arguments", "next_step"),
+    [
+        (["video", "create", *MEDIA], "techforge video wait"),
+        (["video", "create", *MEDIA, "--json"], "techforge video wait"),
+        (["batch", "run", "few.csv", "--json"], "Stopped. Continue with: techforge batch resume"),
+        (["--version"], ""),
+    ],
+    ids=["create", "create --json", "run --json", "version"],
+)
+def test_a_stdout_on_a_full_disk(
+    monkeypatch: pytest.MonkeyPatch, here: Path, unbuffered: str, arguments: list[str], next_step: str
+) -> None:
+    """The message says that stdout cannot be written, and why; a job's id is on stderr."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    lines = (here / "many.csv").read_text("utf-8").splitlines()[:3]
+    (here / "few.csv").write_text("\n".join(lines), encoding="utf-8")
+    with MockServer(render=False, job_polls=0) as mock, Path("/dev/full").open("wb") as full:
+        monkeypatch.setenv("TFI_API_KEY", mock.api_key)
+        monkeypatch.setenv("TFI_BASE_URL", mock.url)
+        with started(*arguments, stdout=full) as process:
+            _, said = process.communicate(timeout=20)
+    assert process.returncode == 11
+    assert said.count("stdout cannot be written: No space left on device.") == 1
+    assert next_step in said
+    assert ("Job: " in said) == (arguments[0] == "video")
+    assert "Traceback" not in said
+    assert "report it" not in said

@@ -18,5 +18,9 @@ def main() -> None:
         sys.exit("The command line needs more packages: pip install 'techforge[cli]'")
     except KeyboardInterrupt as interruption:
         sys.exit(signals.exit_code_of(interruption))
+    except signals.StdoutError as error:  # from --help or --version
+        signals.silence_stdout()
+        print(error, file=sys.stderr)  # noqa: T201
+        sys.exit(signals.exit_code_of(error))
     except SystemExit as ended:
         sys.exit(signals.final_code(ended.code))

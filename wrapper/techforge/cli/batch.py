@@ -504,9 +504,11 @@ def _run(
         # Only the check request before the first submission raises these.
         print_note(_why_not_started(error))
         raise typer.Exit(code_of(error)) from None
-    except (KeyboardInterrupt, BrokenPipeError) as interruption:
+    except (KeyboardInterrupt, BrokenPipeError, signals.StdoutError) as interruption:
+        if isinstance(interruption, signals.StdoutError):
+            print_note(str(interruption))
         next_steps.print_after_stop()
-        if isinstance(interruption, BrokenPipeError):
+        if isinstance(interruption, OSError):
             signals.silence_stdout()
         raise typer.Exit(signals.exit_code_of(interruption)) from None
     with open_ledger(ledger_path, campaign) as ledger:

@@ -51,7 +51,7 @@ class ExitCode(IntEnum):
     MISSING = 10
     """storage has no object at this path, or not yet"""
     FILE = 11
-    """a local file cannot be written; in a campaign, another file is in a video's place"""
+    """a local file or stdout cannot be written; in a campaign, another file is in a video's place"""
     LEDGER = 12
     """there is no ledger yet, its disk is full, or its database is down. Try again later"""
     FAILOVER = 13

@@ -47,6 +47,8 @@ class SubmissionProgress:
     """Options to repeat in the `wait` command, in addition to `fetch_with`."""
     is_done: bool = False
     """The video exists; only the download is left."""
+    is_downloaded: bool = False
+    """Only the result is left to print."""
 
     def wait_command(self) -> str:
         """Return the command that waits for the job."""
@@ -87,6 +89,9 @@ def reporting_errors(progress: SubmissionProgress | None = None) -> Generator[No
     except BrokenPipeError:
         signals.silence_stdout()
         _exit_with(evolve(progress, as_json=False), "Stopped: stdout is closed.", ExitCode.PIPE)
+    except signals.StdoutError as error:
+        signals.silence_stdout()
+        _exit_with(evolve(progress, as_json=False), str(error), ExitCode.FILE)
     except TechForgeError as error:
         job_id = getattr(error, "job_id", None)
         project_id = getattr(error, "project_id", None) or progress.project_id
@@ -196,6 +201,6 @@ def _next_command(progress: SubmissionProgress, job: Job, code: ExitCode) -> lis
         ]
     if code is ExitCode.MISSING:
         return ["Wait for it with:", f"  {progress.wait_command()}"]
-    if code is ExitCode.USAGE:
+    if code is ExitCode.USAGE or progress.is_downloaded:
         return []
     return ["The partial download is kept. Continue it with:", f"  {progress.download_command()}"]

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -18,7 +18,7 @@ GRACE_SECONDS = 8.0
 REPEAT_SECONDS = 0.25
 """Signals within this time count as one: systemd sends SIGTERM with SIGHUP, and wrappers repeat a Ctrl-C."""
 SHOW_CURSOR = "\x1b[?25h"
-PIPE_CODE = 141
+PIPE_CODE, STDOUT_CODE = 141, 11
 
 
 class Interrupted(KeyboardInterrupt):
@@ -27,6 +27,43 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, number: int) -> None:
         super().__init__()
         self.exit_code = 128 + number
+
+
+class StdoutError(OSError):
+    """Stdout cannot be written: its disk is full, for example."""
+
+    def __str__(self) -> str:
+        return f"stdout cannot be written: {self.strerror or self.args}."
+
+
+class _Stdout:
+    """Stdout. It has its own error: an `OSError` does not name the file that cannot be written."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        with _naming_stdout():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        """Write what is in the buffer."""
+        with _naming_stdout():
+            self._stream.flush()
+
+
+@contextmanager
+def _naming_stdout() -> Generator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StdoutError(*error.args) from error
 
 
 class _Signals:
@@ -75,7 +112,12 @@ def _write(text: str) -> None:
 
 
 def install() -> None:
-    """Handle SIGINT, SIGTERM and SIGHUP, unless the parent process has them ignored (nohup)."""
+    """Handle SIGINT, SIGTERM and SIGHUP, unless the parent process has them ignored (nohup).
+
+    Also let errors of stdout be told from those of other files.
+    """
+    if sys.stdout is not None:
+        sys.stdout = cast("TextIO", _Stdout(sys.stdout))
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
@@ -135,14 +177,16 @@ def postponed(notice: str) -> Generator[None]:
 
 
 def exit_code_of(interruption: BaseException) -> int:
-    """Return the exit code for an interruption: 128 and the signal's number."""
+    """Return the exit code for an interruption. For a signal it is 128 and the signal's number."""
     if isinstance(interruption, Interrupted):
         return interruption.exit_code
+    if isinstance(interruption, StdoutError):
+        return STDOUT_CODE
     return PIPE_CODE if isinstance(interruption, BrokenPipeError) else 128 + signal.SIGINT
 
 
 def silence_stdout() -> None:
-    """Discard what is left for a stdout that nobody reads. Python would complain about it at its exit."""
+    """Discard what is left for a stdout that failed. Python would complain about it at its exit."""
     with suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -152,8 +196,10 @@ def final_code(code: str | int | None) -> str | int | None:
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
-    except OSError:
+    except OSError as error:
         silence_stdout()
-        code = code or PIPE_CODE
+        if isinstance(error, StdoutError):
+            _write(str(error))
+        code = code or (STDOUT_CODE if isinstance(error, StdoutError) else PIPE_CODE)
     # A prompt that is interrupted ends with another code.
     return 128 + _signals.first if _signals.has_raised and _signals.first is not None else code

@@ -229,6 +229,7 @@ def _download(client: TechForge, source: Job | Video, to: Path, timeout: float, 
 
 
 def _print_result(progress: SubmissionProgress, job: Job, video: Video | None, file: Path | None) -> None:
+    progress.is_downloaded = True
     if progress.as_json:
         print_json(_facts(progress, job, video, file))
         return
