@@ -1,7 +1,7 @@
 """Propose what generated code should accept beyond a contract, for the responses of new operations.
 
-A new value of an enum, or a UUID or date in another form, raises an error in the generated parser, and the rest
-of the response is lost with it.
+The generated parser raises an error for a new value of an enum, and for a UUID or date in another form. The
+rest of the response is lost with it.
 """
 
 from collections.abc import Iterator
