@@ -153,18 +153,16 @@ def test_every_answer_has_a_request_id(api: httpx.Client, job: dict[str, Any]) -
 
 
 @pytest.mark.parametrize(
-    ("path", "status"),
+    ("path", "statuses"),
     [
-        ("/%6Aobs/v2", 202),  # RFC 3986, section 6.2.2.2: the same path
-        ("/jobs%2Fv2", 404),  # section 2.2: another path
-        ("/jobs/v2%20", 404),
-        ("/jobs/v2;a=b", 404),
-        ("/jobs/%2E/v2", 404),
+        ("/%6Aobs/v2", {202}),  # RFC 3986, section 6.2.2.2: the same path
+        # Section 2.2: another path. A contract with `GET /jobs/{id}` serves some of them, but no POST.
+        *((path, {404, 405}) for path in ("/jobs%2Fv2", "/jobs/v2%20", "/jobs/v2;a=b", "/jobs/%2E/v2")),
     ],
 )
-def test_spellings_of_a_path(api: httpx.Client, job: dict[str, Any], path: str, status: int) -> None:
+def test_spellings_of_a_path(api: httpx.Client, job: dict[str, Any], path: str, statuses: set[int]) -> None:
     """An encoded letter is that letter, but an encoded slash separates nothing."""
-    assert api.post(path, json=job).status_code == status
+    assert api.post(path, json=job).status_code in statuses
 
 
 PATHS = {
@@ -268,12 +266,11 @@ def test_mock_answers_no_undocumented_status(
 
 def test_operation_that_the_mock_lacks_is_501(server: MockServer) -> None:
     """When the contract grows, the mock says what it cannot do instead of dying."""
-    create, sign = contract().operations
+    operation = attrs.evolve(contract().operations[0], id="deleteAll")
     api = server._gates[0].app.routes[-1].app.api  # type: ignore[attr-defined]
-    status, body = api._carry_out(attrs.evolve(sign, id="getCredits"), None)
+    status, body = api._carry_out(operation, None)
     assert status == 501
-    assert "getCredits" in body["message"]
-    assert create.path != sign.path
+    assert "deleteAll" in body["message"]
 
 
 def test_parallel_requests(server: MockServer, job: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ BAD = {
     "delay=nan": "delay='nan' is not a number of seconds",
     "body=pdf": "one of html, truncated, broken-json, empty",
     "close=never": "one of before-body, after-body, mid-answer",
-    "operation=deleteAll": "one of createJob, generateSignedPath, storage",
+    "operation=deleteAll": "one of createJob, generateSignedPath, ",
     "times=-1": "a whole number from 0 on",
     "reset=yes;close=after-body": "reset='yes' is not one of 1, 0",
     "reset=1": "reset needs",
