@@ -408,44 +408,52 @@ def _request_headers(operation: Any) -> Iterator[Mutant]:
     )
 
 
-def _paths(operation: Any) -> Iterator[Mutant]:
-    real = operation.example_path
-    spellings: dict[str, Callable[[str], object]] = {
-        "an encoded slash": lambda raw: "%2f" in raw.lower() and unquote(raw) == real,
-        "dot segments": lambda raw: "/./" in raw or "/../" in raw,
-        "encoded dots": lambda raw: "%2e" in raw.lower(),
-        "path parameters": lambda raw: raw.partition(";")[0] == real and ";" in raw,
-        "a blank at its end": lambda raw: unquote(raw) == real + " ",
-        "a NUL at its end": lambda raw: unquote(raw) == real + "\0",
-        "a line break at its end": lambda raw: unquote(raw) == real + "\n",
-        "two slashes inside": lambda raw: raw.replace("//", "/") == real and raw[1:2] != "/" and "//" in raw,
-        "a backslash": lambda raw: (
-            unquote(raw).replace("\\", "/") == real and raw != real and "2f" not in raw.lower()
-        ),
-        "a prefix": lambda raw: (
-            raw.endswith(real) and raw.startswith(("/api/", "/v1/", "/x/")) and ".." not in raw
-        ),
-        "more behind it": lambda raw: raw.startswith(real) and raw[len(real) :].isalnum(),
-        "one letter in capitals": lambda raw: raw.lower() == real and sum(map(str.isupper, raw)) == 1,
-        "another extension": lambda raw: raw in {real + ".xml", real + ".html"},
-        "encoded twice": lambda raw: unquote(unquote(raw)) == real and "%25" in raw,
+def _spellings(path: str) -> dict[str, set[str]]:
+    """Return other spellings of a path that careless servers take for it."""
+    parent, _, last = path.rpartition("/")
+    return {
+        "an encoded slash": {f"{parent}%2F{last}", f"{parent}%2f{last}"},
+        "dot segments": {f"{parent}/./{last}", f"{parent}/x/../{last}", f"/x/..{path}", f"/.{path}"},
+        "encoded dots": {f"{parent}/%2E/{last}"},
+        "path parameters": {f"{path};a=b"},
+        "a blank at its end": {f"{path}%20"},
+        "a NUL at its end": {f"{path}%00"},
+        "a line break at its end": {f"{path}%0A"},
+        "two slashes inside": {f"{parent}//{last}"},
+        "a backslash": {f"{parent}%5C{last}"},
+        "a prefix": {f"/api{path}", f"/v1{path}"},
+        "more behind it": {f"{path}x", f"{path}2"},
+        "one letter in capitals": {f"{path[0]}{path[1:].capitalize()}"},
+        "another extension": {f"{path}.xml", f"{path}.html"},
+        "encoded twice": {f"{parent}/%25{ord(last[0]):02X}{last[1:]}"},
+        "_ for -": {path.replace("-", "_")} - {path},
     }
-    if "-" in real:
-        spellings["_ for -"] = lambda raw: raw.replace("_", "-") == real and raw != real
-    for what, spelt in spellings.items():
-        yield Mutant(
-            f"a path with {what} is served",
-            ask=lambda request, spelt=spelt: (
-                evolve(request, path=real, raw_path=real)
-                if spelt(request.raw_path)
-                and request.raw_path != real
-                and not operation.served.methods(request.raw_path)
-                else request
-            ),
-        )
+
+
+def _paths(operation: Any) -> Iterator[Mutant]:
+    for what, spelt in _spellings(operation.example_path).items():
+        # Another operation may have such a path: `/jobs/v2;a=b` is one of `/jobs/{id}`.
+        if not all(operation.served.methods(path) for path in spelt):
+            yield Mutant(f"a path with {what} is served", ask=_served(operation, what))
     yield _refuse(
         operation, "an encoded letter in the path is not understood", lambda r: "%" in r.raw_path, 404
     )
+
+
+def _served(operation: Any, spelling: str) -> Callable[[Request], Request]:
+    """Take a path for the one that the operation has served before, if it is a spelling of it."""
+    real = operation.example_path
+
+    def ask(request: Request) -> Request:
+        nonlocal real
+        raw = request.raw_path
+        if operation.serves(request):
+            real = raw
+        elif not operation.served.methods(raw) and raw in _spellings(real)[spelling]:
+            return evolve(request, path=unquote(real), raw_path=real)
+        return request
+
+    return ask
 
 
 def _redirects(operation: Any) -> Iterator[Mutant]:
