@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import httpcore
 import httpx
-from attrs import define
+from attrs import define, field
 
 from techforge import _flow
 from techforge._drivers.deadline import Deadline
@@ -73,7 +73,7 @@ class Reply:
     """The parts of a response that generated code reads."""
 
     status_code: int
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)  # a server may echo the key or a URL
     content: SecretBytes
 
     def json(self) -> Any:
@@ -242,7 +242,7 @@ class Facade:
     @property
     def _request_id(self) -> str | None:
         request_id = self._reply.headers.get("x-request-id") if self._reply else None
-        return None if request_id is None else printable(request_id)
+        return None if request_id is None else printable(mask(request_id, *self._secrets))
 
     def _log(self, result: object) -> None:
         log_attempt(
@@ -323,13 +323,14 @@ def storage_request(command: _flow.Open) -> httpx.Request:
 def opened(request: httpx.Request, response: httpcore.Response, started: float) -> _flow.Opened:
     """Return the status and headers of a response of storage, and log it."""
     headers = joined_headers(response.headers)
+    request_id = printable(mask(headers.get("x-request-id", ""), request.url.query.decode("ascii")))
     log_attempt(
         "GET",
         f"{origin(request.url)}{request.url.path}",
         response.status,
         attempt=1,
         seconds=time.monotonic() - started,
-        request_id=headers.get("x-request-id"),
+        request_id=request_id,
     )
     return _flow.Opened(response.status, headers, _retry_after(headers))
 
