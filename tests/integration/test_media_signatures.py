@@ -49,10 +49,10 @@ def variables(error: BaseException) -> list[str]:
     ]
 
 
-def response(status: str, body: bytes) -> bytes:
+def response(status: str, body: bytes, request_id: str = "r1") -> bytes:
     """Return the bytes of a response."""
     fields = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close"
-    return f"HTTP/1.1 {status}\r\nx-request-id: r1\r\n{fields}\r\n\r\n".encode("latin-1") + body
+    return f"HTTP/1.1 {status}\r\nx-request-id: {request_id}\r\n{fields}\r\n\r\n".encode("latin-1") + body
 
 
 @pytest.mark.parametrize("status", ["202 Accepted", "400 Bad Request", "503 Down", "302 Found"])
@@ -70,6 +70,36 @@ def test_a_response_that_quotes_the_request(
                 client.jobs.create(**MEDIA, extra={"face_url": SIGNED, "more": [SIGNED]})
             assert not has_secret(told_by(caught.value)), echo
             assert variables(caught.value) == []
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        pytest.param("202 Accepted", marks=pytest.mark.lying("an answer without a job")),
+        "400 Bad Request",
+        "503 Down",
+    ],
+)
+def test_a_request_id_that_quotes_the_request(
+    connect: Callable[..., Any], scripted: Callable[..., Any], status: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither the error nor a log shows a signature or the key."""
+    caplog.set_level(logging.DEBUG)
+    key = "a-key-0123456789"
+    for echo in (*ECHOES.values(), key):
+        server = scripted(lambda _h, _s, echo=echo: response(status, b"{}", echo))
+        client = connect(key, base_url=server.url, max_retries=0)
+        with pytest.raises((APIError, JobOutcomeUnknownError)) as caught:
+            client.jobs.create(**MEDIA)
+        shown = told_by(caught.value)
+        assert not has_secret(shown), echo
+        assert key not in shown
+        assert variables(caught.value) == []
+    lines = [
+        record.getMessage() for record in caplog.records if record.name in {"techforge", "httpcore.http11"}
+    ]
+    assert "request id ***)" in "".join(lines)
+    assert not [line for line in lines if has_secret(line) or key in line]
 
 
 @pytest.mark.parametrize(
@@ -172,3 +202,31 @@ def test_control_characters_of_a_server(
         texts += [CliRunner().invoke(app, command).output for command in commands]
     for text in (*texts, caplog.text):
         assert not set(text) & set("\x1b\x07\x9b\u202e"), text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(
+            f"video create --audio https://cdn.example.com/a.mp3 --image {start}{SIGNED.partition('://')[2]}"
+            for start in ("", "'' https://", "file:///", "/srv/", "u:s1gnature@", "https:/u:s1gnature@")
+        ),
+        f"video wait {SIGNED} 468ea7a0-66e1-4357-a760-236e54167f3e",
+        f"video wait 15a6331b-3837-4ae8-8fa7-d3ead3388d77 {SIGNED}",
+        f"batch run {SIGNED}",
+        f"batch run {SIGNED}.csv",
+        "batch status --ledger postgres:/u:s1gnature@h/db",
+        "batch status --ledger user:s1gnature@h/db",
+        "batch status --ledger mysql://user:s1gnature@h/db?password=s1gnature",
+    ],
+)
+def test_a_url_in_the_wrong_place(arguments: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A command that refuses a value shows neither its query nor its password."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TFI_API_KEY", "a-key-0123456789")
+    monkeypatch.setenv("TFI_BASE_URL", "https://api.example.com")
+    words = [word.replace("''", " ") for word in arguments.replace("'' ", "''").split(" ")]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2, result.output
+    assert not has_secret(result.output), result.output
+    assert "INTERNAL" not in result.output

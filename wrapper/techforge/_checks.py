@@ -12,7 +12,7 @@ from typing import cast
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
-from techforge._masking import mask
+from techforge._masking import as_typed, mask
 from techforge.errors import InvalidArgumentError
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
@@ -84,10 +84,7 @@ def is_path(value: object) -> bool:
 
 def path_problem(value: object) -> str:
     """Return the message for a path that was passed as a URL."""
-    # It may be a URL without its scheme, with a signature in its query.
-    text = str(value)
-    name = _without_query(text) + "?" * ("?" in text)
-    del text
+    name = as_typed(str(value))
     return (
         f"{name!r} is a path, not a URL that begins with https://. The API fetches media from the "
         "internet and cannot read files on this machine. Upload the file to a bucket or your website and "
@@ -154,7 +151,7 @@ def uuid(field: str, value: object) -> UUID:
         return value if isinstance(value, UUID) else UUID(str(value))
     except ValueError:
         raise InvalidArgumentError(
-            field, f"{value!r} is not a UUID; give one such as 468ea7a0-66e1-4357-a760-236e54167f3e"
+            field, f"{as_typed(value)!r} is not a UUID; give one such as 468ea7a0-66e1-4357-a760-236e54167f3e"
         ) from None
 
 

@@ -104,7 +104,7 @@ class Opened:
     """The status and headers of a response from storage. Header names are in lower case."""
 
     status_code: int
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     retry_after: float | None = None
 
 

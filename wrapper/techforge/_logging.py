@@ -6,23 +6,26 @@ The logger has no handler, so programs that do not configure logging still show 
 import logging
 import re
 
+from techforge._masking import mask
+
 logger = logging.getLogger("techforge")
 retry_logger = logger.getChild("retry")
 """Warns when a job is submitted again although a failed attempt may have created one."""
 
-_LOCATION = re.compile(r"(\(b'location', b')[^']*'", re.IGNORECASE)
+# The API's request id is in our own line, masked.
+_ECHO = re.compile(r"""(\(b'(?:location|x-request-id)', b)('(?:[^'\\]|\\.)*'|"[^"]*")""", re.IGNORECASE)
 
 
-class _MaskRedirects(logging.Filter):
-    """httpcore logs response headers at DEBUG. A redirect from storage has a signature in them."""
+class _MaskHeaders(logging.Filter):
+    """httpcore logs response headers at DEBUG. They may hold a signature: in a redirect, or in an echo."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if "receive_response_headers" in record.msg:
-            record.msg, record.args = _LOCATION.sub(r"\1***'", record.getMessage()), ()
+            record.msg, record.args = mask(_ECHO.sub(r"\1'***'", record.getMessage())), ()
         return True
 
 
-logging.getLogger("httpcore.http11").addFilter(_MaskRedirects())
+logging.getLogger("httpcore.http11").addFilter(_MaskHeaders())
 
 
 def log_attempt(

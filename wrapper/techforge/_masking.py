@@ -11,6 +11,11 @@ _QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]{0,15}://[^\s\"'<>?#]+)([?#][^\s\"'<>]*
 _USERINFO = re.compile(r"(\b[a-z][a-z0-9+.-]{0,15}://)[^\s/\"'<>@?#]*@", re.IGNORECASE)
 _URL = re.compile(r"\s*[a-z][a-z0-9+.-]{0,15}://", re.IGNORECASE)
 _REST = re.compile(r"[?#].*", re.DOTALL)
+PASSWORD = re.compile(r"\A((?:\s*[a-z][a-z0-9+.-]+:/+)?+[^:@/?#]*):(?!\\).*@", re.IGNORECASE | re.DOTALL)
+"""The user (group 1) and the password of an address, which may be mistyped.
+
+It ends at the last @, because a password may contain @, / or ?. A backslash follows the drive of a path.
+"""
 _EXCERPT = 1_000
 _MIN_SECRET = 8
 """Shorter values of a query are not masked where a response quotes them: `w=400` is no secret."""
@@ -45,6 +50,11 @@ def printable(text: str, keep: str = "") -> str:
         char if char.isprintable() or char in keep else char.encode("unicode_escape").decode()
         for char in text
     )
+
+
+def as_typed(value: object) -> object:
+    """Return an argument for an error. Text may be a mistyped URL: this removes its query and password."""
+    return mask(_REST.sub("?***", PASSWORD.sub(r"\1:***@", value), 1)) if isinstance(value, str) else value
 
 
 def _masked_value(text: str) -> str:

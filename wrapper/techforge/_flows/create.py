@@ -13,7 +13,7 @@ from techforge._flow import CLIENT, Attempts, Flow, T, call
 from techforge._flows.probe import check
 from techforge._flows.request import request
 from techforge._logging import logger
-from techforge._masking import hide, mask, mask_all, printable
+from techforge._masking import as_typed, hide, mask, mask_all, printable
 from techforge._responses import is_job_id, job_in
 from techforge.errors import (
     APIConnectionError,
@@ -179,7 +179,9 @@ def _add_project(error: APIError, sent: dict[str, Any], project_id: str) -> None
 def job_from_ids(job_id: str | UUID, project_id: str | UUID, *, output_path: str | None = None) -> Job:
     """Return the job with these ids. Nothing is sent."""
     if not is_job_id(str(job_id)):
-        raise InvalidArgumentError("job_id", f"{job_id!r} is not a job id; pass the value of job.id")
+        raise InvalidArgumentError(
+            "job_id", f"{as_typed(job_id)!r} is not a job id; pass the value of job.id"
+        )
     job = Job(str(job_id), str(_checks.uuid("project_id", project_id)))
     return (
         job

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from techforge._masking import PASSWORD
 from techforge.errors import LedgerError
 
 if TYPE_CHECKING:
@@ -51,10 +52,9 @@ def postgres_url(place: str | os.PathLike[str]) -> str | None:
 
 def without_password(place: str) -> str:
     """Return a path or URL without its password."""
-    if "://" not in place:
+    if not _SCHEME.match(place):
         return place
-    # Up to the last @, because a password may contain @, / or ?.
-    shown = re.sub(r"(//[^:@/?#]*):.*@", r"\1@", place)
+    shown = PASSWORD.sub(r"\1@", place)
     return re.sub(r"(?i)([?&]\w*password=)[^&]*", r"\1***", shown)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Set as AbstractSet
 from importlib import import_module
 from pathlib import Path
 
-from techforge._masking import mask
+from techforge._masking import as_typed, mask
 from techforge.batch.columns import UnfitValueError, decode_json
 from techforge.batch.manifest_csv import read_csv, read_tsv
 from techforge.batch.rows import BadRow, ManifestError, Row, check_header, make_row, make_row_from_mapping
@@ -17,11 +17,11 @@ def read_file(path: Path, own: AbstractSet[str]) -> Iterator[Row | BadRow]:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         known = ", ".join(_READERS)
-        raise ManifestError(f"{path}: not a type of file that can be read; there are {known}")
+        raise ManifestError(f"{as_typed(str(path))}: not a type of file that can be read; there are {known}")
     try:
         yield from reader(path, own)
     except OSError as error:
-        raise ManifestError(f"{path}: {error.strerror or error}") from error
+        raise ManifestError(f"{as_typed(str(path))}: {error.strerror or error}") from error
 
 
 def _read_jsonl(path: Path, own: AbstractSet[str]) -> Iterator[Row | BadRow]:

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
 from techforge import _checks
+from techforge._masking import as_typed
 from techforge.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def published(media: Mapping[str, str], *, to_mock: bool) -> Generator[dict[str,
         if not path.is_file():
             raise InvalidArgumentError(
                 name,
-                f"{media[name]!r} is not a file, and not a URL: a URL begins with https://",
+                f"{as_typed(media[name])!r} is not a file, and not a URL: a URL begins with https://",
             )
         if not to_mock:
             served = "Local files work with the mock only (techforge mock)."
