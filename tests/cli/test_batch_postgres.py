@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -89,6 +90,36 @@ def test_sigterm_while_the_database_is_locked(here: Path, server: MockServer, ur
     with Ledger(url) as ledger:
         assert ledger.counts()[State.DONE] == 32
     assert server.journal.count(operation="createJob") == 32
+    del here
+
+
+def test_sigterm_of_an_idle_worker_while_the_database_is_locked(
+    here: Path, server: MockServer, url: str
+) -> None:
+    """It lived on after the lock: the dispatcher failed while it was cancelled, and was started again."""
+    server.faults.add("delay=1;operation=createJob;times=0")
+    assert techforge("load", "c.csv", "--ledger", url).exit_code == 0
+    command = [sys.executable, "-c", PROGRAM, "batch", "worker", "--ledger", url, "--concurrency", "1"]
+    address = Address.of(url)
+    with ExitStack() as stack, address.connect() as db:
+        workers = [
+            stack.enter_context(subprocess.Popen(command, stderr=subprocess.DEVNULL)) for _ in range(2)
+        ]
+        stack.callback(lambda: [worker.kill() for worker in workers])
+        while server.journal.count(operation="createJob") < 3:
+            time.sleep(0.05)
+        address.prepare(db)
+        statement = "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = current_schema()"
+        tables = ", ".join(name for (name,) in db.execute(statement))
+        with db.transaction():
+            db.execute(f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE".encode())
+            time.sleep(3)  # the dispatcher waits for its tables
+            for worker in workers:
+                worker.send_signal(signal.SIGTERM)
+            started = time.monotonic()
+            codes = [worker.wait(30) for worker in workers]
+            assert time.monotonic() - started < 6
+    assert codes == [143, 143]
     del here
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from techforge._logging import logger
@@ -54,8 +55,17 @@ async def log_failure(call: Awaitable[None]) -> None:
     except TechForgeError:
         raise
     except Exception as error:  # noqa: BLE001 - the dispatcher may be the user's own
+        _check_cancelled()
         message = mask(f"{type(error).__name__}: {' '.join(str(error).split())}")
         logger.warning("the dispatcher failed: %s", message)
+    else:
+        _check_cancelled()
+
+
+def _check_cancelled() -> None:
+    """Raise `CancelledError` again if a dispatcher lost it, because its clean-up failed: the run must end."""
+    if (task := asyncio.current_task()) is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def default_dispatcher(ledger: str, campaign: int) -> Dispatcher:

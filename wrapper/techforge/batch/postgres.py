@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 RETRY_SECONDS = 300.0
 """Retry this long if the database is unreachable: a job's id would be lost otherwise."""
 MAX_BACKOFF = 2.0
+CLOSE_SECONDS = 1.0
+"""Closing waits this long for a call in progress, which nobody waits for."""
 OLDEST_VERSION = 13_00_00
 CREATION_LOCK = 8_417_226
 """Key of the advisory lock for creating tables; an arbitrary number."""
@@ -199,11 +201,16 @@ class Postgres:
     def close(self) -> None:
         """Close the connection."""
         self._closed = True
-        with self._lock:
-            if self._db is not None and not self._db.closed:
-                with suppress(psycopg.Error):
-                    self._db.execute("DELETE FROM facts WHERE name = %s", [self._session])
-                self._db.close()
+        alarm = threading.Timer(CLOSE_SECONDS, self.interrupt)
+        alarm.start()
+        try:
+            with self._lock:
+                if self._db is not None and not self._db.closed:
+                    with suppress(psycopg.Error):
+                        self._db.execute("DELETE FROM facts WHERE name = %s", [self._session])
+                    self._db.close()
+        finally:
+            alarm.cancel()
 
     def _retry(self, work: Callable[[psycopg.Connection, _Commit[T]], T]) -> T:
         """Run `work`, and again if the connection broke, unless the commit succeeded."""

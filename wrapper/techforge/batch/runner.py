@@ -79,8 +79,7 @@ class Run(RunState):
             submitting.cancel()
 
     async def _shut_down(self, loops: asyncio.Task[None]) -> None:
-        loop = asyncio.get_running_loop()
-        alarm = loop.call_later(GRACE_SECONDS + WRITE_SECONDS, self.ledger.interrupt)
+        alarm = asyncio.create_task(self._give_up(loops))
         # Polls, downloads and rows that are not claimed can continue in the next run.
         loops.cancel()
         for task in self._tasks - self.unanswered.keys():
@@ -100,3 +99,11 @@ class Run(RunState):
         await asyncio.gather(*rest, return_exceptions=True)
         await self._writer.flush()
         alarm.cancel()
+
+    async def _give_up(self, loops: asyncio.Task[None]) -> None:
+        await asyncio.sleep(GRACE_SECONDS + WRITE_SECONDS)
+        while True:
+            self.ledger.interrupt()
+            # Again and again: each step of a dispatcher's clean-up may wait for a locked database.
+            loops.cancel()
+            await asyncio.sleep(WRITE_SECONDS / 2)
