@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
+from rich.traceback import Traceback
 from support.secret_guard import frames_of, told_by
 from typer.testing import CliRunner
 
@@ -202,6 +203,29 @@ def test_control_characters_of_a_server(
         texts += [CliRunner().invoke(app, command).output for command in commands]
     for text in (*texts, caplog.text):
         assert not set(text) & set("\x1b\x07\x9b\u202e"), text
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "503 Down"])
+def test_a_traceback_that_shows_the_beginning_of_variables(
+    connect: Callable[..., Any], scripted: Callable[..., Any], status: str
+) -> None:
+    """Rich cuts the key, URLs and bodies to 80 characters. What is left shows no secret."""
+    key = "a-key-" + "0123456789" * 20
+    media = {name: f"{url}&more={'x' * 200}" for name, url in MEDIA.items()}
+    server = scripted(lambda _h, _s: response(status, json.dumps(media).encode(), SIGNED))
+    with pytest.raises(APIError) as caught:
+        connect(key, base_url=server.url, max_retries=0).jobs.create(**media)
+    error = caught.value
+    trace = Traceback.extract(type(error), error, error.__traceback__, show_locals=True)
+    shown = [
+        f"{frame.filename}:{frame.lineno} {name} = {node}"
+        for stack in trace.stacks
+        for frame in stack.frames
+        if "/tests/" not in frame.filename
+        for name, node in (frame.locals or {}).items()
+    ]
+    assert shown
+    assert [line for line in shown if has_secret(line) or "a-key-" in line] == []
 
 
 @pytest.mark.parametrize(

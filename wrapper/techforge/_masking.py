@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeVar, cast
+from typing import SupportsIndex, TypeVar, cast, overload
 from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
 # The query is optional in this pattern, since a failed match would start again at each "://" in the address:
@@ -82,6 +82,11 @@ class Secret(str):
     def __repr__(self) -> str:
         return "'***'"
 
+    def __getitem__(self, key: SupportsIndex | slice) -> str:
+        # Tools that show variables cut long strings first, and a plain slice would show the secret.
+        part = super().__getitem__(key)
+        return Secret(part) if isinstance(key, slice) else part
+
 
 class SecretBytes(bytes):
     """The bytes of a response. The repr shows only their number."""
@@ -91,6 +96,16 @@ class SecretBytes(bytes):
     def __repr__(self) -> str:
         return f"<{len(self)} bytes>"
 
+    @overload
+    def __getitem__(self, key: SupportsIndex) -> int: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> bytes: ...
+
+    def __getitem__(self, key: SupportsIndex | slice) -> int | bytes:
+        part = super().__getitem__(key)
+        return SecretBytes(part) if isinstance(part, bytes) else part
+
 
 class SecretUrl(str):
     """A URL with a repr without its query."""
@@ -99,6 +114,12 @@ class SecretUrl(str):
 
     def __repr__(self) -> str:
         return repr(mask(_REST.sub("?***", str(self), 1)))
+
+    def __getitem__(self, key: SupportsIndex | slice) -> str:
+        part = super().__getitem__(key)
+        if not isinstance(key, slice):
+            return part
+        return SecretUrl(part) if self.startswith(part) else Secret(part)  # which may be a part of the query
 
 
 def hide(value: T) -> T:
