@@ -358,6 +358,25 @@ def test_one_worker_counts_for_all(url: str, monkeypatch: pytest.MonkeyPatch) ->
         assert counted == 2
 
 
+def test_a_count_that_was_blocked_is_soon_repeated(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an outage of 15 s, workers counted only after minutes, and outlived their campaign."""
+    count, clock = Ledger.counts, 1000.0
+
+    def blocked(self: Ledger) -> dict[State, int]:
+        nonlocal clock
+        clock += 15.0
+        return count(self)
+
+    monkeypatch.setattr(Ledger, "counts", blocked)
+    monkeypatch.setattr(Ledger, "now", lambda _: clock)
+    with Ledger(url) as ledger:
+        ledger.load(rows("a"))
+        assert ledger.shared_counts()[State.PENDING] == 1
+        ledger.load(rows("a", "b"))
+        clock += 10.1
+        assert ledger.shared_counts()[State.PENDING] == 2
+
+
 def test_a_read_is_tried_again(url: str) -> None:
     """Reads were not, so a lock of a second ended a worker."""
     with Ledger(f"{url}&options=-c%20lock_timeout%3D100") as ledger, session(url) as other:
@@ -398,6 +417,26 @@ def test_a_write_can_be_interrupted(url: str, trouble: str) -> None:
         assert time.monotonic() - started < 0.5  # closing waits for nothing
     with Ledger(url) as ledger:
         assert ledger.counts()[State.PENDING] == 1
+
+
+def test_a_worker_ends_without_its_schema(url: str) -> None:
+    """It lived on, and repeated that its dispatcher failed."""
+    with (
+        MockServer(render=False) as mock,
+        TechForge(mock.api_key, base_url=mock.url, max_rate=20) as client,
+    ):
+        with Ledger(url, api=Account.of(client._session.settings).api) as ledger:
+            load(ledger, [{**MEDIA, "row_key": str(n)} for n in range(300)], client._session.settings)
+        threads = [in_thread(lambda: list(client.batch.work(url))) for _ in range(2)]
+        while mock.journal.count(operation="createJob") < 10:
+            time.sleep(0.05)
+        with session(url) as db:
+            db.execute(f"DROP SCHEMA {split_url(url)[1]} CASCADE".encode())
+        started = time.monotonic()
+        for thread, results in threads:
+            thread.join(20)
+            assert isinstance(results[0], LedgerUnavailableError)
+        assert time.monotonic() - started < 15
 
 
 # --- failover and backups -------------------------------------------------------------------------

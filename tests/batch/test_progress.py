@@ -62,6 +62,7 @@ def shell(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, str]]]:
             "1 posting; 3.0 rows/min, limit 7.0/s, about 20 s left",
         ),
         ({"done": 1, "rate": 1.0, "eta": 0.0}, "1 done; 1.0 rows/s"),
+        ({"pending": 9, "submitted": -3, "done": 3}, "9 pending, 3 done; 0.0 rows/s"),
         (
             {"pending": 1, "problem": "the API refuses [the] key"},
             "1 pending; 0.0 rows/s; the API refuses [the] key",

@@ -43,6 +43,8 @@ PAGE_SIZE = 500
 """Rows that are read or leased at once."""
 CHUNK_SIZE = 100
 """Rows in a chunk for a worker."""
+MAX_COUNT_INTERVAL = 10.0
+"""Count again after so many seconds, however long the last count took: a lock may have delayed it."""
 COUNT_TIMEOUT = 60.0
 """If a worker has not finished counting after this many seconds, another one counts."""
 
@@ -638,7 +640,8 @@ class Ledger:
         counts = self.counts()
         ended = self.now()
         plain = {str(state): count for state, count in counts.items()}
-        self.update_fact("counts", lambda _: {"due": ended + 9 * (ended - started), "counts": plain})
+        due = ended + min(9 * (ended - started), MAX_COUNT_INTERVAL)
+        self.update_fact("counts", lambda _: {"due": due, "counts": plain})
         return counts
 
     def job_counts(self) -> tuple[int, int]:

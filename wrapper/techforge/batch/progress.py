@@ -37,7 +37,8 @@ def bar() -> Generator[Callable[[Run], object]]:
 
 def progress_of(run: Run) -> Progress:
     """Return how far a run is."""
-    counts = ", ".join(f"{count:,} {state}" for state, count in run.counts.items() if count)
+    # Below zero, if this worker has ended rows that others submitted since the last count.
+    counts = ", ".join(f"{count:,} {state}" for state, count in run.counts.items() if count > 0)
     rate = f"{run.rate:.1f} rows/s" if run.rate >= 1 or not run.rate else f"{60 * run.rate:.1f} rows/min"
     limit = f", limit {run.limit:.1f}/s" if run.limit else ""
     left = f", about {duration(run.eta)} left" if run.eta else ""

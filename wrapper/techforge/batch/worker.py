@@ -10,7 +10,7 @@ from uuid import uuid4
 from attrs import asdict, define, evolve, field
 
 from techforge.batch.dispatch import enqueue, log_failure
-from techforge.batch.ledger import State
+from techforge.batch.ledger import MAX_COUNT_INTERVAL, State
 from techforge.batch.runner import Run
 from techforge.batch.shared_limiter import SharedLimiter
 
@@ -124,7 +124,8 @@ class Worker(Run):
             return False
         await asyncio.to_thread(self._update_counts)
         # Marking claims and counting is slow in a large ledger: spend at most a tenth of the time on it.
-        self._count_at = time.monotonic() + 10 * (time.monotonic() - started)
+        ended = time.monotonic()
+        self._count_at = ended + min(10 * (ended - started), MAX_COUNT_INTERVAL)
         if self._chunks or self.is_busy:
             return False
         if not self.is_budget_spent() and await asyncio.to_thread(
