@@ -17,14 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from techforge import JobsNotRecordedError, LedgerUnavailableError, TechForge
-from techforge.batch import Ledger, Row, State, changes, sqlite
+from techforge import JobsNotRecordedError, LedgerError, LedgerUnavailableError, TechForge
+from techforge.batch import Ledger, NoProgressError, Row, State, changes, sqlite
 from techforge.batch.journal import Journal, Submission
+from techforge.batch.pause import end_pause, pause_of
 from techforge.batch.writer import Writer
+from techforge.mock import MockServer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from techforge.batch import Entry
-    from techforge.mock import MockServer
 
 WORKER = Path(__file__).parents[1] / "chaos" / "worker.py"
 UUID = "7f0f5a3e-0000-4000-8000-000000000000"
@@ -66,6 +69,18 @@ def test_a_deleted_ledger_buys_nothing_twice(mock: MockServer, tmp_path: Path, c
     assert posts(mock) == 7
     assert before.items() <= states(ledger).items()
     assert "had lost 5 submissions" in caplog.text
+
+
+def test_restored_jobs_are_waited_for(tmp_path: Path) -> None:
+    """Without the time of their submission they seemed older than any job, and every run ended at once."""
+    ledger = tmp_path / "ledger.sqlite"
+    with MockServer(render=False, job_seconds=3.0) as server:
+        run(server, ledger, rows(3), job_timeout=0.1)
+        assert {state for state, _ in states(ledger).values()} == {"submitted"}
+        ledger.unlink()
+        run(server, ledger, rows(4))
+        assert posts(server) == 4
+    assert {state for state, _ in states(ledger).values()} == {"done"}
 
 
 def test_an_emptied_ledger_buys_nothing_twice(mock: MockServer, tmp_path: Path) -> None:
@@ -280,6 +295,85 @@ def test_a_clock_that_is_set_back_stops_nothing(
         monkeypatch.setattr(time, "time", lambda: wall() + 3600)
         assert ledger.now() >= before + 3600
     assert [record.levelno for record in caplog.records if "clock" in record.message] == [logging.WARNING] * 2
+
+
+@pytest.mark.parametrize("plant", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("victim")])
+def test_a_planted_lock_is_refused(tmp_path: Path, plant: Callable[[Path], None]) -> None:
+    """A pipe in place of the lock hung the run."""
+    plant(tmp_path / "ledger.sqlite.lock")
+    with (
+        Ledger(tmp_path / "ledger.sqlite") as ledger,
+        pytest.raises(LedgerError, match=r"sqlite\.lock cannot be used"),
+        ledger.exclusive_lock(),
+    ):
+        pass
+    assert not (tmp_path / "victim").exists()
+
+
+def test_a_damaged_ledger_says_what_to_do(tmp_path: Path) -> None:
+    """The journal of the same machine restores its jobs, if the file is out of the way."""
+    path = tmp_path / "ledger.sqlite"
+    Ledger(path).close()
+    path.write_bytes(b"x" * 8192 + path.read_bytes()[8192:])
+    with pytest.raises(LedgerError, match="move it and the files beside it away"):
+        Ledger(path)
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_a_file_is_taken_for_the_video_by_its_content(tmp_path: Path, is_ours: bool) -> None:
+    """After an interrupted run, a file of the same size may be the user's."""
+    ledger, out = tmp_path / "ledger.sqlite", tmp_path / "out"
+    with MockServer(render=False, job_seconds=1.0) as server:
+        run(server, tmp_path / "other.sqlite", rows(1), out=tmp_path / "other")
+        video = (tmp_path / "other" / "row-0.mp4").read_bytes()
+        run(server, ledger, rows(1), out=out, job_timeout=0.1)
+        content = video if is_ours else bytes(len(video))
+        (out / "row-0.mp4").write_bytes(content)
+        (entry,) = run(server, ledger, None, out=out, job_timeout=60.0)
+    assert (entry.file is not None, entry.reason is None) == (is_ours, is_ours)
+    assert [path.name for path in out.iterdir()] == ["row-0.mp4"]
+    assert (out / "row-0.mp4").read_bytes() == content
+
+
+def test_a_retry_after_holds_for_the_next_run(mock: MockServer, tmp_path: Path) -> None:
+    """The pause is for all rows, and a new process knows it, until somebody ends it."""
+    ledger = tmp_path / "ledger.sqlite"
+    mock.faults.add("status=429;retry-after=3600;operation=createJob;times=1")
+    with pytest.raises(NoProgressError):
+        run(mock, ledger, rows(3), concurrency=1, give_up_after=0.3)
+    with pytest.raises(NoProgressError):
+        run(mock, ledger, None, concurrency=1, give_up_after=0.3)
+    assert posts(mock) == 1
+    with Ledger(ledger) as opened:
+        pause = pause_of(opened)
+        assert pause is not None
+        assert pause.until > opened.now() + 3500
+        end_pause(opened)
+    run(mock, ledger, None)
+    assert posts(mock) == 4
+
+
+def test_a_clock_that_is_set_back_between_runs_delays_nothing(
+    mock: MockServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backoff of one second became a wait of two hours."""
+    ledger, wall = tmp_path / "ledger.sqlite", time.time
+    mock.faults.add("status=429;operation=createJob;times=0")
+    with pytest.raises(NoProgressError):
+        run(mock, ledger, rows(3), give_up_after=0.3)
+    mock.faults.clear()
+    monkeypatch.setattr(time, "time", lambda: wall() - 7200)
+    run(mock, ledger, None, give_up_after=5.0)
+    assert {state for state, _ in states(ledger).values()} == {"done"}
+
+
+@pytest.mark.lying("a firewall answers")
+def test_a_firewall_fails_no_row(mock: MockServer, tmp_path: Path) -> None:
+    """A 403 that is a page concerns the key or the network, not a row; the rows stay pending."""
+    mock.faults.add("status=403;body=html;operation=createJob;times=0")
+    with pytest.raises(NoProgressError):
+        run(mock, tmp_path / "ledger.sqlite", rows(3), give_up_after=0.3)
+    assert {state for state, _ in states(tmp_path / "ledger.sqlite").values()} == {"pending"}
 
 
 # --- the journal itself -----------------------------------------------------------------------------

@@ -213,6 +213,10 @@ def test_a_long_reason_is_cut() -> None:
         ({"error": {"details": [{"jobId": JOB_ID}]}}, (JOB_ID, None)),
         ({"job": {"id": JOB_ID}}, (JOB_ID, None)),
         ({"jobId": "", "data": {"id": JOB_ID}}, (JOB_ID, None)),
+        ({"jobs": [{"id": JOB_ID}]}, (JOB_ID, None)),
+        ({"jobs": [{"id": JOB_ID}, {"id": JOB_ID}]}, (None, None)),
+        ({"message": f"job {JOB_ID} was created but could not be queued"}, (JOB_ID, None)),
+        ({"message": f"no job for project {JOB_ID}"}, (None, None)),
     ],
 )
 def test_a_job_in_a_response(answer: object, found: tuple[str | None, str | None]) -> None:
@@ -237,8 +241,11 @@ def test_a_job_in_a_response(answer: object, found: tuple[str | None, str | None
 )
 def test_a_job_in_a_location(location: str, job_id: str | None) -> None:
     """The header names it if the body does not; a login page has ids of its own."""
-    assert job_in(b"", location) == (job_id, None)
-    assert job_in(b'{"jobId": "another", "status": "queued"}', location) == ("another", "queued")
+    assert job_in(b"", {"location": location}) == (job_id, None)
+    assert job_in(b'{"jobId": "another", "status": "queued"}', {"location": location}) == (
+        "another",
+        "queued",
+    )
 
 
 @pytest.mark.parametrize(
@@ -253,6 +260,7 @@ def test_a_job_in_a_location(location: str, job_id: str | None) -> None:
         (b'{"project": {"id": "%s", "sta' % JOB_ID.encode(), None),
         (b'{"id": "%s' % JOB_ID[:-1].encode(), None),
         (b"<html>%s</html>" % JOB_ID.encode(), None),
+        (b'{"jobId": "%s", "jobId": null}' % JOB_ID.encode(), JOB_ID),
         (b"", None),
         (b"\xff\xfe\x00", None),
     ],

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, TypeGuard, cast
 
 from techforge._masking import mask, printable
@@ -20,8 +21,10 @@ _ID_IN_LOCATION = re.compile(
     rf"/jobs?/(?:v[0-9]+/)?({_UUID.pattern})(?![\w-])|[?&]job_?id=(?P<query>{_ID.pattern})(?![^&#])",
     re.IGNORECASE,
 )
+_UUID_IN_PROSE = re.compile(rf"\bjob(?:[ _-]id)?[ :#=]{{1,3}}({_UUID.pattern})(?![\w-])", re.IGNORECASE)
 _DEPTH = 5
 _REASON_LENGTH = 300
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 def _parse(body: bytes) -> dict[str, Any] | None:
@@ -50,15 +53,18 @@ def reason_in(body: bytes, *secrets: str) -> str:
     return ""
 
 
-def job_in(body: bytes, location: str = "") -> tuple[str | None, str | None]:
-    """Return the id and the status of the job in a response: in its body, or in its `Location` header.
+def job_in(body: bytes, headers: Mapping[str, str] = _NO_HEADERS) -> tuple[str | None, str | None]:
+    """Return the id and the status of the job in a response: in its body, `Location` or `X-Job-Id`.
 
     v1.0.0 sends `jobId` and `status`, its successor `job.uuid` and `job.job_status`. If the id is elsewhere
     in the response, or the response is not JSON, the status is None.
     """
     job_id, status = _job_in_body(body)
-    if job_id is None and (found := _ID_IN_LOCATION.search(location)):
+    if job_id is None and (found := _ID_IN_LOCATION.search(headers.get("location", ""))):
         job_id = found[1] or found["query"]
+    if job_id is None:
+        names = (name for name in headers if name.replace("-", "").removeprefix("x") == "jobid")
+        job_id = next((headers[name] for name in names if is_job_id(headers[name])), None)
     return job_id, status
 
 
@@ -72,11 +78,13 @@ def _job_in_body(body: bytes) -> tuple[str | None, str | None]:
             if is_job_id(job_id):
                 status = source.get(status_name)
                 return job_id, status if isinstance(status, str) else "unknown"
-        return next(_job_ids(response, _DEPTH), None) or _uuid_of(response), None
+        if job_id := next(_job_ids(response, _DEPTH), None) or _uuid_of(response):
+            return job_id, None
+    # Also JSON: it may repeat a name, and then only the last value counts.
     text = body.decode("utf-8", "replace")
     if found := _ID_IN_TEXT.search(text):
         return found[1] or found[2], None
-    found = _UUID_IN_TEXT.search(text)
+    found = _UUID_IN_PROSE.search(text) or (_UUID_IN_TEXT.search(text) if response is None else None)
     return (found[1] if found else None), None
 
 
@@ -92,7 +100,9 @@ def _job_ids(value: object, depth: int) -> Iterator[str]:
 
 def _uuid_of(response: dict[str, Any]) -> str | None:
     """Return the UUID in `id` or `uuid` of a response, or of its `job` or `data`."""
-    for source in (response, response.get("job"), response.get("data")):
+    jobs = response.get("jobs")
+    only: list[Any] = jobs if isinstance(jobs, list) and len(jobs) == 1 else []
+    for source in (response, response.get("job"), response.get("data"), *only):
         if isinstance(source, dict):
             for name in ("id", "uuid"):
                 found = cast("dict[str, Any]", source).get(name)

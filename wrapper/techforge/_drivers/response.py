@@ -120,7 +120,8 @@ class ReceivedResponse:
         for _ in encodings:
             content, problem = _inflated(content)
             problems += [problem] if problem else []
-        self._chunks = [content]
+        if content or not problems:  # otherwise keep what is not encoded, in spite of the header
+            self._chunks = [content]
         if problems:
             raise UnreadableError(problems[0])
 

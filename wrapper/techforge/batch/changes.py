@@ -78,12 +78,15 @@ def unknown(n: int, attempt: int, reason: str, job_id: str | None, now: float) -
 
 
 def restored(n: int, known_attempt: int, attempt: int, job_id: str | None, now: float) -> Change:
-    """Record a submission that the ledger has lost: its job, or that a job may exist."""
+    """Record a submission that the ledger has lost: its job, or that a job may exist.
+
+    When it was sent is not known, so its job is polled as long as one that is submitted now.
+    """
     state, ended_at = ("unknown", now) if job_id is None else ("submitted", None)
     reason = None if job_id else "the ledger lost this submission; a journal has it, without a response"
-    changes = "state = ?, attempts = ?, job_id = ?, reason = ?, next_at = 0, ended_at = ?"
+    changes = "state = ?, attempts = ?, job_id = ?, reason = ?, next_at = 0, ended_at = ?, posted_at = ?"
     states = "job_id IS NULL AND attempts = ?"
-    return _change(changes, states, (state, attempt, job_id, reason, ended_at), n, known_attempt)
+    return _change(changes, states, (state, attempt, job_id, reason, ended_at, now), n, known_attempt)
 
 
 def poll_later(n: int, next_at: float) -> Change:

@@ -8,6 +8,7 @@ run on the same machine restores them from the journal (`Ledger.restore`), so no
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -106,7 +107,7 @@ class Journal:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 if _is_private(folder):
                     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-                    self._descriptor = _open(folder / self._name, flags)
+                    self._descriptor = open_regular(folder / self._name, flags)
                     self.path = folder / self._name
         if self._descriptor is None:
             logger.warning("no journal can be written, so only the ledger knows which rows were submitted")
@@ -161,7 +162,7 @@ def _lines(path: Path) -> Iterator[Any]:
     """Yield what the lines of a journal contain, except those that were cut off."""
     with suppress(OSError):
         if _is_private(path.parent):
-            with open(_open(path, os.O_RDONLY), "rb") as file:
+            with open(open_regular(path, os.O_RDONLY), "rb") as file:
                 for line in file:
                     with suppress(ValueError):
                         yield json.loads(line)
@@ -188,9 +189,14 @@ def _is_private(folder: Path) -> bool:
     return not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o022)
 
 
-def _open(path: Path, flags: int) -> int:
+def open_regular(path: Path, flags: int) -> int:
+    """Open a file of our own, and return its descriptor.
+
+    Raises:
+        OSError: it is a link, a pipe, a device or a folder, or cannot be opened.
+    """
     descriptor = os.open(path, flags | _SAFE_FLAGS, 0o600)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(f"{path} is not a file")
+        raise OSError(errno.EINVAL, "it is not a file")
     return descriptor

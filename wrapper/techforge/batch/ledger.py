@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 DEFAULT_CAMPAIGN = "default"
 """The name of a campaign whose rows do not come from a file."""
+MAX_BACKOFF = 60.0
+"""Longest time until a refused row is submitted again, in seconds; a `Retry-After` is a pause of all rows."""
 PAGE_SIZE = 500
 """Rows that are read or leased at once."""
 CHUNK_SIZE = 100
@@ -400,8 +402,11 @@ class Ledger:
 
         def work(db: Connection) -> int:
             if now is None:
+                # A backoff of an earlier run is over, unless the clock was set back since.
                 db.execute(
-                    "UPDATE jobs SET next_at = 0 WHERE campaign = ? AND state = 'submitted'", (self._id,)
+                    "UPDATE jobs SET next_at = 0 WHERE campaign = ? "
+                    "AND (state = 'submitted' OR state = 'pending' AND next_at > ?)",
+                    (self._id, ended + MAX_BACKOFF),
                 )
             expired, values = ("", ()) if now is None else (" AND next_at <= ?", (now,))
             posting = f"campaign = ? AND state = 'posting'{expired}"

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
+from techforge.policy.retry_after import MAX_RETRY_AFTER
+
 if TYPE_CHECKING:
     from techforge.batch.ledger import Ledger
 
@@ -29,6 +31,25 @@ def pause_of(ledger: Ledger) -> Pause | None:
         Pause(ledger.next_submission() or 0.0, "the pending rows were refused"),
     ]
     return next((pause for pause in pauses if pause.until > now), None)
+
+
+def paused_until(ledger: Ledger) -> float:
+    """Return the end of a pause that an earlier run was asked for. Workers have a shared limiter for it."""
+    if ledger.is_shared:
+        return 0.0
+    state: dict[str, Any] = ledger.get_account_fact("pace") or {}
+    until, now = float(state.get("paused_until", 0.0)), ledger.now()
+    is_plausible = (
+        until < now + MAX_RETRY_AFTER and state.get("paused_at", 0.0) <= now
+    )  # or the clock was set back
+    return until if is_plausible else 0.0
+
+
+def save_pause(ledger: Ledger, until: float) -> None:
+    """Save the end of a pause for `status` and for the next run."""
+    if not ledger.is_shared:
+        pause = {"paused_until": until, "paused_at": ledger.now()}
+        ledger.update_account_fact("pace", lambda state: (state or {}) | pause)
 
 
 def end_pause(ledger: Ledger) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
+import filecmp
 import stat
 import statistics
 from collections import deque
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from techforge._flows.download import download_video
@@ -21,8 +23,6 @@ from techforge.errors import InvalidArgumentError, JobFailedError, LedgerError, 
 from techforge.models import Job
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from techforge.batch.ledger import Entry
     from techforge.batch.run_state import RunState
     from techforge.models import Video
@@ -120,12 +120,12 @@ class Reconciler:
         if target is None:
             return None, None
         async with self._downloads:
-            if _is_downloaded(target, video, row.posted_at or math.inf):
-                return str(target), None
             session = self._run.session
             try:
                 return str(await session.run(download_video(video, target, session.settings))), None
             except TargetExistsError:
+                if await self._is_downloaded(target, video):
+                    return str(target), None
                 # Do not replace a file of the user or of another row.
                 reason = f"not downloaded, because {target} exists and is not the file of this row"
             except InvalidArgumentError as error:  # for example a directory of this name
@@ -133,10 +133,17 @@ class Reconciler:
             logger.warning("row %r: %s", row.key, reason)
             return None, reason
 
+    async def _is_downloaded(self, target: Path, video: Video) -> bool:
+        """Return whether a file is the row's video: a run was killed before it could record the download.
 
-def _is_downloaded(target: Path, video: Video, since: float) -> bool:
-    """Return whether an earlier process downloaded the video and was killed before it recorded that."""
-    with contextlib.suppress(OSError):
-        file = target.stat()
-        return stat.S_ISREG(file.st_mode) and file.st_size == video.size and file.st_mtime >= since
-    return False
+        Only the content tells, so the video is downloaded once more.
+        """
+        with contextlib.suppress(OSError):
+            file = target.lstat()  # noqa: ASYNC240 - as fast as asking a thread to do it
+            if not stat.S_ISREG(file.st_mode) or file.st_size != video.size:
+                return False
+            session = self._run.session
+            with TemporaryDirectory(prefix=".techforge-", dir=target.parent) as folder:
+                copy = await session.run(download_video(video, Path(folder, "copy"), session.settings))
+                return await asyncio.to_thread(filecmp.cmp, target, copy, shallow=False)
+        return False

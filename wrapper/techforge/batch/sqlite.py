@@ -10,10 +10,11 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from techforge._logging import logger
 from techforge.batch.database import ARRIVING, T
+from techforge.batch.journal import open_regular
 from techforge.errors import LedgerError, LedgerUnavailableError
 
 if sys.platform != "win32":
@@ -76,7 +77,7 @@ class SQLite:
             self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
         except sqlite3.Error as error:
             self._db.close()
-            raise LedgerError(f"{self.name} cannot be used as a ledger: {error}") from error
+            raise LedgerError(f"{self.name} cannot be used as a ledger: {error}{_advice(error)}") from error
         self._identity = self._find_identity()
 
     def now(self) -> float:
@@ -140,7 +141,7 @@ class SQLite:
         if self.name == ":memory:":
             yield  # no other process can open it
             return
-        with Path(f"{self._path}.lock").open("ab") as file:
+        with self._open_lock() as file:
             if sys.platform != "win32":
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -197,6 +198,15 @@ class SQLite:
                 )
             time.sleep(0.001)
 
+    def _open_lock(self) -> BinaryIO:
+        path = Path(f"{self._path}.lock")
+        try:
+            return open(open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab")  # noqa: PTH123
+        except OSError as error:
+            raise LedgerError(
+                f"{path} cannot be used as the ledger's lock: {error.strerror or error}"
+            ) from error
+
     def _find_identity(self) -> tuple[int, int] | None:
         try:
             found = self._path.stat()
@@ -231,4 +241,17 @@ class SQLite:
         try:
             yield
         except sqlite3.Error as error:
-            raise LedgerUnavailableError(f"{self.name} cannot be read or written: {error}") from error
+            problem = f"{self.name} cannot be read or written: {error}{_advice(error)}"
+            raise LedgerUnavailableError(problem) from error
+
+
+def _advice(error: sqlite3.Error) -> str:
+    text = str(error)
+    if "malformed" in text or "not a database" in text:
+        return (
+            ". The file is damaged: move it and the files beside it away. If you run the manifest again on "
+            "this machine, its journal restores the jobs"
+        )
+    if "readonly" in text or "unable to open" in text:
+        return ". Its folder must be writable, also for commands that only read"
+    return ""

@@ -9,9 +9,10 @@ from attrs import evolve
 
 from techforge._flows.create import create
 from techforge._logging import logger
-from techforge._masking import hide, mask
+from techforge._masking import hide, mask, printable
 from techforge.batch import changes
-from techforge.batch.ledger import State
+from techforge.batch.ledger import MAX_BACKOFF, State
+from techforge.batch.pause import paused_until, save_pause
 from techforge.errors import (
     APIError,
     AuthenticationError,
@@ -19,6 +20,8 @@ from techforge.errors import (
     JobOutcomeUnknownError,
     LedgerError,
     Outcome,
+    PermissionDeniedError,
+    TechForgeError,
 )
 
 if TYPE_CHECKING:
@@ -31,12 +34,13 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS = 0.05
 """Check for work again after this many seconds."""
-MIN_BACKOFF, MAX_BACKOFF = 1.0, 60.0
+MIN_BACKOFF = 1.0
 """Seconds until a rejected row is submitted again, doubled with each attempt."""
 MAX_SUBMISSIONS = 3
 """With `retry_server_errors`, submit a row at most this often."""
 REJECTED_KEY_DELAY = 10.0
 """Seconds until the next attempt after the API rejected the key."""
+EXCERPT_LENGTH = 300
 CLAIM_MARGIN = 10.0
 """A claim expires this many seconds after the longest duration of a call."""
 
@@ -55,7 +59,13 @@ class Submitter:
         self._slots = asyncio.Semaphore(run.options.concurrency)
         self._in_flight: set[int] = set()
         self._claiming: set[int] = set()
-        self._paused_until = 0.0
+        self._paused_until = paused_until(run.ledger)
+        if (seconds := self._paused_until - run.ledger.now()) > 0:
+            problem = (
+                f"the API asked an earlier run to pause (Retry-After), for another {seconds:.0f} s. To "
+                "submit now: techforge batch resume --unpause"
+            )
+            run.record_failure(TechForgeError(problem), problem, seconds)
         self._quota = float("inf")
 
     def set_quota(self, count: float) -> None:
@@ -130,7 +140,7 @@ class Submitter:
                 await self._mark_failed(row, str(error), None)
         except JobOutcomeUnknownError as error:
             self._record_outage(error)
-            await self._mark_unknown(row, str(error), error.job_id)
+            await self._mark_unknown(row, _with_excerpt(str(error), error), error.job_id)
         except APIError as error:
             await self._handle_error(row, error)
         else:
@@ -182,7 +192,7 @@ class Submitter:
     async def _mark_interrupted(self, row: Entry, response: BaseException | None) -> None:
         """Note what is known of a submission that was cancelled: the response may have arrived before."""
         if isinstance(response, JobOutcomeUnknownError):
-            await self._mark_unknown(row, str(response), response.job_id)
+            await self._mark_unknown(row, _with_excerpt(str(response), response), response.job_id)
         elif isinstance(response, APIError):
             await self._handle_error(row, response)
         else:
@@ -224,20 +234,25 @@ class Submitter:
             await self._put_back(row, self._delay(row, error.retry_after), reason)
         elif error.job_may_exist or error.outcome is Outcome.UNKNOWN:
             self._record_outage(error)
-            await self._mark_unknown(row, reason, error.job_id)
+            await self._mark_unknown(row, _with_excerpt(reason, error), error.job_id)
         elif error.attempts == 0 or error.outcome in {Outcome.REFUSED, Outcome.NOT_SENT}:
             delay = self._delay(row, error.retry_after)
             self._run.record_failure(error, reason, delay)
-            if error.attempts == 0 and error.retry_after is not None:
-                # The limiter refused before sending: no row can be sent earlier.
-                self._paused_until = self._run.ledger.now() + error.retry_after
+            if error.retry_after is not None:
+                await self._pause(self._run.ledger.now() + error.retry_after)
             await self._put_back(row, delay, reason)
-        elif isinstance(error, AuthenticationError) and error.job_id is None:
+        elif _is_rejected_for_all(error) and error.job_id is None:
             self._run.record_failure(error, f"the API rejects the key: {reason}", REJECTED_KEY_DELAY)
             self._paused_until = self._run.ledger.now() + REJECTED_KEY_DELAY
             await self._put_back(row, 0.0, reason)
         else:
             await self._mark_failed(row, reason, error.job_id)
+
+    async def _pause(self, until: float) -> None:
+        """Submit no row before the end of a `Retry-After`, also not in the next run."""
+        if until > self._paused_until + 1:
+            self._paused_until = until
+            await asyncio.to_thread(save_pause, self._run.ledger, until)
 
     def _record_outage(self, error: APIError | JobOutcomeUnknownError) -> None:
         breaker = self._settings.breaker
@@ -276,3 +291,16 @@ class Submitter:
         if await self._run.change(change, State.POSTING, State.FAILED):
             self._run.failures += 1
             self._run.report_ended(row, State.FAILED, reason=reason, job_id=job_id)
+
+
+def _with_excerpt(reason: str, error: APIError | JobOutcomeUnknownError) -> str:
+    """Add the beginning of a response that names no job: a person may find the job in it."""
+    if error.job_id is not None or not error.body:
+        return reason
+    return f"{reason} The response began with: {printable(error.body[:EXCERPT_LENGTH])}"
+
+
+def _is_rejected_for_all(error: APIError) -> bool:
+    """Return whether the key is refused, or a firewall answers: its 403 is a page, the API's is JSON."""
+    is_page = isinstance(error, PermissionDeniedError) and not (error.body or "").lstrip().startswith("{")
+    return is_page or isinstance(error, AuthenticationError)
