@@ -237,6 +237,8 @@ def test_a_traceback_that_shows_the_beginning_of_variables(
         ),
         f"video wait {SIGNED} 468ea7a0-66e1-4357-a760-236e54167f3e",
         f"video wait 15a6331b-3837-4ae8-8fa7-d3ead3388d77 {SIGNED}",
+        f"storage sign cdn.example.com//a.mp4?{SIGNED.partition('?')[2]}",
+        f"batch status --ledger https://user:s1gnature@h/db?{SIGNED.partition('?')[2]}",
         f"batch run {SIGNED}",
         f"batch run {SIGNED}.csv",
         "batch status --ledger postgres:/u:s1gnature@h/db",

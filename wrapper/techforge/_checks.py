@@ -12,7 +12,7 @@ from typing import cast
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
-from techforge._masking import as_typed, mask
+from techforge._masking import as_typed
 from techforge.errors import InvalidArgumentError
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
@@ -167,7 +167,7 @@ def storage_path(field: str, path: object) -> str:
     if _CONTROLS.search(path):
         raise InvalidArgumentError(field, f"contains a control character; {fix}")
     if any(segment in {"", ".", ".."} for segment in path.split("/")):
-        raise InvalidArgumentError(field, f"{mask(path)!r} has an empty, '.' or '..' segment; {fix}")
+        raise InvalidArgumentError(field, f"{as_typed(path)!r} has an empty, '.' or '..' segment; {fix}")
     return path
 
 

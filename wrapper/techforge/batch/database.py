@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from techforge._masking import PASSWORD
+from techforge._masking import PASSWORD, as_typed
 from techforge.errors import LedgerError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def postgres_url(place: str | os.PathLike[str]) -> str | None:
         )
     if _SCHEME.match(place):
         raise LedgerError(
-            f"{without_password(place)} cannot be a ledger: give a path, or postgresql://user@host/database"
+            f"{as_typed(place)} cannot be a ledger: give a path, or postgresql://user@host/database"
         )
     return None
 
