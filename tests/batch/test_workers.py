@@ -18,7 +18,7 @@ from support.postgres import campaign
 from techforge import ConfigurationError, InvalidArgumentError, TechForge
 from techforge.batch import BadManifestError, Chunk, Ledger, LedgerError, NoLedgerError, State, changes, load
 from techforge.batch.database import without_password
-from techforge.batch.dispatch import default_dispatcher
+from techforge.batch.dispatch import default_dispatcher, log_failure
 from techforge.batch.manifest import Row
 from techforge.batch.postgres_session import Address, split_url
 from techforge.mock import MockServer
@@ -222,6 +222,24 @@ def test_a_dispatcher_may_fail(
     assert len(ended) == 130
     assert dispatcher.starts == 3
     assert set(accepted(quick).values()) == {1}
+
+
+@pytest.mark.parametrize("error", [OSError("the broker is not there"), None])
+async def test_a_dispatcher_cannot_lose_the_end(error: OSError | None) -> None:
+    """If its clean-up failed, the worker took that for a failure, and started it again for ever."""
+
+    async def run() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            if error is not None:
+                raise error from None
+
+    task = asyncio.create_task(log_failure(run()))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 def test_what_is_wrong_with_a_row_is_told(client: TechForge, url: str, tmp_path: Path) -> None:
