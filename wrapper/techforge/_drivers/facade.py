@@ -81,7 +81,7 @@ class Reply:
 
     def job(self) -> tuple[str | None, str | None]:
         """Return the id and the status of the job that the response names."""
-        return job_in(self.content, self.headers.get("location", ""))
+        return job_in(self.content, self.headers)
 
 
 class Facade:
