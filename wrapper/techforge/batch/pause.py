@@ -39,10 +39,8 @@ def paused_until(ledger: Ledger) -> float:
         return 0.0
     state: dict[str, Any] = ledger.get_account_fact("pace") or {}
     until, now = float(state.get("paused_until", 0.0)), ledger.now()
-    is_plausible = (
-        until < now + MAX_RETRY_AFTER and state.get("paused_at", 0.0) <= now
-    )  # or the clock was set back
-    return until if is_plausible else 0.0
+    is_clock_set_back = state.get("paused_at", 0.0) > now
+    return 0.0 if is_clock_set_back or until > now + MAX_RETRY_AFTER else until
 
 
 def save_pause(ledger: Ledger, until: float) -> None:
