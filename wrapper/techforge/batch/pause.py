@@ -46,8 +46,12 @@ def paused_until(ledger: Ledger) -> float:
 def save_pause(ledger: Ledger, until: float) -> None:
     """Save the end of a pause for `status` and for the next run."""
     if not ledger.is_shared:
-        pause = {"paused_until": until, "paused_at": ledger.now()}
-        ledger.update_account_fact("pace", lambda state: (state or {}) | pause)
+        pause: dict[str, Any] = {"paused_until": until, "paused_at": ledger.now()}
+
+        def change(state: dict[str, Any] | None) -> dict[str, Any]:
+            return (state or {}) | pause
+
+        ledger.update_account_fact("pace", change)
 
 
 def end_pause(ledger: Ledger) -> None:
