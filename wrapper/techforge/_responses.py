@@ -100,8 +100,7 @@ def _job_ids(value: object, depth: int) -> Iterator[str]:
 
 def _uuid_of(response: dict[str, Any]) -> str | None:
     """Return the UUID in `id` or `uuid` of a response, or of its `job` or `data`."""
-    jobs = response.get("jobs")
-    listed = cast("list[Any]", jobs) if isinstance(jobs, list) else []
+    listed: list[Any] = response["jobs"] if isinstance(response.get("jobs"), list) else []
     only = listed if len(listed) == 1 else []
     for source in (response, response.get("job"), response.get("data"), *only):
         if isinstance(source, dict):
