@@ -374,6 +374,14 @@ def test_a_compressed_response_is_refused(tmp_path: Path) -> None:
         fetch(by_hand, tmp_path / "v")
 
 
+def test_a_web_page_is_not_the_object(tmp_path: Path) -> None:
+    """A firewall or a login answers 200; its page was saved as the video."""
+    page = Opened(200, {"content-type": "Text/HTML; charset=utf-8", "content-length": "5"})
+    with pytest.raises(DownloadError, match="web page instead of the object"):
+        fetch(ByHand(sends=[SIGNED], opens=[page]), tmp_path / "v")
+    assert not (tmp_path / "v").exists()
+
+
 def test_redirects_are_followed_where_they_are_safe(tmp_path: Path) -> None:
     """Storage may redirect a few times, but not to plain http on another machine."""
     cdn = Cdn()

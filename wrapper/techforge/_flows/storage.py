@@ -6,7 +6,7 @@ from urllib.parse import urljoin
 
 from techforge import _checks
 from techforge._config import Settings
-from techforge._flow import CLIENT, Flow, Open, Opened, call, opened
+from techforge._flow import CLIENT, Close, Flow, Open, Opened, call, opened
 from techforge._flows.request import attempt_timeout, request
 from techforge._masking import SecretUrl
 from techforge.errors import APIResponseError, InvalidArgumentError, Outcome
@@ -16,6 +16,7 @@ from techforge_api import models
 from techforge_api.api.storage import generate_signed_path
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_FOUND = {200, 206}
 _MAX_REDIRECTS = 5
 
 
@@ -42,7 +43,8 @@ def open_signed(
     """Start a GET on a signed URL, and follow redirects.
 
     Raises:
-        APIResponseError: storage redirects to an invalid or unencrypted URL, or too often.
+        APIResponseError: storage redirects to an invalid or unencrypted URL, or too often, or sends a web
+            page (of a firewall, for example) instead of the object.
         APIConnectionError: there was no response.
     """
     url = signed.url
@@ -50,6 +52,10 @@ def open_signed(
         response = yield from opened(Open(url, headers, attempt_timeout(settings, deadline)))
         location = response.headers.get("location")
         if response.status_code not in _REDIRECTS or not location:
+            is_page = response.headers.get("content-type", "").lower().startswith("text/html")
+            if is_page and response.status_code in _FOUND:
+                yield Close()
+                raise unreadable_response("storage sent a web page instead of the object", signed.path)
             return response
         try:
             url = urljoin(url, location)
