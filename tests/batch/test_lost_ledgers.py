@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -258,7 +259,7 @@ def test_a_run_reserves_space(tmp_path: Path) -> None:
     """Responses to submissions in flight can be recorded without any free space."""
     ledger = tmp_path / "ledger.sqlite"
     with Ledger(ledger) as opened, opened.exclusive_lock():
-        with sqlite3.connect(ledger) as db:
+        with closing(sqlite3.connect(ledger)) as db:
             ((free,),), ((size,),) = db.execute("PRAGMA freelist_count"), db.execute("PRAGMA page_size")
         assert free * size >= sqlite.RESERVED_BYTES
         assert Path(f"{ledger}-wal").stat().st_size >= sqlite.RESERVED_BYTES
