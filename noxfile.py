@@ -59,6 +59,7 @@ nox.options.sessions = [
 # nightly run tries every test on every Python.
 TESTS_ONCE = [
     "tests/batch/test_manifest.py",
+    "tests/batch/test_postgres.py",
     "tests/batch/test_report.py",
     "tests/chaos",
     "tests/cli",
@@ -210,7 +211,7 @@ def contract(session: nox.Session) -> None:
 
 @nox.session(name="contract-mutants", tags=["checks"])
 def contract_mutants(session: nox.Session) -> None:
-    """Check that the contract tests find deviations: 80 random mutants, or all with `--all`."""
+    """Check that the contract tests find deviations: 50 random mutants, or all with `--all`."""
     install(session, "--editable", ".[mock]", *group("contract"))
     session.run("python", "scripts/contract_mutants.py", *session.posargs)
 

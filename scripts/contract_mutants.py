@@ -36,7 +36,7 @@ REPORT = REPORTS.with_name("contract-mutants.json")
 ORIGINAL = "the unmodified server"
 PERMITTED = "permitted"
 AT_ONCE = 2
-SAMPLE_SIZE = 80
+SAMPLE_SIZE = 50
 # A fork of a process that has imported all of this is ready at once.
 PRELOADED = [
     "mutants",
