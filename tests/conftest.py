@@ -60,9 +60,11 @@ HELD = Counter({"requests": 0, "answers": 0, "lies": 0})
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marks that the guards obey, and let Ctrl-C reach the programs that tests start."""
-    # A shell's background jobs ignore it, and so does all that they start.
+    """Register the marks that the guards obey, and let signals reach the programs that tests start."""
+    # A shell's background jobs ignore SIGINT, and nohup SIGHUP, and so does all that they start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if os.environ.get("TECHFORGE_TEST_LOOP") == "uvloop":
         _use_uvloop()
     config.addinivalue_line("markers", "lying(why): answers break the contract, as they are meant to")
