@@ -63,7 +63,7 @@ def test_answers(
     ("spec", "error", "reason", "created"),
     [
         ("body=truncated", httpx.RemoteProtocolError, r"received \d+ bytes, expected", 1),
-        # What is closed with something unread is reset by the kernel, depending on who is faster.
+        # The kernel resets a connection that is closed with unread data, depending on timing.
         ("close=before-body", (httpx.RemoteProtocolError, httpx.ReadError), "without sending|reset", 0),
         ("close=after-body", httpx.RemoteProtocolError, "without sending a response", 1),
         ("close=after-body;create=0", httpx.RemoteProtocolError, "without sending a response", 0),

@@ -103,7 +103,7 @@ def test_check_names_every_difference(project: Path) -> None:
     ],
 )
 def test_check_notices_a_changed_source(project: Path, source: str, old: str, new: str, stale: str) -> None:
-    """Whoever changes a source and forgets to regenerate is told."""
+    """The check reports a source that was changed without regenerating."""
     assert run(project, "--check").returncode == 0
     edit(project / source, old, new)
 

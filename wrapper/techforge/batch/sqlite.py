@@ -60,8 +60,7 @@ class SQLite:
         if self._path.exists() and self._path.stat().st_nlink > 1:
             raise LedgerError(
                 f"{self.name} has a second name (a hard link). Claims made under one name are invisible "
-                "under "
-                "the other, so rows could be submitted twice. Remove one of the names"
+                "under the other, so rows could be submitted twice. Remove one of the names"
             )
         self.place = None if self.name == ":memory:" else str(self._path)
         self._clock_offset = time.time() - time.monotonic()
